@@ -1,0 +1,356 @@
+"""The seams of melody_cm: abstract classes whose docstrings are shape contracts.
+
+Typing a constructor argument with one of these classes is what lets a recipe fill it with any subclass.
+Axes: b batch, c channels, t samples, l frames, f mel bins, d width, n sequence, q codebooks. A latent is (b, c, *axes)
+with its first axis after the channels running over time: (b, c, l) for waveforms, (b, c, l, f) for mels.
+An angle is a noise level in [0, pi/2]: `noisy = cos(angle) * latent + sin(angle) * noise`; angle 0 is clean.
+"""
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from melody_cm.batch import MusicBatch
+from melody_cm.randomness import Draws
+
+Angle = Float[Tensor, " b"] | Float[Tensor, "b l"]
+
+
+class Configurable:
+    """Something that remembers its constructor arguments, so that it can be written down as YAML or JSON and rebuilt.
+
+    The constructor is the schema: `init_arguments` holds the arguments of the outermost constructor call by name.
+    """
+
+    init_arguments: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _remember_arguments(cls.__init__)  # type: ignore[method-assign]
+
+
+def _remember_arguments(init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def remember_then_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "init_arguments" not in self.__dict__:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = {name: value for name, value in list(bound.arguments.items())[1:]}
+            object.__setattr__(self, "init_arguments", arguments)
+        init(self, *args, **kwargs)
+
+    return remember_then_init
+
+
+class Network(Configurable, nn.Module):
+    """A torch module that can be exported as `config.json` + safetensors and rebuilt from them."""
+
+
+@dataclass
+class Conditioning:
+    """What a denoiser may know about the music it is asked for.
+
+    Attributes:
+        sequence: (b, n, d) a sequence to attend to, or None.
+        pooled: (b, d) one vector a clip, or None.
+        mask: (b, n) True where `sequence` is real, or None if all of it is.
+        dropped: (b,) True where the clip is to be treated as unconditional: a denoiser must then give a result that
+            does not depend on `sequence` or `pooled` at all.
+    """
+
+    sequence: Float[Tensor, "b n d"] | None
+    pooled: Float[Tensor, "b e"] | None
+    mask: Bool[Tensor, "b n"] | None
+    dropped: Bool[Tensor, " b"]
+
+    def drop(self, rows: Bool[Tensor, " b"]) -> "Conditioning":
+        """The same conditioning, unconditional in `rows` too."""
+        return replace(self, dropped=self.dropped | rows.to(self.dropped.device))
+
+    def concat(self, other: "Conditioning") -> "Conditioning":
+        """Both along the batch axis, for one network call on both."""
+        parts = {}
+        for name in ("sequence", "pooled", "mask", "dropped"):
+            mine, others = getattr(self, name), getattr(other, name)
+            parts[name] = None if mine is None else torch.cat([mine, others])
+        return Conditioning(**parts)
+
+
+class Known(NamedTuple):
+    """Frames of a latent that are given and must not change.
+
+    latent: (b, c, *axes) clean; frames: (b, l) True where the latent is known.
+    """
+
+    latent: Tensor
+    frames: Tensor
+
+
+class Losses(NamedTuple):
+    """What an objective returns: scalar `terms` by name, already weighted, whose sum is the loss; and the clean
+    latent (b, c, *axes) that the network predicted."""
+
+    terms: dict[str, Tensor]
+    prediction: Tensor
+
+
+class Reconstruction(NamedTuple):
+    """An autoencoder's training pass: `target` and `prediction` of one shape, in the domain where the autoencoder is
+    judged ((b, 1, t) waveforms or (b, l, f) log-mels), and `kl` (b,), the KL divergence of each clip's posterior from
+    N(0, I), summed over latent channels and averaged over latent positions."""
+
+    target: Tensor
+    prediction: Tensor
+    kl: Float[Tensor, " b"]
+
+
+@dataclass
+class GeneratedAudio:
+    """waveform (b, 1, t) fp32 in [-1, 1]; sample_rate in Hz; seconds spent by part (planner, denoiser, decoder)."""
+
+    waveform: Tensor
+    sample_rate: int
+    timings: dict[str, float]
+
+
+class Autoencoder(Network, ABC):
+    """Waveform <-> latent. `sample_rate` in Hz; `latent_channels` = c."""
+
+    sample_rate: int
+    latent_channels: int
+
+    @abstractmethod
+    def posterior(self, waveform: Float[Tensor, "b 1 t"]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (b, c, *axes) of the latent in the scale that diffusion sees; for training."""
+
+    @abstractmethod
+    def reconstruct(self, waveform: Float[Tensor, "b 1 t"], draws: Draws) -> Reconstruction:
+        """Encode, sample the posterior with `draws`, decode; with gradient."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Float[Tensor, "b 1 t"]:
+        """The waveform of a latent (b, c, *axes)."""
+
+    @abstractmethod
+    def latent_shape(self, seconds: float) -> tuple[int, ...]:
+        """(c, *axes) of the latent of a clip of that length."""
+
+    def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Tensor:
+        """The latent (b, c, *axes): the posterior's mean, deterministic."""
+        return self.posterior(waveform)[0]
+
+    def calibrate(self, waveform: Float[Tensor, "b 1 t"]) -> None:
+        """Fix the scale of the latent from real music, once, when training ends; nothing to do by default."""
+
+
+class Vocoder(Network, ABC):
+    """Log-mel -> waveform."""
+
+    sample_rate: int
+
+    @abstractmethod
+    def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
+        """The waveform of a log-mel spectrogram; t = l * hop_length."""
+
+
+class Tokenizer(Network, ABC):
+    """Something continuous -> codes. `num_codebooks` q, `codebook_size`, `frame_rate` in Hz (0 for one frame a clip).
+
+    Fitted, not trained: `features` turns a batch's input into the vectors that `fit` clusters.
+    """
+
+    num_codebooks: int
+    codebook_size: int
+    frame_rate: float
+
+    @abstractmethod
+    def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
+        """The vectors of a batch that are to be quantized, in order of time."""
+
+    @abstractmethod
+    def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
+        """Choose the codebooks from n feature vectors; deterministic in `seed`."""
+
+    @abstractmethod
+    def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b q l"]:
+        """The codes of feature vectors."""
+
+    @abstractmethod
+    def dequantize(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b l d"]:
+        """The feature vectors that the codes stand for."""
+
+    def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
+        """The codes of a batch: its cached ones, else `quantize(features(batch))`."""
+        return batch.codes if batch.codes is not None else self.quantize(self.features(batch))
+
+
+class JointEmbedding(Network, ABC):
+    """Text and audio in one space. `sample_rate` in Hz, `window_seconds`, `width` = d.
+
+    Audio longer than the window is cut into windows whose embeddings are averaged and normalized again.
+    """
+
+    sample_rate: int
+    window_seconds: float
+    width: int
+
+    @abstractmethod
+    def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
+        """Unit vectors of waveforms at `sample_rate`."""
+
+    @abstractmethod
+    def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit vectors of texts."""
+
+
+class TokenLM(Network, ABC):
+    """A causal language model over the streams of a token layout (language_models/token_layout.py)."""
+
+    @abstractmethod
+    def logits(self, streams: Mapping[str, Int[Tensor, "b q l"]]) -> Tensor:
+        """Next-token logits (b, m, vocabulary) of the last stream's m tokens, given everything before each."""
+
+    @abstractmethod
+    def sample(
+        self,
+        prompt: Mapping[str, Int[Tensor, "b q l"]],
+        length: int,
+        generators: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> Int[Tensor, "b q l"]:
+        """`length` frames of the last stream's codes, row i drawn with generator i alone; top_k = 0 keeps all."""
+
+
+class Conditioner(Network, ABC):
+    """Source -> conditioning. Training calls `embed(describe(batch))`; a pipeline gives its own source."""
+
+    @abstractmethod
+    def describe(self, batch: MusicBatch) -> Tensor:
+        """The source of a training batch, without gradient: codes (b, q, l), a joint embedding (b, d), ..."""
+
+    @abstractmethod
+    def embed(self, source: Tensor) -> Conditioning:
+        """The conditioning of a source; trained with the denoiser; nothing dropped."""
+
+
+class Denoiser(Network, ABC):
+    """Predicts velocity: `cos(angle) * noise - sin(angle) * latent`.
+
+    `per_frame_angles`: whether angle may be (b, l), one per frame, where angle 0 marks a known frame.
+    """
+
+    per_frame_angles: bool = False
+
+    @abstractmethod
+    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
+        """Velocity, of the shape (b, c, *axes) of the noisy latent."""
+
+
+class TimestepNetwork(Network, ABC):
+    """A diffusers-style body: knows timesteps, not angles (diffusion/timesteps.py makes it a `Denoiser`)."""
+
+    @abstractmethod
+    def forward(self, noisy_latent: Tensor, timestep: Float[Tensor, " b"], conditioning: Conditioning) -> Tensor:
+        """Velocity or noise, whichever it was trained for, of the shape of the noisy latent."""
+
+
+class FeatureNetwork(ABC):
+    """A network whose hidden features discriminator heads can read."""
+
+    @abstractmethod
+    def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b c l"]]:
+        """Hidden features, shallow to deep."""
+
+
+class AngleSchedule(Configurable, ABC):
+    """Which noise levels are visited."""
+
+    @abstractmethod
+    def angles(self, num_steps: int) -> Float[Tensor, " num_steps_plus_one"]:
+        """fp64, strictly decreasing within [0, pi/2], the last one exactly 0."""
+
+    def training_angles(self, uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Angles to train on from numbers uniform in [0, 1): uniform in [0, pi/2) unless a schedule says otherwise."""
+        return uniform * (torch.pi / 2)
+
+
+class Sampler(Configurable, ABC):
+    """Noise -> latent in as many network calls as there are steps between `angles`."""
+
+    @abstractmethod
+    def sample(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        conditioning: Conditioning,
+        angles: Float[Tensor, " num_steps_plus_one"],
+        generators: Sequence[torch.Generator],
+        known: Known | None = None,
+    ) -> Tensor:
+        """The clean latent (b, c, *axes). Fresh noise of row i comes from generator i alone.
+
+        Raises:
+            ValueError: `known` is given but the denoiser takes one angle a clip.
+        """
+
+
+class Objective(Configurable, ABC):
+    """A training loss in latent space. The LightningModule owns the networks and passes them by role."""
+
+    @abstractmethod
+    def __call__(
+        self, networks: Mapping[str, Denoiser], latent: Tensor, conditioning: Conditioning, draws: Draws
+    ) -> Losses:
+        """Losses on a clean latent (b, c, *axes). `networks` holds "student"; distillation adds "teacher", "target"."""
+
+
+class AudioEmbedding(Network, ABC):
+    """Waveform -> embedding vectors for Frechet and kernel distances.
+
+    `identity` names weights and front end; distances of unlike identities must never be compared. `name` is the short
+    form in metric keys (`fad_<name>`); `trained` is False for hand-made features.
+    """
+
+    name: str
+    sample_rate: int
+    width: int
+    trained: bool
+    identity: str
+
+    @abstractmethod
+    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
+        """One embedding for each analysis frame."""
+
+
+class Pipeline(Configurable, ABC):
+    """Prompts -> music. Holds the networks of one system; `max_seconds` is what it was trained to make in one piece."""
+
+    sample_rate: int
+    max_seconds: float
+
+    @abstractmethod
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int] = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> GeneratedAudio:
+        """One clip a prompt. An int seeds clip i by (seed, i); a sequence gives each clip its own seed.
+
+        Raises:
+            ValueError: seconds beyond `max_seconds`, or a guidance scale where the network has it built in.
+        """
