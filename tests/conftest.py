@@ -6,7 +6,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook
 
 # Every jaxtyping signature in melody_cm is checked at run time while tests run.
 install_import_hook("melody_cm", "beartype.beartype")

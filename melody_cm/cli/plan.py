@@ -1,0 +1,75 @@
+"""Which stages a command means, in which order, at which cost."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from melody_cm.cli.recipe import Recipe, compose
+from melody_cm.interfaces import Network
+from melody_cm.storage import Frozen, build, find_class
+
+BYTES_PER_PARAMETER = 24  # On disk: weights, two AdamW moments and the average in last.ckpt, the average in the export.
+
+
+@dataclass
+class Setting:
+    """How recipes are to be composed: the options that all training commands share."""
+
+    size: str
+    machine: str = "cpu"
+    corpus: str | None = None
+    overrides: list[str] = field(default_factory=list)
+
+    def compose(self, path: Path) -> Recipe:
+        """The complete configuration of a recipe."""
+        return compose(path, self.size, self.machine, self.overrides, self.corpus)
+
+
+def plan(path: Path, setting: Setting) -> list[Recipe]:
+    """All stages of a folder after what they need from elsewhere, or the one stage of a YAML file."""
+    path = Path(path)
+    if path.is_file():
+        return [setting.compose(path)]
+    found = sorted(path.glob("*.yaml"))
+    if not found:
+        raise FileNotFoundError(f"{path} is neither a recipe nor a folder of recipes; see recipes/")
+    return plan_stages(path.parent, [f"{path.name}/{file.stem}" for file in found], setting)
+
+
+def plan_stages(recipes: Path, stages: Iterable[str], setting: Setting) -> list[Recipe]:
+    """The named stages ("system/stage"), each after everything it needs."""
+    ordered: dict[str, Recipe] = {}
+
+    def add(name: str) -> None:
+        if name not in ordered:
+            recipe = setting.compose(recipes / f"{name}.yaml")
+            for needed in recipe.needs:
+                add(needed)
+            ordered[name] = recipe
+
+    for stage in stages:
+        add(stage)
+    return list(ordered.values())
+
+
+def count_parameters(recipe: Recipe) -> int:
+    """Parameters of a recipe's own networks, built on torch's meta device; frozen stages count nothing."""
+    slots = [_without_frozen(slot) for slot in recipe.config["model"]["init_args"].values() if _is_network(slot)]
+    with torch.device("meta"):
+        return sum(parameter.numel() for slot in slots if slot for parameter in build(slot).parameters())
+
+
+def _is_network(slot: Any) -> bool:
+    return isinstance(slot, dict) and "class_path" in slot and issubclass(find_class(slot["class_path"]), Network)
+
+
+def _without_frozen(slot: Any) -> Any:
+    if not (isinstance(slot, dict) and "class_path" in slot):
+        return slot
+    if issubclass(find_class(slot["class_path"]), Frozen):
+        return None
+    arguments = {name: _without_frozen(value) for name, value in (slot.get("init_args") or {}).items()}
+    return {**slot, "init_args": arguments}

@@ -1,0 +1,235 @@
+"""From a recipe to one complete configuration: presets put in, overlays merged, overrides set, every key checked.
+
+A slot's value is inline or the path of a preset, relative to the file that names it. An overlay (size, machine) merges
+key by key; a preset path or another `class_path` replaces the slot as a whole, so no argument of the old class stays.
+"""
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SIZES = ("tiny", "cpu", "small", "paper")
+RECIPE_KEYS = ("needs", "cost", "seed_everything", "model", "data", "trainer")
+Keys = tuple[str, ...]
+
+
+@dataclass
+class Recipe:
+    """A composed recipe.
+
+    Attributes:
+        name: "system/stage", the last two parts of the recipe's path.
+        needs: names of the stages whose results it reads.
+        cost: measured seconds per step by machine, for the plan.
+        config: what LightningCLI parses: seed_everything, model, data, trainer.
+        origins: the file (or "command line") that set each key.
+    """
+
+    name: str
+    path: Path
+    needs: list[str] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Keys, str] = field(default_factory=dict)
+
+    @property
+    def stages_read(self) -> list[str]:
+        """Every stage that a Frozen* slot of the configuration names."""
+        return sorted({value for keys, value in leaves(self.config) if keys[-1] == "stage" and "/" in str(value)})
+
+
+def compose(
+    path: Path, size: str, machine: str = "cpu", overrides: Sequence[str] = (), corpus: str | None = None
+) -> Recipe:
+    """The complete configuration of a recipe at a size.
+
+    Args:
+        machine: a file of configs/machines, or the path of one like them.
+        corpus: a manifest or folder of music that takes the place of the recipe's own corpus.
+        overrides: `--trainer.max_steps 100`, `--model.denoiser.width=64`; `init_args` may be left out.
+
+    Raises:
+        FileNotFoundError, ValueError: an unknown file, size or key; the message names file, key and nearest valid key.
+    """
+    path = _existing(path)
+    recipe = Recipe(name="/".join(path.with_suffix("").parts[-2:]), path=path)
+    merged: dict[str, Any] = {}
+    for file in [path, *_overlays(path, recipe.name, size, machine)]:
+        _merge(merged, load(file, recipe.origins), recipe.origins)
+    if corpus is not None:
+        _set(merged, ("data", "corpus"), _corpus_slot(corpus), recipe.origins)
+    for keys, value in parse_overrides(overrides):
+        _set(merged, keys, value, recipe.origins)
+    recipe.needs = merged.pop("needs", [])
+    recipe.cost = merged.pop("cost", {})
+    recipe.config = merged
+    check(recipe)
+    return recipe
+
+
+def load(file: Path, origins: dict[Keys, str] | None = None, at: Keys = ()) -> Any:
+    """A YAML file with all presets it names put in; `origins` learns which file each key came from."""
+    try:
+        content = yaml.safe_load(_existing(file).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold keys and values, not a {type(content).__name__}")
+    return _with_presets(content, file, {} if origins is None else origins, at)
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[tuple[Keys, Any]]:
+    """`--a.b 1 --c.d=x` as keys and YAML values."""
+    pairs, rest = [], list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--") or "." not in name:
+            raise ValueError(f"unknown argument {name!r}; overrides look like --trainer.max_steps 100")
+        name, equals, value = name[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ValueError(f"--{name} needs a value: --{name} VALUE")
+            value = rest.pop(0)
+        pairs.append((tuple(name.split(".")), yaml.safe_load(value)))
+    return pairs
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse every key that no constructor knows."""
+    from lightning.pytorch import Trainer
+
+    from melody_cm.data import MusicDataModule
+
+    _check_names(recipe, (), recipe.config, RECIPE_KEYS)
+    _check_names(recipe, ("trainer",), recipe.config.get("trainer", {}), _parameters(Trainer))
+    _check_arguments(recipe, ("data",), recipe.config.get("data", {}), MusicDataModule)
+    _check_slot(recipe, ("model",), recipe.config.get("model", {}))
+
+
+def planned_steps(recipe: Recipe) -> int:
+    """Optimizer steps, or batches to gather for a stage that is fitted."""
+    trainer = recipe.config["trainer"]
+    steps = trainer.get("max_steps", -1)
+    return steps if steps > 0 else trainer["limit_train_batches"]
+
+
+def leaves(tree: Any, at: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Every plain value of a configuration with its keys; lists count by index."""
+    if isinstance(tree, Mapping | list):
+        items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+        for key, value in items:
+            yield from leaves(value, (*at, str(key)))
+    else:
+        yield at, tree
+
+
+def _existing(path: Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}; recipes/ and configs/ hold what can be run")
+    return Path(path)
+
+
+def _overlays(path: Path, name: str, size: str, machine: str) -> list[Path]:
+    configs = path.resolve().parents[2] / "configs"
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}; sizes: {', '.join(SIZES)}")
+    overlays = [configs / "sizes" / size / f"{name}.yaml"] if size != "paper" else []
+    named = configs / "machines" / f"{machine}.yaml"
+    return [*overlays, named if named.is_file() else Path(machine)]
+
+
+def _corpus_slot(path: str) -> Any:
+    from melody_cm.data import open_corpus
+    from melody_cm.storage import describe
+
+    return describe(open_corpus(path))
+
+
+def _with_presets(value: Any, file: Path, origins: dict[Keys, str], at: Keys) -> Any:
+    origins[at] = str(file)
+    if isinstance(value, dict):
+        return {key: _with_presets(item, file, origins, (*at, str(key))) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_presets(item, file, origins, (*at, str(index))) for index, item in enumerate(value)]
+    if isinstance(value, str) and value.endswith(".yaml"):
+        return load((file.parent / value).resolve(), origins, at)
+    return value
+
+
+def _merge(base: dict[str, Any], overlay: dict[str, Any], origins: dict[Keys, str]) -> None:
+    for key, value in overlay.items():
+        old = base.get(key)
+        replaces = not isinstance(old, dict) or not isinstance(value, dict)
+        if replaces or value.get("class_path", old.get("class_path")) != old.get("class_path"):
+            base[key] = value
+        else:
+            _merge(old, value, origins)
+
+
+def _set(tree: dict[str, Any], keys: Keys, value: Any, origins: dict[Keys, str]) -> None:
+    """Set one value; a string that is the path of a YAML file puts that preset in."""
+    node, at = tree, ()
+    for key in keys[:-1]:
+        if "class_path" in node and key not in ("class_path", "init_args"):
+            node, at = node.setdefault("init_args", {}), (*at, "init_args")
+        node, at = node.setdefault(key, {}), (*at, key)
+        if not isinstance(node, dict):
+            raise ValueError(f"--{'.'.join(keys)}: {'.'.join(at)} is a plain value and has no parts")
+    if "class_path" in node and keys[-1] not in ("class_path", "init_args"):
+        node, at = node.setdefault("init_args", {}), (*at, "init_args")
+    at = (*at, keys[-1])
+    is_preset = isinstance(value, str) and value.endswith(".yaml")
+    node[keys[-1]] = load(Path(value), origins, at) if is_preset else value
+    origins[at] = "command line"
+
+
+def _check_slot(recipe: Recipe, at: Keys, slot: Any) -> None:
+    """Check one value: a class with its arguments, a list of such, or plain data."""
+    if isinstance(slot, list):
+        for index, item in enumerate(slot):
+            _check_slot(recipe, (*at, str(index)), item)
+    if not isinstance(slot, dict) or "class_path" not in slot:
+        return
+    _check_names(recipe, at, slot, ("class_path", "init_args"))
+    module, _, name = slot["class_path"].rpartition(".")
+    try:
+        found = getattr(__import__(module, fromlist=[name]), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(_at(recipe, (*at, "class_path")) + f"there is no class {slot['class_path']!r}") from error
+    _check_arguments(recipe, (*at, "init_args"), slot.get("init_args") or {}, found)
+
+
+def _check_arguments(recipe: Recipe, at: Keys, arguments: dict[str, Any], kind: Any) -> None:
+    _check_names(recipe, at, arguments, _parameters(kind))
+    for name, value in arguments.items():
+        _check_slot(recipe, (*at, name), value)
+
+
+def _check_names(recipe: Recipe, at: Keys, node: Any, known: Sequence[str]) -> None:
+    if not isinstance(node, dict):
+        raise ValueError(_at(recipe, at) + f"expected keys and values, got {node!r}")
+    for key in node:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise ValueError(_at(recipe, (*at, key)) + f"unknown key; the nearest valid key is {near[0]!r}")
+
+
+def _at(recipe: Recipe, keys: Keys) -> str:
+    origin = next((recipe.origins[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in recipe.origins), "")
+    return f"{_shown(origin)}: {'.'.join(keys)}: "
+
+
+def _shown(origin: str) -> str:
+    try:
+        return str(Path(origin).relative_to(Path.cwd()))
+    except ValueError:
+        return origin
+
+
+def _parameters(kind: Any) -> list[str]:
+    return [name for name in inspect.signature(kind).parameters if name != "self"]

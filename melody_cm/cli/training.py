@@ -1,0 +1,110 @@
+"""One stage under LightningCLI: parse, build, fit or resume, export, declare finished."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from melody_cm.cli.finished import Fingerprint, write_finished
+from melody_cm.cli.recipe import Recipe, planned_steps
+from melody_cm.data import MusicDataModule
+from melody_cm.storage import build, save_network, write_json, write_text
+from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress
+
+
+class StageCLI(LightningCLI):
+    """LightningCLI over one composed recipe.
+
+    Args:
+        recipe: what to parse.
+        folder: of the stage: logs, checkpoint, export.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        super().__init__(
+            LightningModule,
+            MusicDataModule,
+            subclass_mode_model=True,
+            run=False,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=recipe.config,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.sample_rate", "model.init_args.sample_rate")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        steps = planned_steps(self.recipe)
+        self.trace = LossTrace(span=max(1, min(20, steps // (5 * self.config["trainer"]["log_every_n_steps"]))))
+        self.checkpoint = LastCheckpoint(self.folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
+        config = self.config_init["trainer"]
+        batches = steps * (config["accumulate_grad_batches"] or 1)
+        own = [self.trace, StageProgress(self.recipe.name, batches), self.checkpoint]
+        return super().instantiate_trainer(
+            default_root_dir=str(self.folder),
+            logger=[CSVLogger(self.folder, "logs"), TensorBoardLogger(self.folder, "tensorboard")],
+            callbacks=[*(config["callbacks"] or []), *own],
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+        )
+
+
+def data_fingerprint(recipe: Recipe) -> str:
+    """The content of the data that a recipe trains on."""
+    data = {**recipe.config["data"], "corpus": build(recipe.config["data"]["corpus"])}
+    return MusicDataModule(**data).fingerprint()
+
+
+def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> dict[str, Any] | None:
+    """Train or resume one stage and leave its export and finished.json.
+
+    Returns:
+        the outcome (steps, loss before and after, seconds), or None if a signal interrupted it.
+    """
+    cli = StageCLI(recipe, folder)
+    cli.model.configuration = recipe.config
+    if cli.trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False))
+        write_json(folder / "begun.json", vars(made_from))
+    started = time.monotonic()
+    last = folder / "last.ckpt"
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
+    if cli.checkpoint.interrupted:
+        return None
+    outcome = _outcome(cli, time.monotonic() - started)
+    cli.trainer.save_checkpoint(last)
+    if cli.trainer.is_global_zero:
+        for name, network in cli.model.exports.items():
+            save_network(network, folder / "export" / name)
+        write_finished(folder, made_from, outcome)
+    cli.trainer.strategy.barrier("stage finished")
+    return outcome
+
+
+def _outcome(cli: StageCLI, seconds: float) -> dict[str, Any]:
+    before, after = getattr(cli.model, "outcome", None) or cli.trace.movement or (None, None)
+    valid = cli.trainer.callback_metrics.get("val/loss")
+    return {
+        "steps": planned_steps(cli.recipe),
+        "loss_before": before,
+        "loss_after": after,
+        "validation_loss": None if valid is None else float(valid),
+        "seconds": round(seconds, 1),
+        "parameters": sum(parameter.numel() for parameter in cli.model.parameters() if parameter.requires_grad),
+    }

@@ -1,0 +1,36 @@
+"""Diffusion over angles: schedules, the process, guidance, objectives and samplers, none of which knows a network."""
+
+from melody_cm.diffusion.angles import GridAngles, LinearAngles, ScaledLinearBetaAngles, UniformAngles
+from melody_cm.diffusion.consistency import ConsistencyFunction, ConsistencyObjective
+from melody_cm.diffusion.denoising import DenoisingObjective
+from melody_cm.diffusion.guidance import Guided
+from melody_cm.diffusion.process import (
+    clean_from_velocity,
+    ddim_step,
+    diffuse,
+    noise_from_velocity,
+    velocity,
+    velocity_from_noise,
+)
+from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
+from melody_cm.diffusion.timesteps import TimestepDenoiser
+
+__all__ = [
+    "ConsistencyFunction",
+    "ConsistencyObjective",
+    "ConsistencySampler",
+    "DDIMSampler",
+    "DenoisingObjective",
+    "GridAngles",
+    "Guided",
+    "LinearAngles",
+    "ScaledLinearBetaAngles",
+    "TimestepDenoiser",
+    "UniformAngles",
+    "clean_from_velocity",
+    "ddim_step",
+    "diffuse",
+    "noise_from_velocity",
+    "velocity",
+    "velocity_from_noise",
+]

@@ -1,0 +1,84 @@
+"""Networks on disk: `config.json` (class and constructor arguments) beside `model.safetensors`; no pickles."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from melody_cm.interfaces import Network
+from melody_cm.storage.configuration import build, describe
+from melody_cm.storage.files import folder_atomically, read_json, write_json
+from melody_cm.storage.frozen import Frozen
+from melody_cm.storage.hashing import hash_weights
+
+
+def save_network(network: Network, folder: Path, portable: bool = False) -> None:
+    """Write a network to a folder, replacing what is there only when all of it is on disk.
+
+    Args:
+        portable: leave out (as null) the frozen stages that the network refers to, which exist only inside a run.
+    """
+    config = describe(network)
+    if portable:
+        config = _without_frozen(config, network)
+    with folder_atomically(Path(folder)) as aside:
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+        save_file(weights, aside / "model.safetensors")
+        write_json(aside / "config.json", {**config, "weights": hash_weights(network)})
+
+
+def load_network(folder: Path) -> Network:
+    """Rebuild a network in evaluation mode from a folder written by `save_network`.
+
+    Raises:
+        FileNotFoundError: the folder holds no exported network.
+        ValueError: its parts do not fit each other.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
+    config = read_json(folder / "config.json")
+    network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except SafetensorError as error:
+        raise ValueError(f"{folder / 'model.safetensors'} is damaged ({error}); export it again") from error
+    load_weights(network, weights, str(folder))
+    return network.eval()
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put `weights` into a network whose names and shapes they must match exactly.
+
+    Raises:
+        ValueError: names or shapes differ; the message names `source` and the first difference.
+    """
+    own = network.state_dict()
+    if difference := sorted(set(own) ^ set(weights)):
+        where = "missing from" if difference[0] in own else "not known to the network but in"
+        raise ValueError(
+            f"{source} holds another network: {difference[0]} is {where} it ({len(difference)} such names)"
+        )
+    for name, value in weights.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{source} holds another network: {name} is {tuple(value.shape)}, expected {tuple(own[name].shape)}"
+            )
+    network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
+
+
+def weight_hash(folder: Path) -> str:
+    """The weight hash written when the network was saved."""
+    return read_json(Path(folder) / "config.json")["weights"]
+
+
+def _without_frozen(config: dict[str, Any], network: Network) -> dict[str, Any]:
+    arguments = {
+        name: None if isinstance(network.init_arguments[name], Frozen) else value
+        for name, value in config["init_args"].items()
+    }
+    return {**config, "init_args": arguments}

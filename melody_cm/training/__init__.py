@@ -1,0 +1,21 @@
+"""LightningModules, one per objective, and what surrounds their steps."""
+
+from melody_cm.training.autoencoder import AutoencoderTraining
+from melody_cm.training.consistency_distillation import ConsistencyDistillation
+from melody_cm.training.joint_embedding import JointEmbeddingTraining
+from melody_cm.training.language_model import LanguageModelTraining
+from melody_cm.training.latent_diffusion import LatentDiffusion
+from melody_cm.training.optimization import Optimization
+from melody_cm.training.stage import Stage
+from melody_cm.training.tokenizer import TokenizerFitting
+
+__all__ = [
+    "AutoencoderTraining",
+    "ConsistencyDistillation",
+    "JointEmbeddingTraining",
+    "LanguageModelTraining",
+    "LatentDiffusion",
+    "Optimization",
+    "Stage",
+    "TokenizerFitting",
+]

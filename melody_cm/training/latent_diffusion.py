@@ -1,0 +1,82 @@
+"""Latent diffusion: a denoiser and its conditioner learn velocity on the latents of a frozen autoencoder."""
+
+import torch
+from torch import Tensor
+
+from melody_cm.batch import MusicBatch
+from melody_cm.diffusion import Guided
+from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Objective, Sampler
+from melody_cm.training.optimization import Optimization
+from melody_cm.training.stage import Networks, Stage
+
+
+class LatentDiffusion(Stage):
+    """Trains MeLoDy's dual-path denoiser, MusicCM's teacher and every ablation.
+
+    Args:
+        autoencoder: the frozen stage whose latents are modelled.
+        conditioner, denoiser: learn together.
+        objective: the velocity loss and its noise levels.
+        schedule, sampler, num_steps, guidance_scale: how `sample` draws music while training is watched.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        conditioner: Conditioner,
+        denoiser: Denoiser,
+        objective: Objective,
+        schedule: AngleSchedule,
+        sampler: Sampler,
+        optimization: Optimization,
+        num_steps: int = 20,
+        guidance_scale: float = 2.5,
+        ema_decay: float = 0.9999,
+        sample_rate: int = 24000,
+        seed: int = 0,
+    ) -> None:
+        trained = {"denoiser": denoiser, "conditioner": conditioner}
+        super().__init__(trained, optimization, ema_decay, sample_rate, seed)
+        self.autoencoder = autoencoder
+        self.objective = objective
+        self.schedule = schedule
+        self.sampler = sampler
+        self.num_steps = num_steps
+        self.guidance_scale = guidance_scale
+        self._check_sample_rates()
+
+    def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
+        draws = batch.draws(self.seed)
+        latent = encode(self.autoencoder, batch, self.seed)
+        conditioner = networks["conditioner"]
+        conditioning = conditioner.embed(conditioner.describe(batch))
+        return self.objective({"student": networks["denoiser"]}, latent, conditioning, draws).terms
+
+    @torch.no_grad()
+    def sample(self, batch: MusicBatch) -> Tensor:
+        """Music (b, 1, t) for the captions or tokens of a batch, by the averaged networks."""
+        conditioner = self.averaged["conditioner"]
+        denoiser = Guided(self.averaged["denoiser"], self.guidance_scale)
+        conditioning = conditioner.embed(conditioner.describe(batch))
+        return sample_music(self, batch, denoiser, conditioning)
+
+
+def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
+    """A draw from the posterior of a batch's latents (b, c, *axes), cached or encoded now; fp32, without gradient."""
+    with torch.no_grad():
+        if batch.latent_mean is not None and batch.latent_std is not None:
+            mean, std = batch.latent_mean, batch.latent_std
+        else:
+            mean, std = autoencoder.posterior(batch.waveform)
+        noise = batch.draws(seed).normal("posterior", mean.shape[1:], mean.device)
+        return mean.float() + std.float() * noise
+
+
+def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:
+    """Draw latents with a stage's sampler and schedule and decode them to the length of the batch."""
+    draws = batch.draws(stage.seed)
+    shape = stage.autoencoder.latent_shape(batch.waveform.shape[-1] / stage.sample_rate)
+    noise = draws.normal("sampling noise", shape, batch.waveform.device)
+    angles = stage.schedule.angles(stage.num_steps)
+    latent = stage.sampler.sample(denoiser, noise, conditioning, angles, draws.generators("sampler"))
+    return stage.autoencoder.decode(latent)[..., : batch.waveform.shape[-1]]

@@ -1,0 +1,108 @@
+"""The base of all LightningModules: one training stage that learns by gradient, averages, validates and exports."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from melody_cm.batch import MusicBatch
+from melody_cm.interfaces import Network
+from melody_cm.storage.export import load_weights
+from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
+from melody_cm.training.optimization import Optimization
+
+Networks = Mapping[str, Any]
+
+
+class Stage(LightningModule, ABC):
+    """A stage trains networks by role and leaves their averages as its result.
+
+    Subclasses say which networks (`trained`, by the slot name under which later stages find them) and what the loss is.
+
+    Args:
+        trained: the networks that learn.
+        optimization: how.
+        ema_decay: of the averages that are validated and exported.
+        sample_rate: of the data, in Hz (linked to data.sample_rate).
+        seed: of all draws (linked to seed_everything).
+
+    Attributes:
+        batches_seen: micro-batches consumed so far; the data module goes on from here after a resume.
+    """
+
+    batches_seen: Tensor
+
+    def __init__(
+        self, trained: Mapping[str, Network], optimization: Optimization, ema_decay: float, sample_rate: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.trained = nn.ModuleDict(trained)
+        self.averaged = nn.ModuleDict({name: averaged_copy(network) for name, network in trained.items()})
+        self.optimization = optimization
+        self.ema_decay = ema_decay
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self.configuration: dict[str, Any] = {}
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("steps_taken", torch.zeros((), dtype=torch.long))
+        self.strict_loading = False  # Frozen stages are absent from checkpoints; on_load_checkpoint is strict instead.
+        self._check_sample_rates()
+
+    @abstractmethod
+    def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
+        """The weighted terms whose sum is the loss, computed with the given networks (learning or averaged)."""
+
+    @property
+    def exports(self) -> dict[str, Network]:
+        """The stage's result by slot."""
+        return dict(self.averaged.items())
+
+    def training_step(self, batch: MusicBatch, batch_idx: int) -> Tensor:
+        terms = self.losses(self.trained, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        self._log_terms("train", terms, loss, len(batch))
+        return loss
+
+    def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
+        terms = self.losses(self.averaged, batch)
+        self._log_terms("val", terms, torch.stack(list(terms.values())).sum(), len(batch))
+
+    def on_train_batch_start(self, batch: MusicBatch, batch_idx: int) -> None:
+        self.batches_seen += 1
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.steps_taken += 1
+        self.after_step()
+
+    def after_step(self) -> None:
+        """What follows each step of the optimizer."""
+        decay = warmed_decay(self.ema_decay, self.steps_taken)
+        for name, average in self.averaged.items():
+            update_average(average, self.trained[name], decay)
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = self.optimization.build(self.trained.parameters(), self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["configuration"] = self.configuration
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        load_weights(self, checkpoint["state_dict"], "the checkpoint")
+
+    def _log_terms(self, split: str, terms: Mapping[str, Tensor], loss: Tensor, batch_size: int) -> None:
+        values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}
+        self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")
+
+    def _check_sample_rates(self) -> None:
+        for name, module in self.named_modules():
+            rate = getattr(module, "sample_rate", self.sample_rate)
+            if rate != self.sample_rate:
+                raise ValueError(
+                    f"{name} works at {rate} Hz but the data has {self.sample_rate} Hz; "
+                    f"set data.sample_rate to {rate} or train that stage at {self.sample_rate} Hz"
+                )

@@ -1,0 +1,56 @@
+"""The house rules that can be checked: imports point downwards, no drawer for leftovers, no paths of a machine."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "melody_cm"
+LEVELS = {
+    **dict.fromkeys(["interfaces", "batch", "randomness"], 0),
+    **dict.fromkeys(["storage", "signal"], 1),
+    **dict.fromkeys(["nn", "losses", "diffusion"], 2),
+    **dict.fromkeys(["autoencoders", "discriminators", "denoisers", "language_models", "encoders", "data"], 3),
+    **dict.fromkeys(["pipelines", "training", "evaluation"], 4),
+    "benchmark": 5,
+    "cli": 6,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("melody_cm."):
+            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("melody_cm."))
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_to_a_lower_level_or_stay_inside_the_folder(path):
+    here = room(path)
+    if here == "__init__":
+        return
+    for other in imported_rooms(path):
+        lower = LEVELS[other] < LEVELS[here] or (LEVELS[here] == 0 and LEVELS[other] == 0)
+        assert other == here or lower, f"{path.name} ({here}) imports {other}"
+
+
+def test_there_is_no_drawer_for_leftovers():
+    forbidden = {"utils", "helpers", "common", "registry", "factory"}
+    assert not [path for path in FILES if forbidden & set(path.relative_to(PACKAGE).with_suffix("").parts)]
+
+
+def test_modules_and_public_classes_have_docstrings():
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree) or not tree.body, f"{path} has no module docstring"
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
