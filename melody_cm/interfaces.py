@@ -234,7 +234,12 @@ class TokenLM(Network, ABC):
 
 
 class Conditioner(Network, ABC):
-    """Source -> conditioning. Training calls `embed(describe(batch))`; a pipeline gives its own source."""
+    """Source -> conditioning. Training calls `embed(describe(batch))`; a pipeline gives its own source.
+
+    `hears_audio`: whether `describe` uses the batch's waveform, whose sample rate must then be its parts' own.
+    """
+
+    hears_audio: bool = True
 
     @abstractmethod
     def describe(self, batch: MusicBatch) -> Tensor:

@@ -8,7 +8,7 @@ from melody_cm.cli.recipe import Recipe, leaves
 from melody_cm.storage import read_json, stage_folder, weight_hash, write_json
 
 # Where and how fast a stage runs does not change what it is.
-RUNTIME_TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "log_every_n_steps", "callbacks")
+RUNTIME_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "log_every_n_steps", "callbacks")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Fingerprint:
 
 def fingerprint(recipe: Recipe, data: str) -> Fingerprint:
     """The fingerprint of a composed recipe on data whose own fingerprint is given."""
-    trainer = {key: value for key, value in recipe.config["trainer"].items() if key not in RUNTIME_TRAINER_KEYS}
+    trainer = {key: value for key, value in recipe.config["trainer"].items() if key not in RUNTIME_KEYS}
     plain = {key: value for key, value in recipe.config["data"].items() if key not in ("corpus", "num_workers")}
     config = {**recipe.config, "trainer": trainer, "data": plain}
     return Fingerprint(config, data, {stage: stage_weights(stage) for stage in recipe.stages_read})

@@ -9,7 +9,7 @@ import torch
 
 from melody_cm.cli.recipe import Recipe, compose
 from melody_cm.interfaces import Network
-from melody_cm.storage import Frozen, build, find_class
+from melody_cm.storage import Frozen, find_class
 
 BYTES_PER_PARAMETER = 24  # On disk: weights, two AdamW moments and the average in last.ckpt, the average in the export.
 
@@ -57,19 +57,18 @@ def plan_stages(recipes: Path, stages: Iterable[str], setting: Setting) -> list[
 
 def count_parameters(recipe: Recipe) -> int:
     """Parameters of a recipe's own networks, built on torch's meta device; frozen stages count nothing."""
-    slots = [_without_frozen(slot) for slot in recipe.config["model"]["init_args"].values() if _is_network(slot)]
-    with torch.device("meta"):
-        return sum(parameter.numel() for slot in slots if slot for parameter in build(slot).parameters())
+    slots = [_on_meta(slot) for slot in recipe.config["model"]["init_args"].values()]
+    networks = [slot for slot in slots if isinstance(slot, Network)]
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
-def _is_network(slot: Any) -> bool:
-    return isinstance(slot, dict) and "class_path" in slot and issubclass(find_class(slot["class_path"]), Network)
-
-
-def _without_frozen(slot: Any) -> Any:
+def _on_meta(slot: Any) -> Any:
+    """What a slot describes, its networks without memory and its frozen stages left out."""
     if not (isinstance(slot, dict) and "class_path" in slot):
         return slot
-    if issubclass(find_class(slot["class_path"]), Frozen):
+    kind = find_class(slot["class_path"])
+    if issubclass(kind, Frozen):
         return None
-    arguments = {name: _without_frozen(value) for name, value in (slot.get("init_args") or {}).items()}
-    return {**slot, "init_args": arguments}
+    arguments = {name: _on_meta(value) for name, value in (slot.get("init_args") or {}).items()}
+    with torch.device("meta" if issubclass(kind, Network) else "cpu"):
+        return kind(**arguments)

@@ -214,17 +214,24 @@ def _check_names(recipe: Recipe, at: Keys, node: Any, known: Sequence[str]) -> N
     if not isinstance(node, dict):
         raise ValueError(_at(recipe, at) + f"expected keys and values, got {node!r}")
     for key in node:
+        refuse_unknown(_origin(recipe, (*at, key)), "".join(f"{part}." for part in at), {key: None}, known)
+
+
+def refuse_unknown(file: Path | str, prefix: str, node: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse keys that are not known: file, key and the nearest valid key in one line."""
+    for key in node:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            raise ValueError(_at(recipe, (*at, key)) + f"unknown key; the nearest valid key is {near[0]!r}")
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{file}: {prefix}{key}: unknown key; the nearest valid key is {near!r}")
 
 
 def _at(recipe: Recipe, keys: Keys) -> str:
+    return f"{_origin(recipe, keys)}: {'.'.join(keys)}: "
+
+
+def _origin(recipe: Recipe, keys: Keys) -> str:
+    """The file that set a key, or the nearest key above it, as the user would name it."""
     origin = next((recipe.origins[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in recipe.origins), "")
-    return f"{_shown(origin)}: {'.'.join(keys)}: "
-
-
-def _shown(origin: str) -> str:
     try:
         return str(Path(origin).relative_to(Path.cwd()))
     except ValueError:

@@ -55,14 +55,14 @@ def train_all(recipes: "list[Recipe]", run: Path, retrain: bool = False) -> int:
     import shutil
 
     from melody_cm.cli.finished import fingerprint, read_finished
-    from melody_cm.cli.training import data_fingerprint, train_stage
+    from melody_cm.cli.training import build_data, train_stage
     from melody_cm.storage.frozen import RUN_VARIABLE
 
     os.environ[RUN_VARIABLE] = str(run.resolve())
     quieten()
     for recipe in recipes:
         folder = run / recipe.name
-        made_from = fingerprint(recipe, data_fingerprint(recipe))
+        made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
         done = read_finished(folder)
         if changed := _differences(folder, made_from):
             if not retrain:
@@ -137,6 +137,7 @@ def _differences(folder: Path, made_from) -> list[str]:
 
 def _ask_for_size() -> str:
     raise ValueError(
-        "--size must be said: tiny (seconds to a minute a stage on 2 CPU cores, proves the path), cpu (2-3 M parameters, "
-        "about an hour a stage on 2 cores), small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks)"
+        "--size must be said: tiny (about a minute a stage on 2 CPU cores, only proves the path), "
+        "cpu (2-3 M parameters, about an hour a stage on 2 cores), "
+        "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
     )

@@ -64,10 +64,9 @@ class StageCLI(LightningCLI):
         )
 
 
-def data_fingerprint(recipe: Recipe) -> str:
-    """The content of the data that a recipe trains on."""
-    data = {**recipe.config["data"], "corpus": build(recipe.config["data"]["corpus"])}
-    return MusicDataModule(**data).fingerprint()
+def build_data(config: dict[str, Any]) -> MusicDataModule:
+    """The data module that a recipe describes, outside a training."""
+    return MusicDataModule(**{**config, "corpus": build(config["corpus"])})
 
 
 def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> dict[str, Any] | None:

@@ -106,8 +106,8 @@ def captions(piece: Piece, seed: int, index: int, section: int) -> list[str]:
     sentences = [
         f"{article} {piece.mood} {style} piece in {piece.key} at a {pace} tempo: {solo}, {beat}.",
         f"This is a {pace} {style} track featuring {solo} {beat}. It sounds {piece.mood} and is in {piece.key}.",
-        f"{piece.lead.capitalize()} leads {article.lower()} {piece.mood} {style} tune {beat}, at about {piece.tempo} BPM "
-        f"in {piece.key}" + (f", accompanied by {band}." if band else "."),
+        f"{piece.lead.capitalize()} leads {article.lower()} {piece.mood} {style} tune {beat}, "
+        f"at about {piece.tempo} BPM in {piece.key}" + (f", accompanied by {band}." if band else "."),
     ]
     first, second = rng.permutation(len(sentences))[:2]
     tags = [style, piece.mood, f"{pace} tempo", *piece.instruments, drums.removeprefix("a "), piece.key]
@@ -161,7 +161,7 @@ def _play_chords(score: Score, piece: Piece, degree: int, steps: np.ndarray) -> 
     onsets = [step for step, sign in enumerate(piece.rules.chord_pattern) if sign != "."]
     for count, step in enumerate(onsets):
         chosen = [pitches[count % len(pitches)]] if piece.rules.arpeggio else pitches
-        level = (0.6 if piece.rules.arpeggio else 0.34) * piece.feeling.velocity
+        level = (0.5 if piece.rules.arpeggio else 0.42) * piece.feeling.velocity
         score.notes.extend(Note(piece.chords, pitch, steps[step], seconds, level) for pitch in chosen)
 
 
@@ -186,9 +186,7 @@ def _motif(rhythm: str, rng: np.random.Generator) -> list[tuple[int, int]]:
     return [(step, int(move)) for step, move in zip(onsets, moves, strict=True)]
 
 
-def _play_melody(
-    score: Score, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]
-) -> None:
+def _play_melody(score: Score, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]) -> None:
     """Strong beats land on the chord; between them the line moves by its motif, kept within a tenth."""
     position = degree % 7
     ends = [step for step, _ in motif[1:]] + [len(steps) - 1]

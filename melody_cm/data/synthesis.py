@@ -1,4 +1,4 @@
-"""Sound of procedural music: instruments made of sines, drums made of sines and noise, one room."""
+"""From a score to sound: notes and strokes, softened, put into one room and brought to one level."""
 
 import functools
 from dataclasses import dataclass, field
@@ -6,91 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.signal
 
+from melody_cm.data.instruments import DRUMS, INSTRUMENTS, Instrument
+
 TWO_PI = 2 * np.pi
 RMS = 0.1
 PEAK = 0.95
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """A timbre.
-
-    Attributes:
-        harmonics: amplitudes of partials 1, 2, 3, ...
-        attack, release: seconds of rise and fall.
-        decay: seconds in which a note falls to 1/e; 0 for instruments that sustain.
-        damping: how much faster each next partial decays.
-        vibrato: depth as a part of the frequency, at 5.3 Hz.
-        breath: level of noise that follows the note.
-        detune: frequency ratio of a second voice, 0 for none.
-        fm: (ratio, index) of a modulator that decays with the note, instead of harmonics; (0, 0) for none.
-        gain: level in the mix.
-    """
-
-    harmonics: tuple[float, ...] = (1.0,)
-    attack: float = 0.004
-    release: float = 0.08
-    decay: float = 0.0
-    damping: float = 0.0
-    vibrato: float = 0.0
-    breath: float = 0.0
-    detune: float = 0.0
-    fm: tuple[float, float] = (0.0, 0.0)
-    gain: float = 1.0
-
-
-def _saw(count: int, slope: float = 1.0) -> tuple[float, ...]:
-    return tuple(k**-slope for k in range(1, count + 1))
-
-
-def _square(count: int) -> tuple[float, ...]:
-    return tuple(1 / k if k % 2 else 0.0 for k in range(1, count + 1))
-
-
-INSTRUMENTS: dict[str, Instrument] = {
-    "piano": Instrument(_saw(8, 1.4), decay=0.8, damping=0.3, release=0.12),
-    "electric piano": Instrument(fm=(1.0, 1.3), decay=1.1, release=0.15, gain=0.9),
-    "nylon-string guitar": Instrument((1, 0.7, 0.5, 0.35, 0.3, 0.15, 0.12, 0.08), decay=0.4, damping=0.5, gain=1.1),
-    "organ": Instrument((1, 0.8, 0.6, 0.5, 0, 0.35, 0, 0.4), attack=0.012, vibrato=0.002, release=0.05, gain=0.55),
-    "flute": Instrument((1, 0.22, 0.1, 0.03), attack=0.06, vibrato=0.006, breath=0.08, release=0.1),
-    "strings": Instrument(_saw(8, 1.3), attack=0.16, release=0.3, detune=1.006, vibrato=0.003, gain=0.5),
-    "violin": Instrument((0.8, 1, 0.7, 0.6, 0.4, 0.35, 0.2, 0.15, 0.1), attack=0.07, vibrato=0.008, gain=0.5),
-    "trumpet": Instrument((0.6, 1, 0.95, 0.8, 0.6, 0.45, 0.3, 0.2, 0.12), attack=0.035, vibrato=0.003, gain=0.42),
-    "horns": Instrument((1, 0.8, 0.5, 0.25, 0.12, 0.06), attack=0.06, release=0.15, detune=1.003, gain=0.5),
-    "square lead": Instrument(_square(15), attack=0.003, release=0.02, gain=0.55),
-    "saw synth": Instrument(_saw(14), attack=0.004, release=0.05, decay=0.6, damping=0.25, detune=1.008, gain=0.55),
-    "synth pad": Instrument(_saw(5, 1.6), attack=0.35, release=0.5, detune=1.009, gain=0.55),
-    "bells": Instrument(fm=(3.51, 1.8), decay=1.0, release=0.4, gain=0.8),
-    "marimba": Instrument((1, 0, 0, 0.4, 0, 0, 0, 0, 0, 0.12), attack=0.002, decay=0.16, damping=0.2, gain=1.3),
-    "accordion": Instrument((1, 0.9, 0.7, 0.55, 0.4, 0.3, 0.2), attack=0.04, detune=1.011, release=0.06, gain=0.4),
-    "upright bass": Instrument((1, 0.6, 0.35, 0.15, 0.06), attack=0.006, decay=0.5, damping=0.4, gain=1.5),
-    "synth bass": Instrument(_saw(12), attack=0.003, decay=0.3, damping=0.5, release=0.03, gain=1.3),
-    "sub bass": Instrument((1, 0.12), attack=0.03, release=0.12, gain=1.3),
-    "tuba": Instrument((1, 0.75, 0.5, 0.25, 0.1), attack=0.03, release=0.06, gain=0.9),
-    "triangle bass": Instrument((1, 0, -1 / 9, 0, 1 / 25, 0, -1 / 49), attack=0.003, release=0.02, gain=1.2),
-}
-
-# Each drum: (seconds, start Hz, end Hz, level of the tone, level of the noise, noise band in Hz).
-DRUMS: dict[str, dict[str, tuple[float, float, float, float, float, tuple[float, float]]]] = {
-    "acoustic": {
-        "kick": (0.22, 130, 52, 1.0, 0.06, (500, 3000)),
-        "snare": (0.18, 220, 170, 0.35, 0.5, (1000, 7000)),
-        "hat": (0.05, 0, 0, 0.0, 0.28, (6000, 11000)),
-        "ride": (0.35, 0, 0, 0.0, 0.16, (5000, 9500)),
-    },
-    "electronic": {
-        "kick": (0.32, 180, 44, 1.2, 0.0, (500, 3000)),
-        "snare": (0.14, 0, 0, 0.0, 0.7, (900, 4500)),
-        "hat": (0.04, 0, 0, 0.0, 0.3, (7000, 11500)),
-        "ride": (0.16, 0, 0, 0.0, 0.22, (7000, 11500)),
-    },
-    "chip": {
-        "kick": (0.1, 240, 60, 0.9, 0.0, (500, 3000)),
-        "snare": (0.09, 0, 0, 0.0, 0.55, (600, 9000)),
-        "hat": (0.025, 0, 0, 0.0, 0.3, (3000, 11500)),
-        "ride": (0.05, 0, 0, 0.0, 0.25, (3000, 11500)),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -115,12 +35,12 @@ class Hit:
 
 @dataclass
 class Score:
-    """Everything to be heard: notes, strokes on `kit`, brightness (Hz above which the tone is soft), reverb in [0, 1]."""
+    """All that is heard: notes, strokes on `kit`, brightness (Hz above which tones are soft), reverb in [0, 1]."""
 
     notes: list[Note] = field(default_factory=list)
     hits: list[Hit] = field(default_factory=list)
     kit: str = "acoustic"
-    brightness: float = 8000.0
+    brightness: int = 8000
     reverb: float = 0.15
 
 
@@ -147,7 +67,7 @@ def note_sound(instrument: Instrument, pitch: int, seconds: float, sample_rate: 
     if instrument.detune:
         sound = 0.6 * (sound + _voice(instrument, frequency * instrument.detune, time, sample_rate))
     if instrument.breath:
-        sound += instrument.breath * _noise(sample_rate, (500.0, 6000.0))[np.arange(len(time)) % (4 * sample_rate)]
+        sound += instrument.breath * _noise(sample_rate, (500, 6000))[np.arange(len(time)) % (4 * sample_rate)]
     return sound * _envelope(instrument, seconds, time) * np.float32(instrument.gain * 0.25)
 
 
@@ -195,17 +115,18 @@ def _envelope(instrument: Instrument, seconds: float, time: np.ndarray) -> np.nd
 @functools.lru_cache(maxsize=64)
 def drum_sound(kit: str, drum: str, sample_rate: int) -> np.ndarray:
     """One stroke at full velocity as (t,) fp32."""
-    seconds, high, low, tone, noise, band = DRUMS[kit][drum]
-    time = np.arange(round(seconds * sample_rate)) / sample_rate
-    sweep = low + (high - low) * np.exp(-time / 0.035)
-    body = np.sin(TWO_PI * np.cumsum(sweep) / sample_rate) * np.exp(-time / (0.4 * seconds))
-    rattle = _noise(sample_rate, band)[: len(time)] * np.exp(-time / (0.25 * seconds))
-    ends = np.minimum(1, np.minimum(time / 0.001, (seconds - time) / 0.01))
-    return ((tone * body + noise * rattle) * ends * 0.5).astype(np.float32)
+    stroke = DRUMS[kit][drum]
+    time = np.arange(round(stroke.seconds * sample_rate)) / sample_rate
+    high, low = stroke.sweep
+    pitch = low + (high - low) * np.exp(-time / 0.035)
+    body = np.sin(TWO_PI * np.cumsum(pitch) / sample_rate) * np.exp(-time / (0.4 * stroke.seconds))
+    rattle = _noise(sample_rate, stroke.band)[: len(time)] * np.exp(-time / (0.25 * stroke.seconds))
+    ends = np.minimum(1, np.minimum(time / 0.001, (stroke.seconds - time) / 0.01))
+    return ((stroke.tone * body + stroke.noise * rattle) * ends * 0.5).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=32)
-def _noise(sample_rate: int, band: tuple[float, float]) -> np.ndarray:
+def _noise(sample_rate: int, band: tuple[int, int]) -> np.ndarray:
     """Four seconds of noise of unit variance in a band, always the same."""
     white = np.random.default_rng(0).standard_normal(4 * sample_rate)
     top = min(band[1], 0.45 * sample_rate)
@@ -218,7 +139,7 @@ def _noise(sample_rate: int, band: tuple[float, float]) -> np.ndarray:
 def _room(sample_rate: int) -> np.ndarray:
     """The echo of a room of 1.2 s: noise that decays and grows darker; unit energy."""
     time = np.arange(round(1.2 * sample_rate)) / sample_rate
-    echo = _noise(sample_rate, (150.0, 5000.0))[: len(time)] * np.exp(-time / 0.22) * np.minimum(time / 0.012, 1)
+    echo = _noise(sample_rate, (150, 5000))[: len(time)] * np.exp(-time / 0.22) * np.minimum(time / 0.012, 1)
     return (echo / np.sqrt(np.square(echo).sum())).astype(np.float32)
 
 
@@ -228,7 +149,7 @@ def _add(track: np.ndarray, sound: np.ndarray, start: float, velocity: float, sa
     track[first : first + len(part)] += np.float32(velocity) * part
 
 
-def _soften(track: np.ndarray, brightness: float, sample_rate: int) -> np.ndarray:
+def _soften(track: np.ndarray, brightness: int, sample_rate: int) -> np.ndarray:
     low_pass = scipy.signal.butter(1, min(brightness, 0.45 * sample_rate), fs=sample_rate, output="sos")
     return scipy.signal.sosfilt(low_pass, track)
 

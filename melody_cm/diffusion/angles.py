@@ -97,18 +97,14 @@ class ScaledLinearBetaAngles(AngleSchedule):
         else:
             visited = [i * stride + 1 for i in reversed(range(num_steps))]
         if visited[0] >= self.num_timesteps:
-            raise ValueError(
-                f"{num_steps} steps with leading spacing go beyond {self.num_timesteps} timesteps: use fewer"
-            )
+            raise ValueError(f"{num_steps} leading steps go beyond {self.num_timesteps} timesteps: ask for fewer steps")
         return torch.tensor(visited)
 
     def angles(self, num_steps: int) -> Float[Tensor, " num_steps_plus_one"]:
         """fp64 angles of the visited timesteps, then 0 (or the angle of timestep 0 where `final_zero` is off)."""
         timesteps = self.timesteps(num_steps)
         if not self.final_zero and timesteps[-1] == 0:
-            raise ValueError(
-                f"{num_steps} steps visit timestep 0, where final_zero=False ends already: use fewer steps"
-            )
+            raise ValueError(f"{num_steps} steps visit timestep 0, where final_zero=False ends: ask for fewer steps")
         last = torch.zeros(1, dtype=torch.float64) if self.final_zero else self.table[:1]
         return torch.cat([self.table[timesteps], last])
 

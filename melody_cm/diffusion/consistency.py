@@ -67,10 +67,10 @@ class ConsistencyObjective(Objective):
         self, networks: Mapping[str, Denoiser], latent: Tensor, conditioning: Conditioning, draws: Draws
     ) -> Losses:
         """The distillation loss on a clean latent (b, c, *axes), and the student's clean latent."""
-        index = draws.integers("grid_index", self.grid_steps)
+        index = draws.integers("distillation_index", self.grid_steps)
         # Indexed in fp64, then fp32: half a unit in the last place is far below the distance of two angles.
         angle, lower_angle = (self.grid[i].float().to(latent.device) for i in (index, index + 1))
-        noise = draws.normal("noise", latent.shape[1:], latent.device)
+        noise = draws.normal("diffusion_noise", latent.shape[1:], latent.device)
         noisiest = (index == 0).view(-1, *[1] * (latent.ndim - 1)).to(latent.device)
         noisy = torch.where(noisiest, noise, diffuse(latent, noise, angle))
 

@@ -68,14 +68,13 @@ class DenoisingObjective(Objective):
         self._check_fit(student, latent)
         angle, known = self._angles(draws, latent.shape[2])
         angle, known = angle.to(latent.device), known.to(latent.device)
-        noise = draws.normal("noise", latent.shape[1:], latent.device)
+        noise = draws.normal("diffusion_noise", latent.shape[1:], latent.device)
         noisy = diffuse(latent, noise, angle)
         dropped = draws.uniform("condition_drop") < self.condition_drop
         predicted = student(noisy, angle, conditioning.drop(dropped))
         squared_error = (at_least_fp32(predicted) - velocity(latent, noise, angle)).square()
-        return Losses(
-            {"velocity_mse": _mean_unknown(squared_error, known)}, clean_from_velocity(noisy, predicted, angle)
-        )
+        terms = {"velocity_mse": _mean_unknown(squared_error, known)}
+        return Losses(terms, clean_from_velocity(noisy, predicted, angle))
 
     def _check_fit(self, student: Denoiser, latent: Tensor) -> None:
         if self.num_chunks > 1 and not student.per_frame_angles:
@@ -87,8 +86,8 @@ class DenoisingObjective(Objective):
 
     def _angles(self, draws: Draws, num_frames: int) -> tuple[Tensor, Tensor]:
         """Angles, (b,) or (b, l), and the known frames (b, l), on the CPU."""
-        chunk_angles = self.schedule.training_angles(draws.uniform("angle", (self.num_chunks,)))
-        tied = draws.uniform("tie") < self.tie_probability
+        chunk_angles = self.schedule.training_angles(draws.uniform("diffusion_angle", (self.num_chunks,)))
+        tied = draws.uniform("tied_angles") < self.tie_probability
         chunk_angles = torch.where(tied[:, None], chunk_angles[:, :1], chunk_angles)
         known = self._known_chunks(draws)
         chunk_angles = chunk_angles.masked_fill(known, 0)
@@ -100,7 +99,7 @@ class DenoisingObjective(Objective):
 
     def _known_chunks(self, draws: Draws) -> Bool[Tensor, "b m"]:
         chunk = torch.arange(self.num_chunks)
-        pattern, place = draws.uniform("pattern")[:, None], draws.uniform("pattern_place")[:, None]
+        pattern, place = draws.uniform("known_pattern")[:, None], draws.uniform("known_place")[:, None]
         prefix = pattern < self.prefix_probability
         inpaint = ~prefix & (pattern < self.prefix_probability + self.inpaint_probability)
         # `place` is uniform in [0, 1): a prefix of 1 .. m - 1 chunks, a hole at one of the chunks 1 .. m - 2.

@@ -28,9 +28,9 @@ class Guided(Denoiser):
         """The guided velocity."""
         if self.guidance_scale == 1:
             return self.denoiser(noisy_latent, angle, conditioning)
-        unconditional = conditioning.drop(torch.ones_like(conditioning.dropped))
+        dropped = conditioning.drop(torch.ones_like(conditioning.dropped))
         both = self.denoiser(
-            torch.cat([noisy_latent, noisy_latent]), torch.cat([angle, angle]), conditioning.concat(unconditional)
+            torch.cat([noisy_latent, noisy_latent]), torch.cat([angle, angle]), conditioning.concat(dropped)
         )
         conditional, unconditional = at_least_fp32(both).chunk(2)
         return unconditional + self.guidance_scale * (conditional - unconditional)

@@ -86,7 +86,12 @@ class PretrainedPipeline(Pipeline):
         return {name: storage.hash_weights(storage.thaw(network)) for name, network in self.networks.items()}
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write the pipeline to a folder, which appears when all of it is on disk."""
+        """Write the pipeline to a folder, which appears, or replaces an older pipeline, when all of it is on disk.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        _check_replaceable(Path(folder))
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
                 storage.save_network(storage.thaw(network), aside / name, portable=True)
@@ -172,6 +177,14 @@ class PretrainedPipeline(Pipeline):
             f'```python\nfrom melody_cm.pipelines import {name}\n\npipeline = {name}.from_pretrained("THIS_FOLDER")\n'
             f'audio = pipeline.generate(["a calm piano melody"], seconds={self.max_seconds:g})\n```\n'
         )
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    config = folder / "config.json"
+    if not config.is_file() or "networks" not in storage.read_json(config):
+        raise ValueError(f"{folder} holds something else than a pipeline; give a new folder")
 
 
 def _local_folder(source: Path | str) -> Path:

@@ -145,6 +145,10 @@ class FrozenConditioner(Frozen, Conditioner):
 
     slot = "conditioner"
 
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.hears_audio = self.network.hears_audio
+
     @torch.no_grad()
     def describe(self, batch: MusicBatch) -> Tensor:
         return self.network.describe(batch)

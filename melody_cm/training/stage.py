@@ -99,7 +99,10 @@ class Stage(LightningModule, ABC):
         self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")
 
     def _check_sample_rates(self) -> None:
+        deaf = [f"{name}." for name, module in self.named_modules() if getattr(module, "hears_audio", True) is False]
         for name, module in self.named_modules():
+            if name.startswith(tuple(deaf)):
+                continue
             rate = getattr(module, "sample_rate", self.sample_rate)
             if rate != self.sample_rate:
                 raise ValueError(

@@ -1,0 +1,75 @@
+"""`melody-cm export`: a system of a run as one folder that travels, without the run it was trained in."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melody_cm.pipelines import PretrainedPipeline
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser("export", help="write a trained system as one folder", description=__doc__)
+    parser.add_argument("system", type=Path, help="RUNS/RUN/SYSTEM, e.g. runs/quickstart/melody")
+    parser.add_argument("folder", type=Path, help="the folder to write")
+    parser.set_defaults(handler=export)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write config.json, a model card and one safetensors folder per network."""
+    run, system = arguments.system.parent, arguments.system.name
+    pipeline = pipeline_of_run(pipeline_preset(system), run)
+    pipeline.save_pretrained(arguments.folder)
+    print(f"{type(pipeline).__name__} written to {arguments.folder}; try: melody-cm generate {arguments.folder} ...")
+    return 0
+
+
+def pipeline_preset(system: str) -> Path:
+    """The preset that says which stages make a system."""
+    presets = sorted(Path("configs/pipeline").glob("*.yaml"))
+    for preset in presets:
+        if preset.stem == system:
+            return preset
+    known = ", ".join(preset.stem for preset in presets) or "none: run this in the project's root folder"
+    raise ValueError(f"there is no system {system!r}; systems: {known}")
+
+
+def pipeline_of_run(preset: Path, run: Path) -> "PretrainedPipeline":
+    """A system built from the finished stages of a run.
+
+    Schedule, sampler, steps and guidance travel with the stage that was trained for them, and so does the length.
+    """
+    from melody_cm.cli.recipe import load
+    from melody_cm.storage import build, read_json, stage_folder
+    from melody_cm.storage.frozen import RUN_VARIABLE
+
+    os.environ[RUN_VARIABLE] = str(Path(run).resolve())
+    config = load(preset)
+    generator = stage_folder(config["init_args"]["denoiser"]["init_args"]["stage"])
+    trained = read_json(generator / "finished.json")["config"]
+    defaults = _sampling_settings(trained, config["class_path"])
+    return build({**config, "init_args": {**defaults, **config["init_args"]}})
+
+
+def stages_of(preset: Path) -> list[str]:
+    """The stages that a system is built from."""
+    from melody_cm.cli.recipe import leaves, load
+
+    return [value for keys, value in leaves(load(preset)) if keys[-1] == "stage"]
+
+
+def _sampling_settings(trained: dict[str, Any], class_path: str) -> dict[str, Any]:
+    import inspect
+
+    from melody_cm.storage import find_class
+
+    known = inspect.signature(find_class(class_path)).parameters
+    arguments = trained["model"]["init_args"]
+    settings = {
+        name: arguments[name] for name in ("schedule", "sampler", "num_steps", "guidance_scale") if name in arguments
+    }
+    return {name: value for name, value in settings.items() if name in known} | {
+        "max_seconds": trained["data"]["seconds"]
+    }

@@ -1,0 +1,143 @@
+"""The data slot of every recipe: a corpus, at a sample rate and a length, in reproducible batches."""
+
+from collections.abc import Iterator
+
+from lightning import LightningDataModule
+from torch import Generator
+from torch.utils.data import DataLoader
+
+from melody_cm.batch import MusicBatch
+from melody_cm.data.clips import SPLITS, Clip, Split
+from melody_cm.data.dataset import MusicDataset, collate
+from melody_cm.data.manifest import Corpus
+from melody_cm.data.order import EvaluationOrder, TrainingOrder, share_of
+from melody_cm.storage import hash_data
+
+
+class MusicDataModule(LightningDataModule):
+    """Batches of captioned music for training, validation and test.
+
+    The training loader is endless and begins at micro-batch `batches_seen` of the trained module (0 if it has none), so
+    a resumed run goes on exactly where the checkpoint was taken, with workers too, and the batches of several processes
+    together are those of one. Use a Trainer with `use_distributed_sampler=False` and a budget in steps.
+
+    Args:
+        corpus: where the clips come from.
+        sample_rate: Hz of the waveforms.
+        seconds: length of a crop.
+        batch_size: clips in a micro-batch over ALL processes.
+        num_workers: processes that read clips, for each process that trains.
+        seed: of order, crops and captions.
+        strict: raise on the first bad clip instead of leaving it out.
+        valid_clips: at most so many clips for validation, spread evenly over the split.
+
+    Raises:
+        ValueError: a rate, length or number that is not positive.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        sample_rate: int,
+        seconds: float,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        strict: bool = False,
+        valid_clips: int = 32,
+    ) -> None:
+        super().__init__()
+        sizes = {"sample_rate": sample_rate, "seconds": seconds, "batch_size": batch_size, "valid_clips": valid_clips}
+        for name, value in sizes.items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; a positive number is needed")
+        self.corpus = corpus
+        self.sample_rate = sample_rate
+        self.seconds = seconds
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.strict = strict
+        self.valid_clips = valid_clips
+        self._clips: dict[Split, list[Clip]] = {}
+
+    def prepare_data(self) -> None:
+        """Let one process a machine render what is rendered once."""
+        self.corpus.clips()
+
+    def split_clips(self, split: Split) -> list[Clip]:
+        """The clips of a split.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if not self._clips:
+            clips = self.corpus.clips()
+            self._clips = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
+        if not self._clips[split]:
+            held = ", ".join(f"{len(clips)} {name}" for name, clips in self._clips.items())
+            raise ValueError(f"{self.corpus} has no clip in split '{split}' ({held}); add some, or use another corpus")
+        return self._clips[split]
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the clips, their rate or their length do."""
+        return hash_data([self.corpus.fingerprint(), self.sample_rate, float(self.seconds)])
+
+    def batches(self, split: Split, batch_size: int) -> Iterator[MusicBatch]:
+        """All readable clips of a split in order, as evaluation sees them, outside a Trainer."""
+        dataset = self._dataset(split, random_crop=False)
+        items = self._readable(dataset, split, len(dataset))
+        for keys in EvaluationOrder(items, batch_size):
+            yield collate([dataset[key] for key in keys])
+
+    def train_dataloader(self) -> DataLoader[MusicBatch]:
+        dataset = self._dataset("train", random_crop=True)
+        order = TrainingOrder(len(dataset), self.batch_size, self.seed, self._batches_seen, *self._processes())
+        return self._loader(dataset, order)
+
+    def val_dataloader(self) -> DataLoader[MusicBatch]:
+        return self._evaluation_loader("valid", self.valid_clips)
+
+    def test_dataloader(self) -> DataLoader[MusicBatch]:
+        return self._evaluation_loader("test", len(self.split_clips("test")))
+
+    def _evaluation_loader(self, split: Split, at_most: int) -> DataLoader[MusicBatch]:
+        dataset = self._dataset(split, random_crop=False)
+        rank, num_processes = self._processes()
+        items = self._readable(dataset, split, at_most)
+        if len(items) < num_processes:
+            raise ValueError(f"{self.corpus} has {len(items)} '{split}' clips for {num_processes} processes; add some")
+        return self._loader(dataset, EvaluationOrder(items, self.batch_size, rank, num_processes))
+
+    def _dataset(self, split: Split, random_crop: bool) -> MusicDataset:
+        return MusicDataset(
+            self.split_clips(split), self.sample_rate, self.seconds, self.seed, random_crop, self.strict
+        )
+
+    def _readable(self, dataset: MusicDataset, split: Split, at_most: int) -> list[int]:
+        count = min(at_most, len(dataset))
+        items = dataset.readable([i * len(dataset) // count for i in range(count)])
+        if not items:
+            raise ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")
+        return items
+
+    def _loader(self, dataset: MusicDataset, order: TrainingOrder | EvaluationOrder) -> DataLoader[MusicBatch]:
+        # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.
+        return DataLoader(
+            dataset,
+            batch_sampler=order,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            persistent_workers=self.num_workers > 0,
+            generator=Generator().manual_seed(self.seed),
+        )
+
+    def _batches_seen(self) -> int:
+        module = self.trainer.lightning_module if self.trainer else None
+        return int(getattr(module, "batches_seen", 0))
+
+    def _processes(self) -> tuple[int, int]:
+        """This process's rank and the number of processes."""
+        rank, num_processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        share_of(self.batch_size, num_processes)
+        return rank, num_processes

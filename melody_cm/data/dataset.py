@@ -1,0 +1,149 @@
+"""Clips as batches: crops, captions and padding, all a function of (seed, epoch, item)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from melody_cm.batch import MusicBatch
+from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
+from melody_cm.data.clips import Clip
+from melody_cm.randomness import keyed_generator
+
+MAX_REPLACEMENTS = 20
+log = logging.getLogger(__name__)
+
+
+class MusicDataset(Dataset[MusicBatch]):
+    """Clips, each as a `MusicBatch` of one, under the key (epoch, item).
+
+    Training (`random_crop`): a random crop and one of the clip's captions. Evaluation: the clip's beginning and its
+    first caption. Clips without captions have the caption "".
+
+    A bad clip (see `AudioProblem`) in training gives its place to another, chosen by (seed, epoch, item) alone, so
+    that all processes and a resumed run see the same; it is reported once, with its row. In evaluation, where a
+    repeated clip would count twice, it raises: leave bad clips out with `readable` first.
+
+    Args:
+        clips: one split of a corpus; `item` is an index in this list.
+        sample_rate: Hz.
+        seconds: length of a crop; shorter clips are padded with zeros.
+        seed: of crops, captions and replacements.
+        random_crop: training, as opposed to evaluation.
+        strict: raise on bad clips in training too.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        sample_rate: int,
+        seconds: float,
+        seed: int,
+        random_crop: bool,
+        strict: bool = False,
+    ) -> None:
+        self.clips = clips
+        self.sample_rate = sample_rate
+        self.seconds = seconds
+        self.seed = seed
+        self.random_crop = random_crop
+        self.strict = strict
+        # Shared with the loader's worker processes: one report a clip, and a count that the main process sees.
+        self.bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def num_bad(self) -> int:
+        """How many clips have been found bad so far."""
+        return int(self.bad.sum())
+
+    def __getitem__(self, key: tuple[int, int]) -> MusicBatch:
+        epoch, item = key
+        if self.strict or not self.random_crop:
+            return self.read(epoch, item)
+        candidates = torch.randint(
+            len(self.clips), (MAX_REPLACEMENTS,), generator=keyed_generator(self.seed, "replacement", epoch, item)
+        )
+        for candidate in [item, *candidates.tolist()]:
+            try:
+                return self.read(epoch, candidate)
+            except AudioProblem as problem:
+                self._report(candidate, problem)
+        raise AudioProblem(
+            f"{self.clips[item].where}: this clip and {MAX_REPLACEMENTS} others are bad; run `melody-cm data check`"
+        )
+
+    def readable(self, items: Sequence[int]) -> list[int]:
+        """Those of `items` that evaluation can read, reporting the others once; with `strict`, they raise."""
+        good = []
+        for item in items:
+            try:
+                self.read(0, item)
+                good.append(item)
+            except AudioProblem as problem:
+                if self.strict:
+                    raise
+                self._report(item, problem)
+        return good
+
+    def read(self, epoch: int, item: int) -> MusicBatch:
+        """The clip itself.
+
+        Raises:
+            AudioProblem: the clip is bad; the message begins with its file and row.
+        """
+        clip = self.clips[item]
+        try:
+            waveform = read_audio(clip.audio, *self._crop(clip, epoch, item), self.sample_rate)
+        except AudioProblem as problem:
+            raise AudioProblem(f"{clip.where}: {problem}") from problem
+        length = round(self.seconds * self.sample_rate)
+        return MusicBatch(
+            item=torch.tensor([item]),
+            epoch=torch.tensor([epoch]),
+            waveform=pad(waveform, (0, length - len(waveform)))[None, None],
+            frame_mask=(torch.arange(length) < len(waveform))[None],
+            captions=[self._caption(clip, epoch, item)],
+        )
+
+    def _crop(self, clip: Clip, epoch: int, item: int) -> tuple[float, float]:
+        """Start in the file and length of the crop, in seconds."""
+        duration = clip.duration
+        if duration is None:
+            duration = audio_info(clip.audio).seconds - clip.start
+        spare = duration - self.seconds
+        if not self.random_crop or spare <= 0:
+            return clip.start, min(duration, self.seconds)
+        place = torch.rand((), generator=keyed_generator(self.seed, "crop", epoch, item), dtype=torch.float64)
+        return clip.start + spare * float(place), self.seconds
+
+    def _caption(self, clip: Clip, epoch: int, item: int) -> str:
+        if not clip.captions:
+            return ""
+        if not self.random_crop:
+            return clip.captions[0]
+        choice = torch.randint(len(clip.captions), (), generator=keyed_generator(self.seed, "caption", epoch, item))
+        return clip.captions[int(choice)]
+
+    def _report(self, item: int, problem: AudioProblem) -> None:
+        if not self.bad[item]:
+            self.bad[item] = True
+            log.warning("left out a bad clip: %s", problem)
+
+
+def collate(examples: Sequence[MusicBatch]) -> MusicBatch:
+    """One batch of several; fields that are None in all of them stay None."""
+    joined = {}
+    for name in (field.name for field in fields(MusicBatch)):
+        values = [getattr(example, name) for example in examples]
+        if isinstance(values[0], Tensor):
+            joined[name] = torch.cat(values)
+        elif isinstance(values[0], list):
+            joined[name] = [value for each in values for value in each]
+    return MusicBatch(**joined)

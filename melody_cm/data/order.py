@@ -1,0 +1,91 @@
+"""Which clips make up which batch: a function of (seed, position), so that no loader has a state to save."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+from melody_cm.randomness import keyed_generator
+
+Key = tuple[int, int]
+
+
+class TrainingOrder(Sampler[list[Key]]):
+    """An endless stream of batches of (epoch, item) keys.
+
+    Position p of the stream is item `permutation(seed, epoch)[p % num_items]` of epoch `p // num_items`; micro-batch k
+    holds positions k * batch_size to (k + 1) * batch_size - 1, of which each process takes its own run.
+
+    Args:
+        num_items: clips in the data set.
+        batch_size: clips in a micro-batch over all processes; a multiple of num_processes.
+        seed: of the permutations.
+        first_batch: asked at the start of each iteration for the micro-batch to begin with.
+        rank, num_processes: this process, and how many share a micro-batch.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        batch_size: int,
+        seed: int,
+        first_batch: Callable[[], int] = int,
+        rank: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self.num_items = num_items
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first_batch = first_batch
+        self.rank = rank
+        self.share = share_of(batch_size, num_processes)
+        self._known: tuple[int, list[int]] = (-1, [])
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        start = self.first_batch() * self.batch_size + self.rank * self.share
+        while True:
+            yield [self.key(position) for position in range(start, start + self.share)]
+            start += self.batch_size
+
+    def key(self, position: int) -> Key:
+        """The (epoch, item) at a position of the stream."""
+        epoch, place = divmod(position, self.num_items)
+        if self._known[0] != epoch:
+            generator = keyed_generator(self.seed, "order", epoch, 0)
+            self._known = (epoch, torch.randperm(self.num_items, generator=generator).tolist())
+        return epoch, self._known[1][place]
+
+
+class EvaluationOrder(Sampler[list[Key]]):
+    """Batches of (0, item) keys in order; process `rank` takes every num_processes-th item, and none is repeated.
+
+    Args:
+        items: the items of all processes.
+        batch_size: clips in a batch over all processes; the last ones may be smaller.
+        rank, num_processes: this process, and how many share the items.
+    """
+
+    def __init__(self, items: Sequence[int], batch_size: int, rank: int = 0, num_processes: int = 1) -> None:
+        self.items = list(items)[rank::num_processes]
+        self.share = share_of(batch_size, num_processes)
+
+    def __len__(self) -> int:
+        return -(-len(self.items) // self.share)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(0, len(self.items), self.share):
+            yield [(0, item) for item in self.items[start : start + self.share]]
+
+
+def share_of(batch_size: int, num_processes: int) -> int:
+    """Clips of a micro-batch for each process.
+
+    Raises:
+        ValueError: the processes cannot share evenly.
+    """
+    if batch_size < 1 or batch_size % num_processes:
+        raise ValueError(
+            f"batch_size is {batch_size} for {num_processes} processes; it counts the clips of all of them: "
+            "use a multiple of their number"
+        )
+    return batch_size // num_processes

@@ -1,0 +1,184 @@
+"""The dual-path denoiser: attention between segments, recurrence within them. MeLoDy (arXiv 2305.15719), section 4.2.
+
+A latent of l frames becomes s half-overlapping segments of k frames, both about sqrt(l) long. Inside the trunk a hidden
+state is (b, k, s, d): coarse sequences run along s, fine ones along k, and neither needs a transposed copy.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from melody_cm.interfaces import Angle, Conditioning, Denoiser
+from melody_cm.nn import AngleEmbedding, BidirectionalSRU, FiLM, RoFormerLayer
+from melody_cm.signal.frames import num_segments, overlap_add, segment
+
+
+def merge_strides(num_blocks: int) -> list[int]:
+    """How many columns of a segment become one in the coarse path of each block: 1 at both ends, most in the middle."""
+    return [2 ** (min(i, num_blocks + 1 - i) - 1) for i in range(1, num_blocks + 1)]
+
+
+def merge_segments(hidden: Float[Tensor, "b k s d"], stride: int) -> Float[Tensor, "b merged s d"]:
+    """Averages of 2 * stride neighbouring columns, one every `stride` columns: merged = ceil(k / stride).
+
+    Zeros follow the last column, and count in the averages.
+    """
+    padding = -hidden.shape[1] % stride
+    padded = F.pad(hidden, (0, 0, 0, 0, 0, padding))
+    halves = padded if stride == 1 else padded.unflatten(1, (-1, stride)).mean(2)
+    return torch.lerp(halves, F.pad(halves[:, 1:], (0, 0, 0, 0, 0, 1)), 0.5)
+
+
+def repeat_segments(merged: Float[Tensor, "b merged s d"], stride: int, length: int) -> Float[Tensor, "b k s d"]:
+    """Each merged column `stride` times, the first k = `length` of them."""
+    return merged.repeat_interleave(stride, dim=1)[:, :length] if stride > 1 else merged
+
+
+class Tokens(NamedTuple):
+    """What the coarse path attends to: the tokens of the first clips, their mask, their positions in segments."""
+
+    sequence: Float[Tensor, "kept n d"]
+    mask: Bool[Tensor, "kept n"] | None
+    positions: Float[Tensor, " n"]
+
+
+class DualPathBlock(nn.Module):
+    """One coarse path and one fine path, each followed by a sum and a norm.
+
+    Args:
+        width, num_heads, feedforward_width: of the coarse path's RoFormer layer.
+        stride: columns merged into one before the coarse path.
+    """
+
+    def __init__(self, width: int, num_heads: int, feedforward_width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.coarse = RoFormerLayer(width, num_heads, feedforward_width)
+        self.coarse_norm = nn.RMSNorm(width, eps=1e-6)
+        self.fine = BidirectionalSRU(width)
+        self.film = FiLM(width)
+        self.fine_norm = nn.RMSNorm(width, eps=1e-6)
+
+    def forward(
+        self, hidden: Float[Tensor, "b k s d"], modulator: Float[Tensor, "b s d"], tokens: Tokens
+    ) -> Float[Tensor, "b k s d"]:
+        """(b, k, s, width) -> the same shape."""
+        merged = self.coarse(merge_segments(hidden, self.stride), *tokens)
+        hidden = self.coarse_norm(hidden + repeat_segments(merged, self.stride, hidden.shape[1]))
+        return self.fine_norm(hidden + self.film(self.fine(hidden), modulator))
+
+
+class DualPathDenoiser(Denoiser):
+    """Velocity of a waveform latent (b, c, l), any l, given one token sequence and one vector a clip.
+
+    `conditioning.sequence` is the embedded semantic tokens (b, n, width), `conditioning.pooled` their mean (b, width).
+    Both are needed. A dropped clip attends to itself in place of its tokens, and its pooled vector is zero.
+
+    Args:
+        latent_channels: c.
+        width: of the hidden state and of the conditioning.
+        num_blocks: dual-path blocks.
+        segment_length: frames in a segment (k), even; best near the square root of the latent's length.
+        num_heads: of the coarse path's attention; twice that must divide `width`.
+        feedforward_width: hidden width of the coarse path's feed-forward layers.
+        angle_width: of the two vectors that span the noise levels.
+
+    Raises:
+        ValueError: an odd segment length, or a latent, angle or condition of the wrong shape.
+    """
+
+    per_frame_angles = True
+
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        width: int = 768,
+        num_blocks: int = 8,
+        segment_length: int = 64,
+        num_heads: int = 12,
+        feedforward_width: int = 3360,
+        angle_width: int = 256,
+    ) -> None:
+        super().__init__()
+        if segment_length < 2 or segment_length % 2:
+            raise ValueError(f"segment_length {segment_length} must be even and at least 2 frames: segments half overlap")
+        self.latent_channels, self.width, self.segment_length = latent_channels, width, segment_length
+        self.angle_embedding = AngleEmbedding(angle_width, width)
+        self.input = nn.Linear(latent_channels, width)
+        self.input_norm = nn.RMSNorm(width, eps=1e-6)
+        strides = merge_strides(num_blocks)
+        self.blocks = nn.ModuleList(DualPathBlock(width, num_heads, feedforward_width, stride) for stride in strides)
+        self.output_norm = nn.RMSNorm(width, eps=1e-6)
+        self.output = nn.Linear(width, latent_channels)
+        # Close to zero, the best constant guess; not zero, so that every layer learns from the first step on.
+        nn.init.normal_(self.output.weight, std=0.1 / width**0.5)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
+        """Velocity (b, c, l); angle (b,) or (b, l)."""
+        self._check(noisy_latent, angle, conditioning)
+        # Clips with tokens first: then each layer splits the batch by slicing, and waits for the device only here.
+        order = conditioning.dropped.int().argsort(stable=True)
+        kept = len(order) - int(conditioning.dropped.sum())
+        velocity = self._ordered(noisy_latent[order], angle[order], conditioning, order[:kept])
+        return velocity[order.argsort()]
+
+    def _ordered(
+        self, latent: Float[Tensor, "b c l"], angle: Angle, conditioning: Conditioning, kept: Int[Tensor, " kept"]
+    ) -> Float[Tensor, "b c l"]:
+        length = latent.shape[-1]
+        count = num_segments(length, self.segment_length)
+        angles = self.angle_embedding(angle if angle.ndim == 2 else angle[:, None]).expand(-1, length, -1)
+        hidden = self.input_norm(self.input(latent.transpose(1, 2)) + angles)
+        hidden = segment(hidden, self.segment_length).transpose(1, 2).contiguous()
+        modulator = _modulator(angles, conditioning.pooled[kept], count)
+        tokens = _tokens(conditioning, kept, count)
+        for block in self.blocks:
+            hidden = block(hidden, modulator, tokens)
+        hidden = self.output_norm(overlap_add(hidden.transpose(1, 2), length))
+        return self.output(hidden).transpose(1, 2)
+
+    def _check(self, latent: Tensor, angle: Tensor, conditioning: Conditioning) -> None:
+        if latent.ndim != 3 or latent.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"a latent of shape {tuple(latent.shape)} cannot be denoised: this network takes (b, c, l) with "
+                f"c = {self.latent_channels} channels"
+            )
+        if angle.shape not in (latent.shape[:1], latent.shape[::2]):
+            raise ValueError(
+                f"angles of shape {tuple(angle.shape)} do not fit a latent of {latent.shape[0]} clips and "
+                f"{latent.shape[2]} frames: give one a clip (b,) or one a frame (b, l)"
+            )
+        for name in ("sequence", "pooled"):
+            _check_condition(getattr(conditioning, name), name, len(latent), self.width)
+
+
+def _check_condition(condition: Tensor | None, name: str, batch: int, width: int) -> None:
+    if condition is None:
+        raise ValueError(f"conditioning.{name} is None: the dual-path denoiser needs a token sequence and its mean")
+    if condition.shape[0] != batch or condition.shape[-1] != width:
+        raise ValueError(
+            f"conditioning.{name} of {condition.shape[0]} clips and width {condition.shape[-1]} does not fit "
+            f"{batch} clips and width {width}: make the conditioner as wide as the denoiser"
+        )
+
+
+def _modulator(
+    angles: Float[Tensor, "b l d"], pooled: Float[Tensor, "kept d"], count: int
+) -> Float[Tensor, "b count d"]:
+    """Angle embedding at each segment's frame, plus the pooled condition of the first clips; the others have none."""
+    batch, length, _ = angles.shape
+    frames = torch.arange(count, device=angles.device) * length // count
+    pooled = F.pad(pooled.to(angles.dtype), (0, 0, 0, batch - len(pooled)))
+    return angles[:, frames] + pooled[:, None]
+
+
+def _tokens(conditioning: Conditioning, kept: Int[Tensor, " kept"], count: int) -> Tokens:
+    """The kept clips' tokens; token j of n lies at (j + 0.5) / n of the `count` segments."""
+    sequence = conditioning.sequence[kept]
+    length = sequence.shape[1]
+    positions = (torch.arange(length, device=sequence.device) + 0.5) * (count / length)
+    return Tokens(sequence, None if conditioning.mask is None else conditioning.mask[kept], positions)

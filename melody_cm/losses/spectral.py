@@ -1,0 +1,103 @@
+"""Reconstruction losses of autoencoders in the spectral domain.
+
+Multi-resolution STFT: MeLoDy, arXiv 2305.15719, appendix B.1. Log-mel: ours, for the mel autoencoder of MusicCM.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from melody_cm.interfaces import Configurable
+from melody_cm.signal import stft_magnitude
+
+
+class ReconstructionLoss(Configurable, nn.Module, ABC):
+    """Compares an autoencoder's output with its input, in the domain of `Reconstruction`."""
+
+    @abstractmethod
+    def forward(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Scalar terms by name, already weighted, of two tensors of one shape: (b, 1, t) waveforms or (b, l, f) mels."""
+
+
+class MultiResolutionSTFTLoss(ReconstructionLoss):
+    """L1 between linear STFT magnitudes: the mean of each resolution, summed over resolutions.
+
+    Magnitudes alone are blind to phase and learn it slowly; a little `waveform_l1_weight` helps short trainings.
+
+    Args:
+        fft_sizes, window_lengths, hop_lengths: samples, one entry a resolution.
+        weight: of the term "stft".
+        waveform_l1_weight: of the term "waveform_l1", the mean absolute difference of samples; 0 leaves it out (paper).
+
+    Raises:
+        ValueError: lists of unlike lengths, or a window longer than its transform.
+    """
+
+    def __init__(
+        self,
+        fft_sizes: list[int],
+        window_lengths: list[int],
+        hop_lengths: list[int],
+        weight: float = 50.0,
+        waveform_l1_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < len(fft_sizes) == len(window_lengths) == len(hop_lengths):
+            raise ValueError(
+                f"{len(fft_sizes)} fft_sizes, {len(window_lengths)} window_lengths and {len(hop_lengths)} hop_lengths "
+                "must be equally many and at least one; give one of each a resolution"
+            )
+        self.resolutions = list(zip(fft_sizes, hop_lengths, window_lengths, strict=True))
+        for fft_size, _, window_length in self.resolutions:
+            if window_length > fft_size:
+                raise ValueError(f"window_length {window_length} exceeds its fft_size {fft_size}; shorten it")
+        self.weight = weight
+        self.waveform_l1_weight = waveform_l1_weight
+
+    def forward(self, prediction: Float[Tensor, "b 1 t"], target: Float[Tensor, "b 1 t"]) -> dict[str, Tensor]:
+        terms = {"stft": self.weight * self._spectral_distance(prediction[:, 0], target[:, 0])}
+        if self.waveform_l1_weight:
+            terms["waveform_l1"] = self.waveform_l1_weight * F.l1_loss(prediction, target)
+        return terms
+
+    def _spectral_distance(self, prediction: Float[Tensor, "b t"], target: Float[Tensor, "b t"]) -> Float[Tensor, ""]:
+        distances = [
+            F.l1_loss(stft_magnitude(prediction, *resolution), stft_magnitude(target, *resolution))
+            for resolution in self.resolutions
+        ]
+        return sum(distances[1:], distances[0])
+
+
+class LogMelLoss(ReconstructionLoss):
+    """L1 between log-mels and between their slopes along time and along frequency at several scales.
+
+    The slopes hold onsets and harmonics sharp, which L1 alone blurs. A scale of n compares the mels after averaging
+    n x n bins.
+
+    Args:
+        weight: of the term "mel_l1".
+        gradient_weight: of the term "mel_gradient", the mean absolute difference of slopes, summed over the two
+            directions and averaged over scales; 0 leaves it out.
+        scales: how many bins are averaged, one entry a scale.
+    """
+
+    def __init__(self, weight: float = 1.0, gradient_weight: float = 0.5, scales: list[int] | None = None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.gradient_weight = gradient_weight
+        self.scales = scales or [1, 2, 4]
+
+    def forward(self, prediction: Float[Tensor, "b l f"], target: Float[Tensor, "b l f"]) -> dict[str, Tensor]:
+        difference = prediction - target
+        terms = {"mel_l1": self.weight * difference.abs().mean()}
+        if self.gradient_weight:
+            slopes = [self._slope(F.avg_pool2d(difference[:, None], scale)) for scale in self.scales]
+            terms["mel_gradient"] = self.gradient_weight * sum(slopes[1:], slopes[0]) / len(slopes)
+        return terms
+
+    @staticmethod
+    def _slope(difference: Float[Tensor, "b 1 l f"]) -> Float[Tensor, ""]:
+        """Slopes are linear: the difference of slopes is the slope of the difference."""
+        return difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()

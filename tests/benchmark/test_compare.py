@@ -1,0 +1,171 @@
+"""The comparison of two toy systems: a sound results.json, the same seeds for all prompts, honest marks."""
+
+import json
+import math
+
+import pytest
+import soundfile
+import torch
+from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
+
+from melody_cm.benchmark import System, compare, markdown_table, measure_speed, prompt_sensitivity
+from melody_cm.evaluation import frechet_distance
+
+PROMPTS = ["calm piano", "loud drums", "slow strings"]
+
+
+def reference(clips=6):
+    return [(torch.randn(2, 1, SAMPLE_RATE) * 0.1, SAMPLE_RATE) for _ in range(clips // 2)]
+
+
+def run(tmp_path, **changes):
+    arguments = {
+        "systems": {"melody": System(toy_melody(), [1, 3]), "musiccm": System(toy_musiccm(), [1])},
+        "prompts": PROMPTS,
+        "seeds": [0, 1],
+        "seconds": 0.5,
+        "reference": reference(),
+        "embedding": ToyEmbedding(),
+        "out": tmp_path,
+        "batch_size": 2,
+        "repetitions": 1,
+    }
+    return compare(**arguments | changes)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("compared")
+    return run(out, metadata={"command": "melody-cm compare"}), out
+
+
+def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
+    results, out = compared
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["schema_version"] == 1
+    assert results["metadata"]["command"] == "melody-cm compare"
+    assert results["metadata"]["weights"]["melody"] == toy_melody().weight_hashes()
+    assert [(row["system"], row["num_steps"]) for row in results["rows"]] == [("melody", 1), ("melody", 3), ("musiccm", 1)]
+    for row in results["rows"]:
+        metric = row["metrics"]["fad_toy"]
+        assert (metric["n_generated"], metric["n_reference"], metric["embedding"]) == (6, 6, "toy/1")
+        assert metric["value"] > 0
+        assert row["speed"]["times_real_time"] > 0
+        assert row["silent_clips"] == 0
+
+
+def test_every_clip_is_the_one_its_row_names(compared):
+    results, out = compared
+    for row in results["rows"]:
+        pipeline = toy_melody() if row["system"] == "melody" else toy_musiccm()
+        assert len(row["clips"]) == 6
+        for clip in row["clips"]:
+            assert clip["file"].startswith(f"audio/{row['system']}/{row['num_steps']}/")
+            written, sample_rate = soundfile.read(out / clip["file"], dtype="float32")
+            prompt = PROMPTS[clip["prompt"]]
+            made = pipeline.generate([prompt], 0.5, [clip["seed"]], row["num_steps"]).waveform[0, 0]
+            torch.testing.assert_close(torch.from_numpy(written), made, rtol=0, atol=1e-4)
+            assert sample_rate == SAMPLE_RATE
+
+
+def test_the_distance_is_that_of_the_written_audio_to_the_reference(tmp_path):
+    real = reference()
+    row = run(tmp_path, reference=real, systems={"melody": System(toy_melody(), [2])})["rows"][0]
+    audio = [torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row["clips"]]
+    sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _ in real])]
+    frames = [ToyEmbedding()(side).double().flatten(0, 1) for side in sides]
+    expected = frechet_distance(*[part for x in frames for part in (x.mean(0), torch.cov(x.T))])
+    assert row["metrics"]["fad_toy"]["value"] == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(("seeds", "too_few"), [([0], True), ([0, 1], False)])
+def test_too_few_clips_are_marked_in_results_and_table(tmp_path, seeds, too_few):
+    results = run(tmp_path, seeds=seeds)
+    assert {row["metrics"]["fad_toy"]["too_few"] for row in results["rows"]} == {too_few}
+    assert ("fewer than 4 clips" in (tmp_path / "table.md").read_text()) is too_few
+
+
+def test_a_system_deaf_to_its_prompt_shows(tmp_path):
+    deaf = toy_musiccm()
+    torch.nn.init.zeros_(deaf.denoiser.condition.weight)
+    results = run(tmp_path, systems={"deaf": System(deaf, [1]), "musiccm": System(toy_musiccm(), [1])})
+    deaf_row, row = results["rows"]
+    assert deaf_row["prompt_sensitivity"] == pytest.approx(0, abs=1e-5)
+    assert row["prompt_sensitivity"] > 1e-3
+
+
+def test_prompt_sensitivity_of_known_signals():
+    noise = torch.randn(3, 2, 20000)
+    assert prompt_sensitivity(noise) == pytest.approx(math.sqrt(2), rel=0.02)
+    same = noise[:, :1].expand(-1, 4, -1)
+    assert prompt_sensitivity(same) == 0
+    assert prompt_sensitivity(torch.cat([same[:, :1], -same[:, :1]], 1)) == pytest.approx(2)
+    assert prompt_sensitivity(torch.zeros(1, 2, 10)) == 0
+    assert prompt_sensitivity(noise[:, :1]) is None
+    loud_and_silent = torch.stack([noise[:, 0], torch.zeros(3, 20000)], 1)
+    assert prompt_sensitivity(loud_and_silent) == pytest.approx(2)
+
+
+def test_silent_clips_are_counted(tmp_path):
+    silent = toy_musiccm()
+    silent.autoencoder.gain = 0.0
+    assert run(tmp_path, systems={"silent": System(silent, [1])})["rows"][0]["silent_clips"] == 6
+
+
+class SlowPipeline:
+    """Takes the times it is told, one a call."""
+
+    def __init__(self, clock, times):
+        self.clock, self.times = clock, list(times)
+
+    def generate(self, prompts, seconds, seed, num_steps):
+        from melody_cm.interfaces import GeneratedAudio
+
+        self.clock[0] += (now := self.times.pop(0))
+        return GeneratedAudio(torch.zeros(1, 1, 4), 8, {"denoiser": now / 2})
+
+
+def test_speed_is_the_median_after_one_warm_up(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("melody_cm.benchmark.speed.time.perf_counter", lambda: clock[0])
+    from melody_cm.benchmark.speed import measure_speed as unchecked
+
+    measure = getattr(unchecked, "__wrapped__", unchecked)
+    speed = measure(SlowPipeline(clock, [100.0, 4.0, 1.0, 2.0]), "a", 10.0, 5, 3)
+    assert speed["times_real_time"] == pytest.approx(10 / 2)
+    assert speed["parts"]["denoiser"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="repetitions is 0"):
+        measure_speed(toy_melody(), "a", 0.5, 1, repetitions=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": []}, "needs systems, prompts"),
+        ({"prompts": ["a", "a"]}, "prompts repeat"),
+        ({"seeds": [1, 1]}, "seeds repeat"),
+        ({"seconds": 9.0}, "melody makes at most 1"),
+        ({"systems": {"../up": System(toy_melody(), [1])}}, "cannot name a folder"),
+        ({"systems": {"melody": System(toy_melody(), [])}}, "num_steps of melody"),
+        ({"systems": {"melody": System(toy_melody(), [0])}}, "num_steps of melody"),
+        ({"reference": []}, "no usable clip"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, **changes)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
+    results, out = compared
+    table = (out / "table.md").read_text()
+    assert table == markdown_table(results)
+    assert "fad_toy ↓" in table
+    assert "times real time ↑" in table
+    assert "not plain FAD" in table
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3
+    assert {line.count("|") for line in lines} == {8}
+    assert "| 6 / 6 |" in lines[2]

@@ -1,0 +1,43 @@
+"""Tables from hand-written rows."""
+
+from rich.console import Console
+
+from melody_cm.benchmark import markdown_table, rich_table
+
+
+def results(trained, too_few):
+    metric = {"value": 1.23456, "n_generated": 4, "n_reference": 50, "too_few": too_few, "embedding": "vggish/1"}
+    row = {
+        "system": "a|b",
+        "num_steps": 5,
+        "metrics": {"fad_vggish": metric},
+        "speed": {"times_real_time": 12.345},
+        "prompt_sensitivity": None,
+    }
+    embedding = {"name": "vggish", "identity": "vggish/1", "width": 128, "trained": trained}
+    return {"metadata": {"embedding": embedding}, "rows": [row]}
+
+
+def test_a_value_with_too_few_clips_carries_a_mark_and_a_note():
+    marked, plain = (markdown_table(results(True, too_few)) for too_few in (True, False))
+    assert "| 1.235 † |" in marked
+    assert "fewer than 256 clips" in marked
+    assert "| 1.235 |" in plain
+    assert "†" not in plain
+
+
+def test_only_hand_made_features_are_denied_the_name_of_fad():
+    assert "not plain FAD" in markdown_table(results(False, False))
+    assert "not plain FAD" not in markdown_table(results(True, False))
+
+
+def test_a_bar_in_a_name_does_not_break_the_table():
+    assert "| a\\|b | 5 | 1.235 | 4 / 50 | 12.3 | - |" in markdown_table(results(True, False))
+
+
+def test_the_terminal_table_shows_the_same_cells():
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(rich_table(results(True, True)))
+    text = console.export_text()
+    for cell in ("a|b", "1.235 †", "4 / 50", "12.3", "fewer than 256 clips"):
+        assert cell in text

@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from melody_cm.data import FolderCorpus, ManifestCorpus, audio_info, open_corpus
+
+
+def write_manifest(folder, *rows):
+    path = folder / "manifest.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def row(**fields):
+    return {
+        "id": "a",
+        "audio": "audio/a.wav",
+        "start": 1.5,
+        "duration": 2.0,
+        "split": "train",
+        "caption": "One.",
+    } | fields
+
+
+def test_a_row_becomes_a_clip(tmp_path):
+    path = write_manifest(tmp_path, "", row(alt_captions=["Two.", "three"], piece="p", genre="folk"))
+    (clip,) = ManifestCorpus(path).clips()
+    assert (clip.id, clip.start, clip.duration, clip.split, clip.piece) == ("a", 1.5, 2.0, "train", "p")
+    assert clip.audio == tmp_path / "audio/a.wav"
+    assert clip.captions == ["One.", "Two.", "three"]
+    assert clip.fields["genre"] == "folk"
+    assert clip.where == f"{path}, row 2"
+
+
+def test_rows_without_audio_split_or_duration(tmp_path):
+    bare = {"id": 7, "audio": "b.wav", "caption": None}
+    path = write_manifest(tmp_path, row(audio=None), bare)
+    (clip,) = ManifestCorpus(path, default_split="test").clips()
+    assert (clip.id, clip.start, clip.duration, clip.split, clip.captions) == ("7", 0.0, None, "test", [])
+
+
+def test_beside_a_midi_file_the_start_is_not_a_place_in_the_audio(tmp_path):
+    (clip,) = ManifestCorpus(write_manifest(tmp_path, row(midi="a.mid", start=20.0))).clips()
+    assert clip.start == 0.0
+    assert clip.fields["start"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ('{"id": "a", ', "not JSON"),
+        ("[1]", "JSON object"),
+        ({"id": "a", "caption": "x"}, "'audio' is missing"),
+        ({"id": "a", "audio": "a.wav", "captoin": "x"}, "is 'captoin' a misspelling"),
+        (row(split="validation"), "split is 'validation'; use one of train, valid, test"),
+        (row(start=-1.0), "start is -1.0"),
+        (row(duration="ten"), "duration is 'ten'"),
+        (row(duration=0), "duration is 0"),
+        (row(caption=3), "a caption is 3"),
+        (row(alt_captions="Two."), "alt_captions is 'Two.'"),
+        (row(audio=5), "audio is 5"),
+        (row(audio="../secret.wav"), "lies outside"),
+        (row(audio="/etc/secret.wav"), "lies outside"),
+        (row(audio="audio/../../secret.wav"), "lies outside"),
+    ],
+)
+def test_a_bad_row_is_named_with_file_and_number(tmp_path, bad, message):
+    path = write_manifest(tmp_path, row(), bad)
+    with pytest.raises(ValueError, match=r"manifest\.jsonl, row 2: ") as error:
+        ManifestCorpus(path).clips()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_piece_in_two_splits_is_refused(tmp_path):
+    path = write_manifest(tmp_path, row(piece="song"), row(id="b", audio="b.wav", piece="song", split="test"))
+    with pytest.raises(ValueError, match=r"row 2: piece 'song' is in test here and in train at .*row 1"):
+        ManifestCorpus(path).clips()
+
+
+def test_one_sound_file_in_two_splits_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"audio/a.wav"):
+        ManifestCorpus(write_manifest(tmp_path, row(), row(id="b", split="test"))).clips()
+
+
+def test_manifests_that_are_not_utf8_are_named(tmp_path):
+    (tmp_path / "manifest.jsonl").write_bytes('{"caption": "caf\xe9"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"manifest.jsonl: not UTF-8"):
+        ManifestCorpus(str(tmp_path)).clips()
+
+
+def sound(path, seconds=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(round(8000 * seconds)), 8000)
+
+
+def test_a_folder_reads_captions_beside_its_files(tmp_path):
+    sound(tmp_path / "x" / "a.wav")
+    sound(tmp_path / "b.flac")
+    sound(tmp_path / "c.wav")
+    (tmp_path / "x" / "a.txt").write_text("A calm piece.\n\nCalm, slow\n")
+    (tmp_path / "b.json").write_text(json.dumps({"caption": "B.", "split": "test", "license": "CC0-1.0"}))
+    clips = {clip.id: clip for clip in FolderCorpus(str(tmp_path)).clips()}
+    assert set(clips) == {"x/a.wav", "b.flac", "c.wav"}
+    assert clips["x/a.wav"].captions == ["A calm piece.", "Calm, slow"]
+    assert clips["b.flac"].captions == ["B."]
+    assert clips["b.flac"].split == "test"
+    assert clips["b.flac"].fields["license"] == "CC0-1.0"
+    assert clips["c.wav"].captions == []
+
+
+def test_splits_of_a_folder_depend_on_names_alone(tmp_path):
+    for number in range(300):
+        (tmp_path / f"{number}.wav").touch()
+    corpus = FolderCorpus(str(tmp_path))
+    before = {clip.id: clip.split for clip in corpus.clips()}
+    shares = [sum(split == name for split in before.values()) / 300 for name in ("train", "valid", "test")]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.06)
+    for number in range(0, 300, 2):
+        (tmp_path / f"{number}.wav").unlink()
+    assert {clip.id: clip.split for clip in corpus.clips()}.items() <= before.items()
+
+
+def test_fingerprints_follow_the_content(tmp_path):
+    sound(tmp_path / "audio" / "a.wav")
+    path = write_manifest(tmp_path, row())
+    manifest, folder = ManifestCorpus(path), FolderCorpus(str(tmp_path))
+    before = manifest.fingerprint(), folder.fingerprint()
+    assert before == (ManifestCorpus(str(tmp_path)).fingerprint(), FolderCorpus(str(tmp_path)).fingerprint())
+    sound(tmp_path / "audio" / "a.wav", seconds=1.1)
+    longer = manifest.fingerprint(), folder.fingerprint()
+    assert longer[0] != before[0]
+    assert longer[1] != before[1]
+    write_manifest(tmp_path, row(caption="Other."))
+    (tmp_path / "audio" / "a.txt").write_text("Other.")
+    assert manifest.fingerprint() != longer[0]
+    assert folder.fingerprint() != longer[1]
+
+
+def test_open_corpus_tells_manifests_from_folders(tmp_path):
+    assert isinstance(open_corpus(str(tmp_path)), FolderCorpus)
+    path = write_manifest(tmp_path, row())
+    assert isinstance(open_corpus(str(tmp_path)), ManifestCorpus)
+    assert isinstance(open_corpus(path), ManifestCorpus)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_corpus(str(tmp_path / "nowhere"))
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(ValueError, match=r"a\.csv: not a \.jsonl"):
+        open_corpus(str(tmp_path / "a.csv"))
+
+
+def test_real_music_opens(shared_data):
+    clips = open_corpus(str(shared_data / "realmusic")).clips()
+    assert len(clips) == 395
+    assert all(clip.audio.is_file() and clip.captions for clip in clips)
+    late = next(clip for clip in clips if clip.fields["start"] > 0)
+    assert audio_info(late.audio).seconds >= late.start + late.duration

@@ -1,0 +1,39 @@
+"""Every pipeline preset builds its pipeline from the finished stages that it names."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from toy_systems import toy_melody, toy_musiccm, toy_teacher
+
+from melody_cm.storage import build, save_network, write_json
+from melody_cm.storage.frozen import RUN_VARIABLE
+
+PRESETS = Path(__file__).resolve().parents[2] / "configs" / "pipeline"
+TOYS = {"melody": toy_melody, "musiccm": toy_musiccm, "musiccm_teacher": toy_teacher}
+EXPORTS = {"joint_tokenizer": "tokenizer", "semantic_lm": "language_model"}
+
+
+def test_every_preset_is_tested():
+    assert {preset.stem for preset in PRESETS.glob("*.yaml")} == set(TOYS)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_preset_builds_the_pipeline_of_a_run(name, tmp_path, monkeypatch):
+    toy, config = TOYS[name](), yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    for slot, network in toy.networks.items():
+        stage = tmp_path / config["init_args"][slot]["init_args"]["stage"]
+        save_network(network, stage / "export" / EXPORTS.get(slot, slot))
+        write_json(stage / "finished.json", {})
+    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))
+    pipeline = build(config)
+    assert type(pipeline) is type(toy)
+    made = pipeline.generate(["a", "b"], 0.5, num_steps=2).waveform
+    assert torch.equal(made, toy.generate(["a", "b"], 0.5, num_steps=2).waveform)
+
+
+def test_a_missing_stage_names_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"recipes/shared/1_joint_embedding\.yaml"):
+        build(yaml.safe_load((PRESETS / "melody.yaml").read_text()))

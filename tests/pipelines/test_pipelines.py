@@ -1,0 +1,197 @@
+"""Both systems with toy networks: keyed noise, lengths, guidance, errors."""
+
+import math
+
+import pytest
+import torch
+from toy_systems import MAX_SECONDS, SAMPLE_RATE, ToyAutoencoder, toy_melody, toy_musiccm, toy_teacher
+
+from melody_cm.interfaces import Sampler
+from melody_cm.pipelines.request import Request, Stopwatch, clip_keys
+from melody_cm.randomness import keyed_generator
+
+PROMPTS = [f"piece number {i}" for i in range(8)]
+
+
+@pytest.fixture(params=[toy_melody, toy_musiccm, toy_teacher])
+def pipeline(request):
+    return request.param()
+
+
+class RecordingSampler(Sampler):
+    """Keeps what it was given and returns the noise."""
+
+    def sample(self, denoiser, noise, conditioning, angles, generators, known=None):
+        self.noise, self.denoiser, self.angles, self.conditioning = noise, denoiser, angles, conditioning
+        self.fresh = torch.stack([torch.rand(4, generator=generator) for generator in generators])
+        return noise
+
+
+@pytest.mark.parametrize("make", [toy_melody, toy_musiccm])
+def test_one_clip_alone_starts_from_the_same_noise_as_in_a_batch_of_8(make):
+    pipeline = make()
+    pipeline.sampler = RecordingSampler()
+    pipeline.generate(PROMPTS, 0.5, seed=3)
+    together, fresh = pipeline.sampler.noise, pipeline.sampler.fresh
+    for clip, _ in enumerate(pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=1)):
+        torch.testing.assert_close(pipeline.sampler.noise[0], together[clip], rtol=0, atol=0)
+        torch.testing.assert_close(pipeline.sampler.fresh[0], fresh[clip], rtol=0, atol=0)
+
+
+def test_one_clip_alone_sounds_as_in_a_batch_of_8(pipeline):
+    together = pipeline.generate(PROMPTS, 0.5, seed=3).waveform
+    alone = torch.cat([audio.waveform for audio in pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=1)])
+    pairs = torch.cat([audio.waveform for audio in pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=3)])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+    torch.testing.assert_close(pairs, together, rtol=0, atol=1e-4)
+    assert together.std() > 1e-3
+
+
+def test_an_int_seeds_clip_i_by_seed_and_i_and_a_sequence_gives_each_clip_its_own():
+    request = Request(PROMPTS[:2], 0.5, clip_keys(7, 2), 1, 1.0)
+    expected = torch.randn(12, generator=keyed_generator(7, "sampling noise", 0, 1)).view(4, 3)
+    torch.testing.assert_close(request.noise((4, 3), torch.device("cpu"))[1], expected, rtol=0, atol=0)
+    request = Request(PROMPTS[:2], 0.5, clip_keys([4, 9], 2), 1, 1.0)
+    expected = torch.randn(12, generator=keyed_generator(9, "sampling noise", 0, 0)).view(4, 3)
+    torch.testing.assert_close(request.noise((4, 3), torch.device("cpu"))[1], expected, rtol=0, atol=0)
+
+
+def test_a_clip_with_its_own_seed_does_not_depend_on_its_place(pipeline):
+    audio = pipeline.generate(["a", "b", "c"], 0.5, seed=[5, 6, 7]).waveform
+    alone = pipeline.generate(["c"], 0.5, seed=[7]).waveform
+    torch.testing.assert_close(alone[0], audio[2], rtol=0, atol=1e-4)
+
+
+def test_seed_and_prompt_change_the_sound(pipeline):
+    base, other_prompt = pipeline.generate(["calm piano", "loud drums"], 0.5, seed=[1, 1]).waveform
+    other_seed = pipeline.generate(["calm piano"], 0.5, seed=[2]).waveform[0]
+    assert (base - other_prompt).abs().max() > 1e-4
+    assert (base - other_seed).abs().max() > 1e-3
+
+
+def test_noise_tokens_and_fresh_noise_are_drawn_for_separate_purposes():
+    request = Request(["a"], 0.5, clip_keys(0, 1), 1, 1.0)
+    draws = {torch.rand((), generator=request.generators(name)[0]).item() for name in ("token sampling", "sampler")}
+    assert len(draws | {torch.rand((), generator=request.generators("sampling noise")[0]).item()}) == 3
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.333, 1.0])
+def test_audio_is_exactly_as_long_as_asked_finite_fp32_and_within_range(pipeline, seconds):
+    audio = pipeline.generate(["a", "b"], seconds)
+    assert audio.waveform.shape == (2, 1, round(seconds * SAMPLE_RATE))
+    assert audio.waveform.dtype == torch.float32
+    assert audio.waveform.isfinite().all()
+    assert audio.waveform.abs().max() <= 1
+    assert audio.sample_rate == SAMPLE_RATE
+    assert list(audio.timings) == ["planner", "denoiser", "decoder"]
+    assert min(audio.timings.values()) > 0
+
+
+def test_loud_audio_is_clamped_and_quiet_audio_left_alone():
+    quiet, loud = toy_melody(), toy_melody()
+    loud.autoencoder.gain = 100 * quiet.autoencoder.gain
+    soft = quiet.generate(["a"], 0.5).waveform
+    torch.testing.assert_close(loud.generate(["a"], 0.5).waveform, (100 * soft).clamp(-1, 1))
+    assert (100 * soft).abs().max() > 1
+
+
+def test_melody_plans_as_many_codes_as_the_seconds_need():
+    pipeline = toy_melody(semantic_frame_rate=25.0)
+    lengths = []
+    sample = pipeline.semantic_lm.sample
+    pipeline.semantic_lm.sample = lambda prompt, length, generators: (
+        lengths.append(length) or sample(prompt, length, generators)
+    )
+    pipeline.generate(["a"], 0.5)
+    pipeline.generate(["a"], 1.0)
+    assert lengths == [math.ceil(12.5), 25]
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, 2.5), (1.0, 1.0), (4.0, 4.0)])
+def test_the_sampler_gets_the_guidance_scale_and_steps_asked_for(asked, used):
+    pipeline = toy_melody()
+    pipeline.sampler = RecordingSampler()
+    pipeline.generate(["a"], 0.5, num_steps=7, guidance_scale=asked)
+    assert pipeline.sampler.denoiser.guidance_scale == used
+    torch.testing.assert_close(pipeline.sampler.angles, pipeline.schedule.angles(7))
+
+
+def test_a_student_refuses_guidance_and_its_teacher_takes_it():
+    with pytest.raises(ValueError, match="guidance is built in"):
+        toy_musiccm().generate(["a"], 0.5, guidance_scale=2.0)
+    teacher = toy_teacher()
+    plain, guided = (teacher.generate(["a"], 0.5, guidance_scale=scale).waveform for scale in (1.0, 5.0))
+    assert (plain - guided).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="guidance_scale is 2"):
+        toy_musiccm(guidance_scale=2.0)
+
+
+def test_the_teachers_default_guidance_is_its_constructors():
+    teacher = toy_teacher()
+    explicit = teacher.generate(["a"], 0.5, guidance_scale=3.0).waveform
+    torch.testing.assert_close(teacher.generate(["a"], 0.5).waveform, explicit, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seconds", [MAX_SECONDS + 0.01, 0.0, -1.0, float("nan")])
+def test_a_length_it_cannot_make_names_the_limit(pipeline, seconds):
+    with pytest.raises(ValueError, match="at most 1 seconds"):
+        pipeline.generate(["a"], seconds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": []}, "non-empty list"),
+        ({"prompts": ["a", "  "]}, "non-empty texts"),
+        ({"prompts": "a calm piano"}, "list"),
+        ({"num_steps": 0}, "at least 1 step"),
+        ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
+    ],
+)
+def test_wrong_requests_are_refused_before_any_work(pipeline, arguments, message):
+    pipeline.joint_embedding.embed_text = None
+    with pytest.raises(ValueError, match=message):
+        pipeline.generate(**{"prompts": ["a"], "seconds": 0.5} | arguments)
+
+
+def test_batches_check_the_request_when_called_and_not_when_first_used():
+    with pytest.raises(ValueError, match="at most"):
+        toy_melody().batches(["a"], 99.0)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        toy_melody().batches(["a"], 0.5, batch_size=0)
+
+
+@pytest.mark.parametrize("damage", ["short", "nan"])
+def test_a_decoder_that_does_not_fit_is_reported(damage):
+    pipeline = toy_melody()
+    if damage == "short":
+        pipeline.autoencoder.latent_shape = lambda seconds: (4, 2)
+    else:
+        torch.nn.init.constant_(pipeline.autoencoder.decoder.bias, float("nan"))
+    with pytest.raises(ValueError, match="diverged"):
+        pipeline.generate(["a"], 0.5)
+
+
+def test_generation_leaves_no_gradient_and_no_training_mode():
+    pipeline = toy_melody()
+    pipeline.denoiser.train()
+    assert not pipeline.generate(["a"], 0.5).waveform.requires_grad
+    assert not pipeline.denoiser.training
+
+
+def test_generation_does_not_touch_the_global_random_numbers(pipeline):
+    before = torch.get_rng_state()
+    pipeline.generate(["a"], 0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_stopwatch_adds_up_a_part():
+    stopwatch = Stopwatch(torch.device("cpu"))
+    for _ in range(2):
+        with stopwatch.part("decoder"):
+            first = stopwatch.seconds.get("decoder", 0.0)
+    assert stopwatch.seconds["decoder"] > first > 0
+
+
+def test_the_autoencoder_decides_the_sample_rate():
+    assert toy_melody().sample_rate == ToyAutoencoder().sample_rate

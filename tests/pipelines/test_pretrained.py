@@ -1,0 +1,112 @@
+"""Pipelines on disk: what is saved is what is loaded, and everything else is refused with one clear line."""
+
+import json
+
+import pytest
+import torch
+from toy_systems import toy_melody, toy_musiccm, toy_teacher
+
+from melody_cm.pipelines import MeLoDy, MusicCM, PretrainedPipeline
+from melody_cm.storage import load_network, save_network, write_json
+from melody_cm.storage.frozen import RUN_VARIABLE, FrozenAutoencoder
+
+
+@pytest.mark.parametrize("make", [toy_melody, toy_musiccm, toy_teacher])
+def test_a_loaded_pipeline_makes_bit_equal_audio(make, tmp_path):
+    pipeline = make()
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = PretrainedPipeline.from_pretrained(tmp_path / "saved")
+    assert type(loaded) is type(pipeline)
+    for kind in (type(pipeline), PretrainedPipeline):
+        audio = kind.from_pretrained(str(tmp_path / "saved")).generate(["a", "b"], 0.5, seed=1).waveform
+        assert torch.equal(audio, pipeline.generate(["a", "b"], 0.5, seed=1).waveform)
+    assert loaded.weight_hashes() == pipeline.weight_hashes()
+
+
+def test_the_folder_holds_one_network_a_slot_plain_settings_and_a_card(tmp_path):
+    toy_melody(num_steps=9).save_pretrained(tmp_path / "saved")
+    slots = ["joint_embedding", "joint_tokenizer", "semantic_lm", "conditioner", "denoiser", "autoencoder"]
+    for slot in slots:
+        assert {file.name for file in (tmp_path / "saved" / slot).iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["networks"] == slots
+    assert config["init_args"]["num_steps"] == 9
+    assert config["init_args"]["schedule"]["class_path"].endswith("LinearAngles")
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "MeLoDy" in card
+    assert "ToyDenoiser" in card
+
+
+def test_a_frozen_stage_is_saved_as_the_network_inside(tmp_path, monkeypatch):
+    pipeline = toy_melody()
+    stage = tmp_path / "run" / "melody" / "5_audio_vae_gan"
+    save_network(pipeline.autoencoder, stage / "export" / "autoencoder")
+    write_json(stage / "finished.json", {})
+    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path / "run"))
+    arguments = {**pipeline.init_arguments, "autoencoder": FrozenAutoencoder("melody/5_audio_vae_gan")}
+    frozen = MeLoDy(**arguments)
+    frozen.save_pretrained(tmp_path / "saved")
+    monkeypatch.delenv(RUN_VARIABLE)
+    assert type(load_network(tmp_path / "saved" / "autoencoder")).__name__ == "ToyAutoencoder"
+    loaded = MeLoDy.from_pretrained(tmp_path / "saved")
+    assert torch.equal(loaded.generate(["a"], 0.5).waveform, pipeline.generate(["a"], 0.5).waveform)
+    assert loaded.weight_hashes() == frozen.weight_hashes() == pipeline.weight_hashes()
+
+
+def test_weight_hashes_tell_changed_weights(tmp_path):
+    pipeline, before = toy_melody(), toy_melody().weight_hashes()
+    with torch.no_grad():
+        pipeline.denoiser.mix.bias[0] += 1e-3
+    changed = {name for name, value in pipeline.weight_hashes().items() if value != before[name]}
+    assert changed == {"denoiser"}
+
+
+def test_to_moves_every_network():
+    pipeline = toy_melody()
+    assert pipeline.to("meta") is pipeline
+    assert pipeline.device.type == "meta"
+    assert {p.device.type for network in pipeline.networks.values() for p in network.parameters()} == {"meta"}
+
+
+def test_another_system_is_refused_by_name(tmp_path):
+    toy_melody().save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="holds a MeLoDy, not a MusicCM"):
+        MusicCM.from_pretrained(tmp_path / "saved")
+
+
+def test_folders_without_a_pipeline_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        MeLoDy.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        MeLoDy.from_pretrained(tmp_path)
+    save_network(toy_melody().denoiser, tmp_path / "network")
+    with pytest.raises(ValueError, match="describes no pipeline"):
+        MeLoDy.from_pretrained(tmp_path / "network")
+    toy_melody().save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "denoiser" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors is missing"):
+        MeLoDy.from_pretrained(tmp_path / "saved")
+
+
+def test_a_hub_name_without_a_connection_is_one_clear_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no model of that name can be had") as error:
+        MeLoDy.from_pretrained("nobody/no-such-model")
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_save_leaves_the_old_pipeline(tmp_path, monkeypatch):
+    pipeline = toy_melody()
+    pipeline.save_pretrained(tmp_path / "saved")
+    monkeypatch.setattr(MeLoDy, "_model_card", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        toy_melody(num_steps=9).save_pretrained(tmp_path / "saved")
+    assert MeLoDy.from_pretrained(tmp_path / "saved").num_steps == pipeline.num_steps
+    assert [folder.name for folder in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_folder_with_something_else_in_it_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="holds something else"):
+        toy_melody().save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

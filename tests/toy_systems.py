@@ -1,0 +1,170 @@
+"""The smallest networks that fill every slot of the pipelines, with weights, so that they can be exported."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from melody_cm.batch import MusicBatch
+from melody_cm.diffusion import ConsistencySampler, DDIMSampler, GridAngles, LinearAngles, ScaledLinearBetaAngles
+from melody_cm.interfaces import (
+    Angle,
+    AudioEmbedding,
+    Autoencoder,
+    Conditioner,
+    Conditioning,
+    Denoiser,
+    JointEmbedding,
+    Reconstruction,
+    TokenLM,
+    Tokenizer,
+)
+from melody_cm.pipelines import MeLoDy, MusicCM
+from melody_cm.randomness import Draws
+
+HOP = 8
+SAMPLE_RATE = 800
+WIDTH = 6
+CODES = 16
+MAX_SECONDS = 1.0
+
+
+class ToyJointEmbedding(JointEmbedding):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sample_rate, self.window_seconds, self.width = SAMPLE_RATE, 1.0, WIDTH
+        self.letters = nn.Embedding(256, WIDTH)
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        rows = [self.letters(torch.tensor(list(text.encode()))).mean(0) for text in texts]
+        return nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    def embed_audio(self, waveform: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class ToyTokenizer(Tokenizer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_codebooks, self.codebook_size, self.frame_rate = WIDTH, CODES, 0.0
+        self.register_buffer("scale", torch.tensor(100.0))
+
+    def quantize(self, features: Tensor) -> Tensor:
+        return (features * self.scale).round().long().remainder(CODES).transpose(1, 2)
+
+    def features(self, batch: MusicBatch) -> Tensor:
+        raise NotImplementedError
+
+    def fit(self, features: Tensor, seed: int) -> None:
+        raise NotImplementedError
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class ToyTokenLM(TokenLM):
+    """Draws codes from probabilities that depend on the prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt = nn.Embedding(CODES, CODES)
+
+    def logits(self, streams: Mapping[str, Tensor]) -> Tensor:
+        raise NotImplementedError
+
+    def sample(
+        self,
+        prompt: Mapping[str, Tensor],
+        length: int,
+        generators: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> Tensor:
+        probabilities = self.prompt(prompt["prompt"][..., 0]).mean(1).softmax(-1)
+        rows = [
+            torch.multinomial(row, length, replacement=True, generator=generator)
+            for row, generator in zip(probabilities, generators, strict=True)
+        ]
+        return torch.stack(rows)[:, None]
+
+
+class ToyConditioner(Conditioner):
+    """Codes (b, 1, n) or embeddings (b, d) -> one vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = nn.Embedding(CODES, WIDTH)
+
+    def describe(self, batch: MusicBatch) -> Tensor:
+        raise NotImplementedError
+
+    def embed(self, source: Tensor) -> Conditioning:
+        pooled = source if source.is_floating_point() else self.codes(source[:, 0]).mean(1)
+        return Conditioning(None, pooled, None, torch.zeros(len(source), dtype=torch.bool))
+
+
+class ToyDenoiser(Denoiser):
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(channels, channels, 3, padding=1)
+        self.condition = nn.Linear(WIDTH, channels)
+
+    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
+        condition = self.condition(conditioning.pooled).masked_fill(conditioning.dropped[:, None], 0.0)
+        return torch.tanh(self.mix(noisy_latent) + condition[..., None]) * angle[:, None, None].cos()
+
+
+class ToyAutoencoder(Autoencoder):
+    """Decodes to whole latent frames, so that the last one reaches beyond the seconds asked for."""
+
+    def __init__(self, gain: float = 0.1) -> None:
+        super().__init__()
+        self.sample_rate, self.latent_channels, self.gain = SAMPLE_RATE, 4, gain
+        self.decoder = nn.ConvTranspose1d(4, 1, HOP, stride=HOP)
+
+    def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def reconstruct(self, waveform: Tensor, draws: Draws) -> Reconstruction:
+        raise NotImplementedError
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.gain * self.decoder(latent)
+
+    def latent_shape(self, seconds: float) -> tuple[int, ...]:
+        return (4, int(seconds * SAMPLE_RATE) // HOP + 1)
+
+
+class ToyEmbedding(AudioEmbedding):
+    """Two numbers for every frame of 100 samples: mean and standard deviation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name, self.sample_rate, self.width, self.trained = "toy", SAMPLE_RATE, 2, False
+        self.identity = "toy/1"
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        frames = waveform[:, 0].unfold(-1, 100, 100)
+        return torch.stack([frames.mean(-1), frames.std(-1)], -1)
+
+
+def toy_melody(**settings) -> MeLoDy:
+    torch.manual_seed(1)
+    networks = [ToyJointEmbedding(), ToyTokenizer(), ToyTokenLM(), ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
+    return MeLoDy(*networks, LinearAngles(), DDIMSampler(), **{"max_seconds": MAX_SECONDS, "num_steps": 3} | settings)
+
+
+def toy_musiccm(**settings) -> MusicCM:
+    torch.manual_seed(2)
+    schedule = GridAngles(ScaledLinearBetaAngles(spacing="lcm", zero_terminal_snr=True), grid_steps=50)
+    networks = [ToyJointEmbedding(), ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
+    return MusicCM(*networks, schedule, ConsistencySampler(), **{"max_seconds": MAX_SECONDS} | settings)
+
+
+def toy_teacher() -> MusicCM:
+    torch.manual_seed(2)
+    schedule = ScaledLinearBetaAngles(spacing="trailing", zero_terminal_snr=True)
+    networks = [ToyJointEmbedding(), ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
+    settings = {"num_steps": 50, "guidance_scale": 3.0, "guidance_embedded": False, "max_seconds": MAX_SECONDS}
+    return MusicCM(*networks, schedule, DDIMSampler(), **settings)
