@@ -16,8 +16,8 @@ from melody_cm.interfaces import (
     Denoiser,
     JointEmbedding,
     Reconstruction,
-    TokenLM,
     Tokenizer,
+    TokenLM,
 )
 from melody_cm.pipelines import MeLoDy, MusicCM
 from melody_cm.randomness import Draws
@@ -112,7 +112,7 @@ class ToyDenoiser(Denoiser):
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         condition = self.condition(conditioning.pooled).masked_fill(conditioning.dropped[:, None], 0.0)
-        return torch.tanh(self.mix(noisy_latent) + condition[..., None]) * angle[:, None, None].cos()
+        return torch.tanh(self.mix(noisy_latent) + condition[..., None]) * (1 + angle[:, None, None].cos())
 
 
 class ToyAutoencoder(Autoencoder):

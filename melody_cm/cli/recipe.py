@@ -200,7 +200,7 @@ def _check_slot(recipe: Recipe, at: Keys, slot: Any) -> None:
     try:
         found = getattr(__import__(module, fromlist=[name]), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(_at(recipe, (*at, "class_path")) + f"there is no class {slot['class_path']!r}") from error
+        raise ValueError(_at(recipe, (*at, "class_path")) + f"no class {slot['class_path']!r} ({error})") from error
     _check_arguments(recipe, (*at, "init_args"), slot.get("init_args") or {}, found)
 
 

@@ -72,15 +72,20 @@ def train_all(recipes: "list[Recipe]", run: Path, retrain: bool = False) -> int:
                 )
             shutil.rmtree(folder)
         elif done is not None:
-            print(f"{recipe.name}: finished before, skipped", flush=True)
+            say(f"{recipe.name}: finished before, skipped")
             continue
         outcome = train_stage(recipe, folder, made_from)
         if outcome is None:
-            print(f"{recipe.name}: interrupted; saved. The same command goes on from here.", flush=True)
+            say(f"{recipe.name}: interrupted; saved. The same command goes on from here.")
             return INTERRUPTED
-        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(sentence(recipe.name, outcome), flush=True)
+        say(sentence(recipe.name, outcome))
     return 0
+
+
+def say(line: str) -> None:
+    """Print a line once, however many processes train."""
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print(line, flush=True)
 
 
 def sentence(name: str, outcome: dict) -> str:

@@ -69,7 +69,7 @@ INSTRUMENTS: dict[str, Instrument] = {
 
 @dataclass(frozen=True)
 class Drum:
-    """A stroke: its seconds, the tone's first and last pitch in Hz, levels of tone and noise, the noise's band in Hz."""
+    """A stroke: seconds, the tone's first and last pitch in Hz, levels of tone and noise, the noise's band in Hz."""
 
     seconds: float
     sweep: tuple[int, int]

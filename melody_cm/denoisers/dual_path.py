@@ -34,7 +34,7 @@ def merge_segments(hidden: Float[Tensor, "b k s d"], stride: int) -> Float[Tenso
 
 def repeat_segments(merged: Float[Tensor, "b merged s d"], stride: int, length: int) -> Float[Tensor, "b k s d"]:
     """Each merged column `stride` times, the first k = `length` of them."""
-    return merged.repeat_interleave(stride, dim=1)[:, :length] if stride > 1 else merged
+    return merged.unsqueeze(2).expand(-1, -1, stride, -1, -1).flatten(1, 2)[:, :length]
 
 
 class Tokens(NamedTuple):

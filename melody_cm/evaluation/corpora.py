@@ -48,5 +48,6 @@ def _add(
             problems.append(str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}")
         on_clip()
     if len(problems) == len(clips):
-        raise ValueError(f"none of the {len(clips)} clips of {corpus} is usable{': ' if clips else ''}{'; '.join(problems[:1])}")
+        reason = f"; the first: {problems[0]}" if problems else ""
+        raise ValueError(f"none of the {len(clips)} clips of {corpus} is usable{reason}")
     return problems

@@ -92,7 +92,7 @@ class FrechetDistance(Metric):
     def _gaussian(self, side: str) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
         frames = int(getattr(self, f"{side}_frames"))
         if frames < 2:
-            raise ValueError(f"{frames} usable frame(s) of {side} audio; a Frechet distance needs at least 2: add clips")
+            raise ValueError(f"{frames} usable frame(s) of {side} audio, but a distance needs at least 2; add clips")
         mean = getattr(self, f"{side}_sum") / frames
         cov = (getattr(self, f"{side}_outer") - frames * torch.outer(mean, mean)) / (frames - 1)
         return mean, cov

@@ -18,8 +18,6 @@ def resample(waveform: Float[Tensor, "b 1 t"], sample_rate: int, target_rate: in
 
 
 @torch.no_grad()
-def embed(
-    embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_rate: int
-) -> Float[Tensor, "b l d"]:
+def embed(embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b l d"]:
     """The embedding of audio at any sample rate (Hz)."""
     return embedding(resample(waveform, sample_rate, embedding.sample_rate))

@@ -34,9 +34,7 @@ def si_snr(prediction: Float[Tensor, "b 1 t"], target: Float[Tensor, "b 1 t"]) -
     return torch.where(energy[:, 0] > 0, decibel, torch.nan).clamp(FLOOR_DB, CEILING_DB)
 
 
-def mean_si_snr(
-    prediction: Float[Tensor, "b 1 t"], target: Float[Tensor, "b 1 t"], silence_rms: float = 1e-4
-) -> SISNR:
+def mean_si_snr(prediction: Float[Tensor, "b 1 t"], target: Float[Tensor, "b 1 t"], silence_rms: float = 1e-4) -> SISNR:
     """Mean over the clips that can be judged; silent targets and non-finite clips are left out and counted.
 
     Args:

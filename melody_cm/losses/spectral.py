@@ -18,7 +18,7 @@ class ReconstructionLoss(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def forward(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Scalar terms by name, already weighted, of two tensors of one shape: (b, 1, t) waveforms or (b, l, f) mels."""
+        """Weighted scalar terms by name, of two tensors of one shape, (b, 1, t) waveforms or (b, l, f) mels."""
 
 
 class MultiResolutionSTFTLoss(ReconstructionLoss):
@@ -80,7 +80,7 @@ class LogMelLoss(ReconstructionLoss):
         weight: of the term "mel_l1".
         gradient_weight: of the term "mel_gradient", the mean absolute difference of slopes, summed over the two
             directions and averaged over scales; 0 leaves it out.
-        scales: how many bins are averaged, one entry a scale.
+        scales: how many bins are averaged, one entry a scale; None for [1, 2, 4].
     """
 
     def __init__(self, weight: float = 1.0, gradient_weight: float = 0.5, scales: list[int] | None = None) -> None:

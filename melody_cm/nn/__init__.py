@@ -4,16 +4,16 @@ from melody_cm.nn.angle_embedding import AngleEmbedding
 from melody_cm.nn.attention import RoFormerLayer, RotaryAttention, SwiGLU, rotate
 from melody_cm.nn.mlp import MLP
 from melody_cm.nn.modulation import FiLM
-from melody_cm.nn.recurrent import BidirectionalSRU, GatedAverage, SRULayer
+from melody_cm.nn.recurrent import BidirectionalSRU, SRUCell, SRULayer
 
 __all__ = [
     "MLP",
     "AngleEmbedding",
     "BidirectionalSRU",
     "FiLM",
-    "GatedAverage",
     "RoFormerLayer",
     "RotaryAttention",
+    "SRUCell",
     "SRULayer",
     "SwiGLU",
     "rotate",

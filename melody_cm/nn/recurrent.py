@@ -4,6 +4,7 @@ Without the state in its gates the cell is a linear recurrence, so all matrix pr
 only one fused multiply-add a frame is sequential: `benchmarks/recurrence.py` shows why that loop is kept.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -12,43 +13,58 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class GatedAverage(torch.autograd.Function):
-    """`c_t = gate_t * c_{t-1} + (1 - gate_t) * value_t` along axis 1, from c = 0, with its exact gradient.
+class SRUCell(torch.autograd.Function):
+    """Everything of a bidirectional SRU layer after its matrix product, with its exact gradient; time is axis 1.
 
-    The gradient of a linear recurrence is one that runs backwards in time; written out, it costs one operation a frame
-    where autograd's record of the loop costs several. Once differentiable.
+    `c_t = f_t * c_{t-1} + (1 - f_t) * value_t` from c = 0, output `r * c + (1 - r) * skip`. The gradient of such a
+    recurrence is one that runs backwards in time; written out, it costs one operation a frame and no copies, where
+    autograd's record of the loop costs several. Once differentiable.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, gates: Tensor, reverse: bool) -> Tensor:
+    def forward(ctx: Any, gates: Tensor, values: Tensor, skip: Tensor) -> Tensor:
+        gates = gates.sigmoid()
+        forget, reset = gates.chunk(2, dim=-1)
         states = torch.empty_like(values, memory_format=torch.contiguous_format)
-        state = torch.zeros_like(values[:, 0])
-        for t in _times(values.shape[1], reverse):
-            state = torch.lerp(values[:, t], state, gates[:, t], out=states[:, t])
-        ctx.save_for_backward(values, gates, states)
-        ctx.reverse = reverse
-        return states
+        for value, gate, state, steps in _directions(values, forget, states):
+            before = torch.zeros_like(value[:, 0])
+            for t in steps:
+                before = torch.lerp(value[:, t], before, gate[:, t], out=state[:, t])
+        ctx.save_for_backward(gates, values, skip, states)
+        return torch.lerp(skip, states, reset)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        values, gates, states = ctx.saved_tensors
-        # total_t = grad_t + gate_{t+1} * total_{t+1}
-        total = torch.empty_like(states)
-        times = _times(grad.shape[1], not ctx.reverse)
-        total[:, times[0]] = grad[:, times[0]]
-        for later, t in zip(times, times[1:], strict=False):
-            torch.addcmul(grad[:, t], gates[:, later], total[:, later], out=total[:, t])
-        before = torch.zeros_like(states)
-        if ctx.reverse:
-            before[:, :-1] = states[:, 1:]
-        else:
-            before[:, 1:] = states[:, :-1]
-        return total - total * gates, total * before.sub_(values), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gates, values, skip, states = ctx.saved_tensors
+        forget, reset = gates.chunk(2, dim=-1)
+        total = grad * reset
+        grad_skip = grad - total
+        for gate, grads, steps in _directions(forget, total):
+            # total_t += f_{t+1} * total_{t+1}, later being t + 1 in the direction's own time
+            for later, t in itertools.pairwise(reversed(steps)):
+                grads[:, t].addcmul_(gate[:, later], grads[:, later])
+        grad_gates = torch.addcmul(gates, gates, gates, value=-1)
+        grad_forget, grad_reset = grad_gates.chunk(2, dim=-1)
+        grad_forget.mul_(_before(states).sub_(values)).mul_(total)
+        grad_reset.mul_(states - skip).mul_(grad)
+        return grad_gates, torch.addcmul(total, total, forget, value=-1), grad_skip
 
 
-def _times(length: int, reverse: bool) -> range:
-    return range(length - 1, -1, -1) if reverse else range(length)
+def _directions(*tensors: Tensor) -> list[tuple[Any, ...]]:
+    """Each tensor's half of the channels, and the order of the frames, for the forward and the backward direction."""
+    halves = [x.chunk(2, dim=-1) for x in tensors]
+    length = tensors[0].shape[1]
+    return [(*(h[0] for h in halves), range(length)), (*(h[1] for h in halves), range(length - 1, -1, -1))]
+
+
+def _before(states: Tensor) -> Tensor:
+    """The state each frame found: of the frame before in the first half of the channels, after in the second."""
+    found = torch.zeros_like(states)
+    width = states.shape[-1] // 2
+    found[:, 1:, ..., :width] = states[:, :-1, ..., :width]
+    found[:, :-1, ..., width:] = states[:, 1:, ..., width:]
+    return found
 
 
 class SRULayer(nn.Module):
@@ -75,16 +91,12 @@ class SRULayer(nn.Module):
 
     def forward(self, x: Float[Tensor, "b k s i"]) -> Float[Tensor, "b k s o"]:
         """Frames first to last in the lower half of the output channels, last to first in the upper half."""
-        bias = F.pad(self.gate_bias, (0, (self.parts - 2) * 2 * self.width))
-        gates, rest = F.linear(x, self.weight, bias).split([4 * self.width, (self.parts - 2) * 2 * self.width], dim=-1)
+        sizes = [4 * self.width, *[2 * self.width] * (self.parts - 2)]
+        bias = F.pad(self.gate_bias, (0, sum(sizes[1:])))
         # bf16 would forget small updates of a slowly moving state.
         precision = torch.promote_types(x.dtype, torch.float32)
-        forget, reset = gates.to(precision).sigmoid().chunk(2, dim=-1)
-        values, skip = (rest, x) if self.parts == 3 else rest.chunk(2, dim=-1)
-        values = values.to(precision).split(self.width, dim=-1)
-        forget = forget.split(self.width, dim=-1)
-        states = [GatedAverage.apply(v, f, d) for v, f, d in zip(values, forget, (False, True), strict=True)]
-        return torch.lerp(skip.to(precision), torch.cat(states, dim=-1), reset).to(x.dtype)
+        gates, values, *skip = F.linear(x, self.weight, bias).to(precision).split(sizes, dim=-1)
+        return SRUCell.apply(gates, values, skip[0] if skip else x.to(precision)).to(x.dtype)
 
 
 class BidirectionalSRU(nn.Module):

@@ -16,8 +16,8 @@ from melody_cm.interfaces import (
     Denoiser,
     JointEmbedding,
     Sampler,
-    TokenLM,
     Tokenizer,
+    TokenLM,
 )
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import Request, Stopwatch

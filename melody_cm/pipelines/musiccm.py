@@ -1,4 +1,4 @@
-"""MusicCM: a consistency-distilled latent diffusion model on mel spectrograms (arXiv 2404.13358, sections 3.1 and 3.2)."""
+"""MusicCM: consistency-distilled latent diffusion on mel spectrograms (arXiv 2404.13358, sections 3.1 and 3.2)."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -76,7 +76,7 @@ class MusicCM(PretrainedPipeline):
     def _guidance_scale(self, asked: float | None) -> float:
         if self.guidance_embedded and asked is not None:
             raise ValueError(
-                f"guidance_scale {asked:g} asked for, but this student learned its teacher's guided results, so guidance "
-                "is built in; leave guidance_scale out, or use the teacher's pipeline"
+                f"guidance_scale {asked:g} asked for, but this student learned its teacher's guided results: "
+                "guidance is built in; leave guidance_scale out, or use the teacher's pipeline"
             )
         return super()._guidance_scale(asked)

@@ -1,7 +1,7 @@
 """What the pipelines share: checking a request, batches, and pipelines on disk.
 
-A saved pipeline is a folder: `config.json` (class, plain settings, schedule, sampler), one folder with `config.json` and
-`model.safetensors` for each network, and a model card. No pickles.
+A saved pipeline is a folder: `config.json` (class, plain settings, schedule, sampler), one folder with `config.json`
+and `model.safetensors` for each network, and a model card. No pickles.
 """
 
 import itertools
@@ -100,7 +100,7 @@ class PretrainedPipeline(Pipeline):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "PretrainedPipeline":
-        """Load a pipeline from a folder written by `save_pretrained`, or from a repository `owner/name` of the model hub.
+        """Load a pipeline from a folder written by `save_pretrained`, or `owner/name` from the model hub.
 
         Called on `PretrainedPipeline` itself, it loads whichever system is there.
 

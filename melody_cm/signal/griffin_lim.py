@@ -1,6 +1,6 @@
 """Log-mel -> waveform without a trained network: non-negative inverse mel, then Griffin-Lim with momentum.
 
-Griffin and Lim (1984); the momentum is that of Perraudin, Balazs and Soendergaard, "A fast Griffin-Lim algorithm" (2013).
+Griffin and Lim (1984), with the momentum of Perraudin et al., "A fast Griffin-Lim algorithm" (2013).
 """
 
 import math

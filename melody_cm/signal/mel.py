@@ -43,8 +43,8 @@ class MelSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(
-                f"mel range {self.f_min:g}-{self.f_max:g} Hz must lie within 0-{self.sample_rate / 2:g} Hz, half of the "
-                f"sample rate {self.sample_rate}; lower f_max"
+                f"mel range {self.f_min:g}-{self.f_max:g} Hz must lie within 0-{self.sample_rate / 2:g} Hz, half of "
+                f"the sample rate {self.sample_rate}; lower f_max"
             )
         if not 0 < self.hop_length <= self.n_fft // 2:
             raise ValueError(
@@ -76,8 +76,8 @@ def mel_filterbank(settings: MelSettings) -> Float[Tensor, "f k"]:
 class MelFrontEnd(nn.Module):
     """Waveform -> log-mel.
 
-    Frame i is centred on sample i * hop_length, and a waveform of t samples has l = ceil(t / hop_length) frames: the one
-    that would be centred on the very end is left out. Levels are kept as they are: nothing is normalized.
+    Frame i is centred on sample i * hop_length, and a waveform of t samples has l = ceil(t / hop_length) frames: the
+    one that would be centred on the very end is left out. Levels are kept as they are: nothing is normalized.
 
     Args:
         settings: what defines the mel.

@@ -69,20 +69,31 @@ def test_the_key_can_be_heard(examples):
         power = np.abs(np.fft.rfft(waveform))[heard] ** 2
         chroma = np.bincount(pitch_class, weights=power, minlength=12)
         fits = {(t, m): sum(chroma[(t + s) % 12] for s in SCALES[m]) for t in range(12) for m in SCALES}
-        right += fits[piece.tonic, piece.mode] > 0.93 * max(fits.values())
+        right += fits[piece.tonic, piece.mode] > 0.98 * max(fits.values())
     assert right > 0.9 * len(examples)
 
 
+def pulse(onsets, tempo):
+    """How much a beat of `tempo` repeats in the onsets, sampled at 125 Hz: autocorrelation at one to eight beats."""
+    autocorrelation = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
+    lags = 60 / tempo * 125 * np.arange(1, 9)
+    return np.interp(lags, np.arange(len(autocorrelation)), autocorrelation / np.arange(len(onsets), 0, -1)).mean()
+
+
 def test_the_tempo_can_be_heard():
-    for index in range(3, 39, 9):
+    right = 0
+    for index in range(45):
         piece = draw_piece(0, index)
-        assert piece.style == "techno"
+        if piece.style == "ambient":  # no beat to hear
+            right += 1
+            continue
         waveform = render(compose(piece, 8.0, 0, index, 0), 8.0, RATE)
-        loudness = np.square(waveform.reshape(-1, 80)).mean(axis=1)
-        onsets = np.maximum(np.diff(np.log(loudness + 1e-6)), 0)
-        beats = 60 / piece.tempo * 200 * np.arange(1, 16)
-        on_beat = max(onsets[np.round(o + np.append(0, beats[beats < 1500])).astype(int)].mean() for o in range(20))
-        assert on_beat > 3 * onsets.mean(), piece
+        frames = np.lib.stride_tricks.sliding_window_view(waveform, 512)[::128] * np.hanning(512)
+        flux = np.maximum(np.diff(np.log(np.abs(np.fft.rfft(frames)) + 1e-2), axis=0), 0).sum(axis=1)
+        onsets = flux - flux.mean()
+        others = [pulse(onsets, piece.tempo * factor) for factor in (0.86, 0.9, 0.95, 1.05, 1.1, 1.16)]
+        right += pulse(onsets, piece.tempo) > max(others)
+    assert right >= 40
 
 
 def features(waveform):
@@ -98,7 +109,7 @@ def test_the_style_can_be_heard(examples):
     distances = np.square(heard[:, None] - heard[None]).sum(axis=2) + 1e9 * np.eye(len(heard))
     styles = [piece.style for piece, _ in examples]
     right = [styles[nearest] == style for style, nearest in zip(styles, distances.argmin(axis=1), strict=True)]
-    assert np.mean(right) > 0.6  # chance is 1 in 9
+    assert np.mean(right) > 0.75  # chance is 1 in 9
 
 
 def test_captions_are_true():

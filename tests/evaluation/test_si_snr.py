@@ -34,7 +34,7 @@ def test_gain_and_offset_change_nothing_even_for_very_quiet_audio(gain):
 
 
 def test_identical_audio_gets_the_ceiling_and_a_silent_prediction_the_floor():
-    prediction, target = noisy()
+    _, target = noisy()
     assert si_snr(target, target).tolist() == [100.0] * 4
     assert si_snr(torch.zeros_like(target), target).tolist() == [-60.0] * 4
     assert mean_si_snr(torch.zeros_like(target), target).value == -60.0

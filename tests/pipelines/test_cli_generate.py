@@ -31,7 +31,9 @@ def test_every_prompt_becomes_a_wav_and_a_json(saved, tmp_path, capsys):
     words = ("--prompt", "A calm piano!", "--prompt", "fast drums", "--prompts", tmp_path / "prompts.txt")
     assert run(saved, *words, "--seconds", 0.5, "--seed", 4, "--steps", 2, "--batch-size", 2, "--out", out) == 0
     stems = ["000_a_calm_piano", "001_fast_drums", "002_slow_strings_no_drums"]
-    assert sorted(file.name for file in out.iterdir()) == sorted(f"{stem}.{end}" for stem in stems for end in ("json", "wav"))
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        f"{stem}.{end}" for stem in stems for end in ("json", "wav")
+    )
     expected = toy_melody().generate(["A calm piano!", "fast drums", "Slow strings, no drums"], 0.5, 4, 2).waveform
     for stem, waveform in zip(stems, expected, strict=True):
         info = soundfile.info(out / f"{stem}.wav")

@@ -22,12 +22,14 @@ def test_every_preset_is_tested():
 @pytest.mark.parametrize("name", TOYS)
 def test_a_preset_builds_the_pipeline_of_a_run(name, tmp_path, monkeypatch):
     toy, config = TOYS[name](), yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    assert set(toy.networks) < set(config["init_args"])
     for slot, network in toy.networks.items():
         stage = tmp_path / config["init_args"][slot]["init_args"]["stage"]
         save_network(network, stage / "export" / EXPORTS.get(slot, slot))
         write_json(stage / "finished.json", {})
     monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))
-    pipeline = build(config)
+    plain = {name: value for name, value in toy.init_arguments.items() if name not in config["init_args"]}
+    pipeline = build({**config, "init_args": {**plain, **config["init_args"]}})
     assert type(pipeline) is type(toy)
     made = pipeline.generate(["a", "b"], 0.5, num_steps=2).waveform
     assert torch.equal(made, toy.generate(["a", "b"], 0.5, num_steps=2).waveform)

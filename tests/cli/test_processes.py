@@ -1,0 +1,135 @@
+"""The real command line in real processes: stopped and resumed, alone and in twos, it leaves the same weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = [str(Path(sys.executable).parent / "melody-cm"), "train", "recipes/toy", "--size", "tiny"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+RECIPE = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "melody_cm.training.AutoencoderTraining",
+        "init_args": {
+            "autoencoder": {"class_path": "toys.ToyAutoencoder"},
+            "reconstruction_loss": {"class_path": "toys.SquaredError"},
+            "optimization": {"learning_rate": 0.01},
+        },
+    },
+    "data": {
+        "corpus": {
+            "class_path": "melody_cm.data.SyntheticCorpus",
+            "init_args": {"num_clips": 40, "seconds": 1.0, "sample_rate": 8000},
+        },
+        "sample_rate": 8000,
+        "seconds": 0.512,
+        "batch_size": 4,
+    },
+    "trainer": {"max_steps": 700, "val_check_interval": 100, "log_every_n_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A folder with one toy recipe, in which the command can run."""
+    root = tmp_path_factory.mktemp("house")
+    files = {
+        "recipes/toy/1_autoencoder.yaml": RECIPE,
+        "configs/sizes/tiny/toy/1_autoencoder.yaml": {"cost": {"seconds_per_step": 0.01}},
+        "configs/machines/cpu.yaml": yaml.safe_load((REPOSITORY / "configs/machines/cpu.yaml").read_text()),
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(yaml.safe_dump(content))
+    return root
+
+
+def start(house, run, *arguments):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "tests" / "training"),
+        "MELODY_CM_CACHE": str(house / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [*COMMAND, "--run", run, *arguments]
+    return subprocess.Popen(
+        command, cwd=house, env=environment, start_new_session=True, text=True, stdout=-1, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process, timeout=120):
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output
+
+
+def stop_midway(house, run, send, *arguments):
+    """Start a training, `send` the signal once steps are being logged, and see it save and leave quickly."""
+    process = start(house, run, *arguments)
+    stage = house / "runs" / run / "toy/1_autoencoder"
+    deadline = time.monotonic() + 90
+    while not list(stage.glob("tensorboard/*/events*")):
+        assert process.poll() is None, finish(process)[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    send(process)
+    code, output = finish(process, timeout=30)
+    assert code == 130, output
+    assert "interrupted; saved" in output
+    assert (stage / "last.ckpt").is_file()
+    assert not (stage / "finished.json").exists(), "it was stopped too late for this test to mean anything"
+    assert not list(stage.glob(".*part")), "nothing half-written is left"
+
+
+def weights(house, run):
+    return load_file(house / "runs" / run / "toy/1_autoencoder/export/autoencoder/model.safetensors")
+
+
+def assert_bit_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(house):
+    code, output = finish(start(house, "undisturbed"))
+    assert code == 0, output
+    assert "toy/1_autoencoder: loss" in output
+    return weights(house, "undisturbed")
+
+
+def test_a_training_stopped_by_sigterm_resumes_to_bit_equal_weights(house, undisturbed):
+    stop_midway(house, "stopped", lambda process: process.send_signal(signal.SIGTERM))
+    code, output = finish(start(house, "stopped"))
+    assert code == 0, output
+    assert_bit_equal(weights(house, "stopped"), undisturbed)
+
+
+def test_two_processes_equal_one_and_resume_when_the_whole_group_is_stopped(house, undisturbed):
+    code, output = finish(start(house, "two", *TWO))
+    assert code == 0, output
+    for name, value in weights(house, "two").items():
+        torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
+    stop_midway(house, "two-stopped", lambda process: os.killpg(process.pid, signal.SIGTERM), *TWO)
+    code, output = finish(start(house, "two-stopped", *TWO))
+    assert code == 0, output
+    assert_bit_equal(weights(house, "two-stopped"), weights(house, "two"))
+
+
+def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undisturbed):
+    code, output = finish(start(house, "undisturbed"))
+    assert (code, output.strip()) == (0, "toy/1_autoencoder: finished before, skipped")
+    code, output = finish(start(house, "undisturbed", "--trainer.max_steps", "5"))
+    assert code == 2
+    assert "max_steps: 700 -> 5" in output
+    assert "--retrain" in output
+    assert "Traceback" not in output

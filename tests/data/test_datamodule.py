@@ -1,0 +1,231 @@
+import itertools
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI
+
+from melody_cm.data import ManifestCorpus, MusicDataModule, SyntheticCorpus, TrainingOrder
+from melody_cm.randomness import keyed_generator
+
+PRESETS = Path(__file__).resolve().parents[2] / "configs" / "corpus"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELODY_CM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        SyntheticCorpus(28, 1.0, sample_rate=8000).clips()
+        yield
+
+
+def module(batch_size=4, **options) -> MusicDataModule:
+    return MusicDataModule(SyntheticCorpus(28, 1.0, sample_rate=8000), 8000, 0.5, batch_size, **options)
+
+
+def attached(rank=0, world_size=1, batches_seen=0, **options) -> MusicDataModule:
+    data = module(**options)
+    lightning_module = SimpleNamespace(batches_seen=torch.tensor(batches_seen))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, lightning_module=lightning_module)
+    return data
+
+
+def first(loader, count):
+    return list(itertools.islice(loader, count))
+
+
+def keys(batches):
+    return [(int(epoch), int(item)) for batch in batches for epoch, item in zip(batch.epoch, batch.item, strict=True)]
+
+
+def test_the_stream_is_one_keyed_permutation_after_another():
+    stream = [key for batch in first(TrainingOrder(7, 5, seed=3), 9) for key in batch]
+    expected = [
+        (epoch, item)
+        for epoch in range(7)
+        for item in torch.randperm(7, generator=keyed_generator(3, "order", epoch, 0)).tolist()
+    ]
+    assert stream == expected[:45]
+    assert [sorted(item for epoch, item in stream if epoch == e) for e in range(6)] == [list(range(7))] * 6
+    assert stream[:7] != [(0, item) for _, item in stream[7:14]]
+
+
+def test_two_processes_see_what_one_sees(cache):
+    alone = first(attached(batch_size=6).train_dataloader(), 8)
+    shares = [first(attached(rank, 2, batch_size=6).train_dataloader(), 8) for rank in (0, 1)]
+    for whole, left, right in zip(alone, *shares, strict=True):
+        assert keys([whole]) == keys([left, right])
+        assert torch.equal(whole.waveform, torch.cat([left.waveform, right.waveform]))
+        assert whole.captions == left.captions + right.captions
+        assert len(left) == 3
+
+
+def test_the_loader_goes_on_where_the_module_says(cache):
+    whole = first(attached().train_dataloader(), 12)
+    rest = first(attached(batches_seen=7).train_dataloader(), 5)
+    assert keys(rest) == keys(whole[7:])
+    assert torch.equal(rest[-1].waveform, whole[-1].waveform)
+    assert keys(first(module().train_dataloader(), 12)) == keys(whole)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_evaluation_sees_every_clip_once_over_all_processes(cache, split):
+    corpus = [clip.id for clip in SyntheticCorpus(28, 1.0, sample_rate=8000).clips() if clip.split == split]
+    name = {"valid": "val_dataloader", "test": "test_dataloader"}[split]
+    parts = [list(getattr(attached(rank, 2, batch_size=2), name)()) for rank in (0, 1)]
+    seen = keys(parts[0]) + keys(parts[1])
+    assert sorted(seen) == [(0, item) for item in range(len(corpus))]
+    outside = list(module().batches(split, 3))
+    assert keys(outside) == [(0, item) for item in range(len(corpus))]
+    assert outside[0].waveform.shape[1:] == (1, 4000)
+
+
+def test_validation_is_capped_and_spread(cache):
+    data = module(valid_clips=2)
+    assert len(data.split_clips("valid")) == 2
+    data._clips["valid"] = data.split_clips("train")[:10]
+    assert keys(data.val_dataloader()) == [(0, 0), (0, 5)]
+
+
+def test_batches_that_cannot_be_shared_are_refused(cache):
+    with pytest.raises(ValueError, match="batch_size is 5 for 2 processes"):
+        attached(0, 2, batch_size=5).train_dataloader()
+    with pytest.raises(ValueError, match="batch_size is 3 for 2 processes"):
+        attached(0, 2, batch_size=3).val_dataloader()
+    with pytest.raises(ValueError, match="2 'valid' clips for 3 processes"):
+        attached(0, 3, batch_size=3).val_dataloader()
+
+
+def test_impossible_sizes_are_refused():
+    for name in ("batch_size", "seconds", "sample_rate", "valid_clips"):
+        sizes = {"sample_rate": 8000, "seconds": 1.0, "batch_size": 1, "valid_clips": 1}
+        sizes[name] = 0.0 if name == "seconds" else 0
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            MusicDataModule(SyntheticCorpus(28, 1.0), **sizes)
+
+
+def test_an_empty_split_names_corpus_and_split(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(json.dumps({"id": "a", "audio": "a.wav", "caption": "x", "split": "train"}))
+    data = MusicDataModule(ManifestCorpus(str(path)), 8000, 1.0, 1)
+    with pytest.raises(ValueError, match=r"ManifestCorpus\(path=.*manifest.jsonl.* no clip in split 'valid' \(1 train"):
+        data.val_dataloader()
+    with pytest.raises(ValueError, match="none of 1 'train' clips can be read"):
+        next(data.batches("train", 1))
+
+
+def test_fingerprints_follow_corpus_rate_and_length():
+    corpus = SyntheticCorpus(28, 1.0, sample_rate=8000)
+    same = [MusicDataModule(corpus, 8000, 0.5, size, seed=size).fingerprint() for size in (2, 4)]
+    others = [
+        MusicDataModule(SyntheticCorpus(28, 1.0, seed=1, sample_rate=8000), 8000, 0.5, 4).fingerprint(),
+        MusicDataModule(corpus, 16000, 0.5, 4).fingerprint(),
+        MusicDataModule(corpus, 8000, 0.25, 4).fingerprint(),
+    ]
+    assert same[0] == same[1]
+    assert len({same[0], *others}) == 4
+
+
+class Recorder(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+        self.keys: list[list[tuple[int, int]]] = []
+        self.validated = 0
+
+    def training_step(self, batch, batch_idx):
+        self.keys.append(keys([batch]))
+        self.batches_seen += 1
+        return self.weight * batch.waveform.mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated += len(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(tmp_path, steps, checkpoint=None, **options):
+    recorder = Recorder()
+    trainer = Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, val_check_interval=3,
+        check_val_every_n_epoch=None, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(recorder, module(**options), ckpt_path=checkpoint)
+    trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+    return recorder
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_training_sees_what_an_uninterrupted_one_sees(cache, tmp_path, num_workers, recwarn):
+    whole = fit(tmp_path, 9, num_workers=num_workers)
+    begun = fit(tmp_path, 4, num_workers=num_workers)
+    resumed = fit(tmp_path, 9, checkpoint=tmp_path / "4.ckpt", num_workers=num_workers)
+    assert len(whole.keys) == 9
+    assert begun.keys + resumed.keys == whole.keys
+    assert whole.validated == 6
+    about_data = [str(warning.message) for warning in recwarn if "dataloader" in str(warning.message).lower()]
+    print("\n".join(about_data))
+    assert len(about_data) == len(set(about_data)) or num_workers == 0
+
+
+def test_short_lightning_epochs_do_not_repeat_batches(cache, tmp_path):
+    recorder = Recorder()
+    trainer = Trainer(
+        max_epochs=3, limit_train_batches=2, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(recorder, module())
+    assert recorder.keys == [keys([batch]) for batch in first(module().train_dataloader(), 6)]
+
+
+def test_workers_report_bad_clips_to_the_main_process_once(cache, tmp_path, caplog):
+    data = module(num_workers=2, batch_size=4)
+    clips = data.split_clips("train")
+    clips[5].audio = tmp_path / "missing.flac"
+    loader = data.train_dataloader()
+    with caplog.at_level(logging.WARNING):
+        batches = first(loader, 12)
+    assert loader.dataset.num_bad == 1
+    assert 5 not in {item for _, item in keys(batches)}
+
+
+def test_the_command_line_fills_it(cache, tmp_path):
+    config = {
+        "data": {
+            "corpus": {
+                "class_path": "melody_cm.data.SyntheticCorpus",
+                "init_args": {"num_clips": 28, "seconds": 1, "sample_rate": 8000},
+            },
+            "sample_rate": 8000,
+            "seconds": 1,
+            "batch_size": 2,
+        }
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(config))
+    cli = LightningCLI(
+        Recorder, MusicDataModule, run=False, save_config_callback=None,
+        trainer_defaults={"logger": False, "accelerator": "cpu"},
+        args=["--config", str(path), "--data.seed", "7", "--data.corpus.init_args.seed", "2"],
+    )  # fmt: skip
+    assert cli.datamodule.seed == 7
+    assert cli.datamodule.corpus.init_arguments == {"num_clips": 28, "seconds": 1.0, "seed": 2, "sample_rate": 8000}
+
+
+def test_the_preset_fills_it(tmp_path):
+    cli = LightningCLI(
+        Recorder, MusicDataModule, run=False, save_config_callback=None,
+        trainer_defaults={"logger": False, "accelerator": "cpu"},
+        args=[f"--data.corpus={PRESETS / 'synthetic.yaml'}", "--data.sample_rate=24000", "--data.seconds=10",
+              "--data.batch_size=4"],
+    )  # fmt: skip
+    assert isinstance(cli.datamodule.corpus, SyntheticCorpus)
+    assert cli.datamodule.corpus.num_clips == 2000
