@@ -79,15 +79,15 @@ class FolderCorpus(Corpus):
         """The clip of one sound file and of the .json or .txt beside it."""
         name = audio.relative_to(self.path).as_posix()
         described, text = audio.with_suffix(".json"), audio.with_suffix(".txt")
-        row: dict[str, Any] = {"caption": None}
+        row: dict[str, Any] = {}
         where = str(audio)
         if described.is_file():
             where = str(described)
-            row |= load_row(_read_text(described), where)
+            row = {key: value for key, value in load_row(_read_text(described), where).items() if value is not None}
         elif text.is_file():
             captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
-            row |= {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
-        row = {"id": name, "split": hashed_split(audio.stem)} | row | {"audio": name}
+            row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
+        row = {"id": name, "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
         return make_clip(row, self.path, where, "train")
 
     def fingerprint(self) -> str:

@@ -49,10 +49,14 @@ class SyntheticCorpus(Corpus):
         return cache / "synthetic" / name
 
     def clips(self) -> list[Clip]:
-        with _locked(self.folder):
-            if not (self.folder / MANIFEST_NAME).is_file():
-                write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
+        if not self._rendered():
+            with _locked(self.folder):
+                if not self._rendered():
+                    write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
         return ManifestCorpus(str(self.folder)).clips()
+
+    def _rendered(self) -> bool:
+        return (self.folder / MANIFEST_NAME).is_file()
 
     def fingerprint(self) -> str:
         return hash_data([CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate])

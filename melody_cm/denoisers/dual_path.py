@@ -104,7 +104,9 @@ class DualPathDenoiser(Denoiser):
     ) -> None:
         super().__init__()
         if segment_length < 2 or segment_length % 2:
-            raise ValueError(f"segment_length {segment_length} must be even and at least 2 frames: segments half overlap")
+            raise ValueError(
+                f"segment_length {segment_length} must be even and at least 2 frames: segments half overlap"
+            )
         self.latent_channels, self.width, self.segment_length = latent_channels, width, segment_length
         self.angle_embedding = AngleEmbedding(angle_width, width)
         self.input = nn.Linear(latent_channels, width)

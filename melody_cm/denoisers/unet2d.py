@@ -91,7 +91,9 @@ class UNet2D(TimestepNetwork):
 def _check_levels(channels: list[int], attention_levels: list[int], head_width: int) -> None:
     missing = [level for level in attention_levels if not 0 <= level < len(channels)]
     if missing:
-        raise ValueError(f"attention_levels {missing} do not exist: {len(channels)} levels are 0 .. {len(channels) - 1}")
+        raise ValueError(
+            f"attention_levels {missing} do not exist: {len(channels)} levels are 0 .. {len(channels) - 1}"
+        )
     odd = [channels[level] for level in {*attention_levels, len(channels) - 1} if channels[level] % head_width]
     if odd:
         raise ValueError(f"channels {odd} cannot be cut into heads of {head_width}: use multiples of head_width")

@@ -28,9 +28,8 @@ class LinearAngles(AngleSchedule):
         """fp64 angles from pi/2 down to exactly 0."""
         _check_num_steps(num_steps)
         t = torch.arange(num_steps, -1, -1, dtype=torch.float64)
-        # The sum of the steps 1 .. t in closed form, as a share of pi/2.
-        share = t / (3 * num_steps) + 2 * t * (t + 1) / (3 * num_steps * (num_steps + 1))
-        share[0] = 1
+        # The sum of the steps 1 .. t in closed form, as a share of pi/2: whole numbers, so exactly 1 at t = T.
+        share = t * (2 * t + num_steps + 3) / (3 * num_steps * (num_steps + 1))
         return share * (math.pi / 2)
 
 
@@ -82,9 +81,7 @@ class ScaledLinearBetaAngles(AngleSchedule):
         cosines = torch.cumprod(1 - roots**2, dim=0).sqrt()
         if not self.zero_terminal_snr:
             return torch.arccos(cosines)
-        table = torch.arccos((cosines - cosines[-1]) * cosines[0] / (cosines[0] - cosines[-1]))
-        table[-1] = math.pi / 2
-        return table
+        return torch.arccos((cosines - cosines[-1]) * cosines[0] / (cosines[0] - cosines[-1]))
 
     def timesteps(self, num_steps: int) -> Int[Tensor, " num_steps"]:
         """The integer timesteps that `num_steps` steps visit, descending."""

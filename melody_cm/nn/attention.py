@@ -93,7 +93,7 @@ class RoFormerLayer(nn.Module):
         token_mask: Bool[Tensor, "kept n"] | None,
         token_positions: Float[Tensor, " n"],
     ) -> Float[Tensor, "b c s d"]:
-        """One layer; frames sit at positions 0 .. s - 1. `tokens` are those of the first `kept` clips; others have none."""
+        """One layer; frames sit at 0 .. s - 1. `tokens` are those of the first `kept` clips; the others have none."""
         x = x + self._attend_to_self(self.self_attention, self.norms[0](x))
         x = x + self.feedforwards[0](self.norms[1](x))
         x = x + self._attend_to_tokens(self.norms[2](x), tokens, token_mask, token_positions)

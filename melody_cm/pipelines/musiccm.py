@@ -24,6 +24,9 @@ class MusicCM(PretrainedPipeline):
     decoder       mel VAE + vocoder
     ============  ==========================================================
 
+    Every clip is sampled at the full trained length and cut, because the U-Net knows no other (and not every length
+    survives its downsampling); so a short clip costs as much as a long one, and is its beginning.
+
     Args:
         conditioner: takes joint embeddings (b, d).
         max_seconds: the length that the networks were trained on.
@@ -62,7 +65,7 @@ class MusicCM(PretrainedPipeline):
         with stopwatch.part("planner"):
             embedding = self.joint_embedding.embed_text(request.prompts)
         with stopwatch.part("denoiser"):
-            noise = request.noise(self.autoencoder.latent_shape(request.seconds), self.device)
+            noise = request.noise(self.autoencoder.latent_shape(self.max_seconds), self.device)
             latent = self.sampler.sample(
                 Guided(self.denoiser, request.guidance_scale),
                 noise,

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from melody_cm.data import FolderCorpus, ManifestCorpus, audio_info, open_corpus
+from melody_cm.data.manifest import hashed_split
 
 
 def write_manifest(folder, *rows):
@@ -102,6 +103,7 @@ def test_a_folder_reads_captions_beside_its_files(tmp_path):
     sound(tmp_path / "c.wav")
     (tmp_path / "x" / "a.txt").write_text("A calm piece.\n\nCalm, slow\n")
     (tmp_path / "b.json").write_text(json.dumps({"caption": "B.", "split": "test", "license": "CC0-1.0"}))
+    (tmp_path / "c.json").write_text(json.dumps({"split": None}))
     clips = {clip.id: clip for clip in FolderCorpus(str(tmp_path)).clips()}
     assert set(clips) == {"x/a.wav", "b.flac", "c.wav"}
     assert clips["x/a.wav"].captions == ["A calm piece.", "Calm, slow"]
@@ -109,6 +111,7 @@ def test_a_folder_reads_captions_beside_its_files(tmp_path):
     assert clips["b.flac"].split == "test"
     assert clips["b.flac"].fields["license"] == "CC0-1.0"
     assert clips["c.wav"].captions == []
+    assert clips["c.wav"].split == hashed_split("c")
 
 
 def test_splits_of_a_folder_depend_on_names_alone(tmp_path):

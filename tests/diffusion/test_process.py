@@ -105,7 +105,8 @@ def test_angle_zero_changes_nothing_bit_for_bit():
 def test_half_precision_velocity_is_used_in_fp32():
     noisy, predicted = torch.randn(2, 4, 8), torch.randn(2, 4, 8).bfloat16()
     angle = torch.tensor([0.3, 1.2])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        clean = clean_from_velocity(noisy, predicted, angle)
-    assert clean.dtype == torch.float32
-    assert torch.equal(clean, clean_from_velocity(noisy, predicted.float(), angle))
+    for convert in (clean_from_velocity, noise_from_velocity, velocity_from_noise):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            converted = convert(noisy, predicted, angle)
+        assert converted.dtype == torch.float32
+        assert torch.equal(converted, convert(noisy, predicted.float(), angle))

@@ -139,6 +139,11 @@ def test_an_empty_side_is_an_error_that_names_it():
         metric.compute()
 
 
+def test_sums_are_float64_before_the_first_clip_and_after_half_precision():
+    metric = FrechetDistance(3, "test/1").half()
+    assert metric.generated_sum.dtype == metric.reference_outer.dtype == torch.float64
+
+
 def test_reset_forgets_everything():
     metric = filled(torch.randn(4, 5, 3), torch.randn(4, 5, 3), 3)
     metric.reset()

@@ -69,10 +69,31 @@ def test_seed_and_prompt_change_the_sound(pipeline):
     assert (base - other_seed).abs().max() > 1e-3
 
 
-def test_noise_tokens_and_fresh_noise_are_drawn_for_separate_purposes():
-    request = Request(["a"], 0.5, clip_keys(0, 1), 1, 1.0)
-    draws = {torch.rand((), generator=request.generators(name)[0]).item() for name in ("token sampling", "sampler")}
-    assert len(draws | {torch.rand((), generator=request.generators("sampling noise")[0]).item()}) == 3
+def keyed_uniform(purpose, seed, clip):
+    return torch.rand(4, generator=keyed_generator(seed, purpose, 0, clip))
+
+
+@pytest.mark.parametrize("make", [toy_melody, toy_musiccm])
+def test_noise_and_fresh_noise_are_drawn_for_separate_purposes(make):
+    pipeline = make()
+    pipeline.sampler = RecordingSampler()
+    pipeline.generate(["a", "b"], 0.5, seed=3)
+    for clip in range(2):
+        torch.testing.assert_close(pipeline.sampler.fresh[clip], keyed_uniform("sampler", 3, clip), rtol=0, atol=0)
+
+
+def test_tokens_are_drawn_for_a_purpose_of_their_own():
+    pipeline, given = toy_melody(), []
+    sample = pipeline.semantic_lm.sample
+
+    def recording(prompt, length, generators):
+        given.extend(torch.rand(4, generator=generator) for generator in generators)
+        return sample(prompt, length, generators)
+
+    pipeline.semantic_lm.sample = recording
+    pipeline.generate(["a", "b"], 0.5, seed=3)
+    expected = torch.stack([keyed_uniform("token sampling", 3, clip) for clip in range(2)])
+    torch.testing.assert_close(torch.stack(given), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.333, 1.0])
@@ -85,6 +106,11 @@ def test_audio_is_exactly_as_long_as_asked_finite_fp32_and_within_range(pipeline
     assert audio.sample_rate == SAMPLE_RATE
     assert list(audio.timings) == ["planner", "denoiser", "decoder"]
     assert min(audio.timings.values()) > 0
+
+
+def test_a_short_clip_of_musiccm_is_the_beginning_of_the_full_length():
+    whole, short = (toy_musiccm().generate(["a"], seconds, seed=5).waveform for seconds in (MAX_SECONDS, 0.333))
+    torch.testing.assert_close(short, whole[..., : short.shape[-1]], rtol=0, atol=0)
 
 
 def test_loud_audio_is_clamped_and_quiet_audio_left_alone():

@@ -48,15 +48,11 @@ def test_frame_i_is_centred_on_sample_i_times_hop():
 def test_autocast_does_not_coarsen_the_mel():
     front_end, waveform = MelFrontEnd(SETTINGS), music(3200)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(front_end(waveform), front_end(waveform))
-        torch.testing.assert_close(
-            front_end(waveform), MelFrontEnd(SETTINGS).double()(waveform).float(), atol=1e-3, rtol=0
-        )
+        mel = front_end(waveform)
+    assert torch.equal(mel, front_end(waveform))
 
 
 def test_level_is_kept():
-    loud, quiet = (MelFrontEnd(SETTINGS)(gain * music(3200)) for gain in (1.0, 1.0))
-    assert loud.shape == quiet.shape
     waveform = music(3200)
     shift = MelFrontEnd(SETTINGS)(waveform) - MelFrontEnd(SETTINGS)(waveform / 2)
     torch.testing.assert_close(shift, torch.full_like(shift, np.log(2.0)), atol=1e-4, rtol=0)

@@ -18,12 +18,12 @@ def test_magnitude_equals_librosa(n_fft, hop_length, window_length):
     torch.testing.assert_close(magnitude[0].T, torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:n_fft=512 is too large")
 def test_a_waveform_too_short_to_reflect_is_surrounded_by_zeros():
     waveform = torch.randn(1, 100)
     expected = np.abs(librosa.stft(waveform[0].numpy(), n_fft=512, hop_length=128, pad_mode="constant"))
-    torch.testing.assert_close(
-        stft_magnitude(waveform, 512, 128)[0].T, torch.from_numpy(expected), atol=1e-4, rtol=1e-4
-    )
+    magnitude = stft_magnitude(waveform, 512, 128)[0].T
+    torch.testing.assert_close(magnitude, torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("length", [100, 4000, 4096])

@@ -51,4 +51,4 @@ class LogMelEmbedding(AudioEmbedding):
             raise ValueError(f"{waveform.shape[-1] / SAMPLE_RATE:.2f} s of audio; logmel needs at least {needed:g} s")
         mel = self.front_end(waveform).clamp_min(math.log(FLOOR))
         frames = mel[:, : patches * PATCH_FRAMES].unflatten(1, (patches, PATCH_FRAMES))
-        return torch.cat([frames.mean(2), frames.var(2)], dim=-1)
+        return torch.cat([frames.mean(2), frames.std(2)], dim=-1)

@@ -1,0 +1,153 @@
+"""A decoder-only language model over codes: LLaMA from transformers. MeLoDy, arXiv 2305.15719, section 3.1."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import Cache, DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from melody_cm.interfaces import TokenLM
+from melody_cm.language_models.decoding import check_sampling, draw, probabilities, uniform_rows
+from melody_cm.language_models.token_layout import Stream, TokenLayout
+
+
+class CausalTokenLM(TokenLM):
+    """p(target stream | the streams before it), token by token.
+
+    Only the codebook whose turn it is can come next, and both training and sampling normalize over it alone: other ids
+    have probability zero instead of learning to have it. There is no end token: the caller says how long the music is.
+
+    Args:
+        streams: in the order of the sequence; the last one is the target.
+        width, num_layers, num_heads, feedforward_width: of the transformer (pre-RMSNorm, SwiGLU, rotary positions).
+        dropout: of the attention while training; it draws from torch's global generator.
+        max_frames: of the target stream, the length that it is trained on; longer music is made window by window.
+
+    Raises:
+        ValueError: a width that the heads do not divide.
+    """
+
+    def __init__(
+        self,
+        streams: list[Stream],
+        width: int = 1024,
+        num_layers: int = 24,
+        num_heads: int = 16,
+        feedforward_width: int = 4096,
+        dropout: float = 0.0,
+        max_frames: int = 250,
+    ) -> None:
+        super().__init__()
+        if width % (2 * num_heads):
+            raise ValueError(
+                f"width {width} must be a multiple of 2 x num_heads = {2 * num_heads} (rotary positions turn pairs)"
+            )
+        self.layout = TokenLayout(streams)
+        self.max_frames = max_frames
+        self.body = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=self.layout.vocabulary_size,
+                hidden_size=width,
+                intermediate_size=feedforward_width,
+                num_hidden_layers=num_layers,
+                num_attention_heads=num_heads,
+                attention_dropout=dropout,
+                tie_word_embeddings=False,
+                bos_token_id=self.layout.bos,
+                eos_token_id=None,
+                pad_token_id=self.layout.pad,
+            )
+        )
+
+    def logits(self, streams: Mapping[str, Int[Tensor, "b _ _"]]) -> Float[Tensor, "b m vocabulary"]:
+        """Next-token logits of the target's m = l * q tokens, given everything before each; -inf at illegal ids.
+
+        Raises:
+            ValueError: streams, codebooks or codes that are not the layout's, or more than `max_frames` frames.
+        """
+        hidden = self._target_hidden(streams)
+        legal = self.layout.legal(self.layout.target.name, hidden.shape[1]).to(hidden.device)
+        return self.body.lm_head(hidden).masked_fill(~legal, -torch.inf)
+
+    def loss(self, streams: Mapping[str, Int[Tensor, "b _ _"]]) -> Float[Tensor, ""]:
+        """The mean cross-entropy of the target's tokens (nats a token), fp32.
+
+        Raises:
+            ValueError: as `logits`.
+        """
+        count = self.layout.target.num_codebooks
+        hidden = self._target_hidden(streams).unflatten(1, (-1, count))
+        codes = streams[self.layout.target.name]
+        # One codebook at a time: at paper size that is a thirteenth of the memory of the whole vocabulary's logits.
+        losses = [
+            F.cross_entropy(self._codebook_logits(hidden[:, :, q], q).float().flatten(0, 1), codes[:, q].flatten())
+            for q in range(count)
+        ]
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompt: Mapping[str, Int[Tensor, "b _ _"]],
+        length: int,
+        generators: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> Int[Tensor, "b q l"]:
+        """The next `length` frames of the target; one network call a token, each over one token after the first.
+
+        Args:
+            prompt: codes of all streams before the target; with codes of the target too, these are continued.
+
+        Raises:
+            ValueError: as `logits`; also a number of generators other than b, or settings that are none.
+        """
+        check_sampling(temperature, top_k, top_p)
+        target = self.layout.target
+        tokens = self._prompt_tokens(prompt, length, len(generators))
+        uniform = uniform_rows(generators, length * target.num_codebooks).to(tokens.device)
+        cache = DynamicCache(config=self.body.config)
+        drawn: list[Tensor] = []
+        for step in range(length * target.num_codebooks):
+            codebook = step % target.num_codebooks
+            logits = self._codebook_logits(self._hidden(tokens, cache)[:, -1], codebook)
+            code = draw(probabilities(logits, temperature, top_k, top_p), uniform[:, step])
+            tokens = (code + self.layout.ids(target.name, codebook).start)[:, None]
+            drawn.append(tokens)
+        return self.layout.codes(target.name, torch.cat(drawn, dim=1))
+
+    def _prompt_tokens(self, prompt: Mapping[str, Tensor], length: int, batch_size: int) -> Int[Tensor, "b n"]:
+        target = self.layout.target
+        nothing = torch.empty(batch_size, target.num_codebooks, 0, dtype=torch.long, device=self.body.device)
+        streams = {target.name: nothing, **prompt}
+        for name, codes in streams.items():
+            if len(codes) != batch_size:
+                raise ValueError(f"{batch_size} generators for {len(codes)} rows of {name!r}; give one generator a row")
+        past = streams[target.name].shape[2]
+        if length < 1 or past + length > self.max_frames:
+            raise ValueError(
+                f"{length} frames after {past} given ones: the model makes at least 1 and was trained on "
+                f"{self.max_frames} frames; sample longer music window by window"
+            )
+        return self.layout.sequence(streams)
+
+    def _target_hidden(self, streams: Mapping[str, Tensor]) -> Float[Tensor, "b m d"]:
+        """The hidden state before each token of the target."""
+        tokens = self.layout.sequence(streams)
+        codes = streams[self.layout.target.name]
+        if not 1 <= codes.shape[2] <= self.max_frames:
+            raise ValueError(
+                f"{codes.shape[2]} frames of {self.layout.target.name!r}, but the model takes 1 to max_frames = "
+                f"{self.max_frames}; shorten the clips or raise max_frames"
+            )
+        return self._hidden(tokens[:, :-1])[:, -codes.shape[1] * codes.shape[2] :]
+
+    def _hidden(self, tokens: Int[Tensor, "b n"], cache: Cache | None = None) -> Float[Tensor, "b n d"]:
+        output = self.body.model(input_ids=tokens, past_key_values=cache, use_cache=cache is not None)
+        return output.last_hidden_state
+
+    def _codebook_logits(self, hidden: Float[Tensor, "*rows d"], codebook: int) -> Float[Tensor, "*rows v"]:
+        return F.linear(hidden, self.body.lm_head.weight[self.layout.ids(self.layout.target.name, codebook)])

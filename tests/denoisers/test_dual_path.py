@@ -1,0 +1,162 @@
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+from melody_cm.denoisers import DualPathDenoiser
+from melody_cm.denoisers.dual_path import merge_segments, merge_strides, repeat_segments
+from melody_cm.interfaces import Conditioning
+from melody_cm.nn import MLP
+
+
+def small(**changes):
+    arguments = {"latent_channels": 3, "width": 16, "num_blocks": 2, "segment_length": 8, "num_heads": 2}
+    return DualPathDenoiser(**{**arguments, "feedforward_width": 20, "angle_width": 6, **changes})
+
+
+def condition(batch, width=16, num_tokens=5):
+    tokens = torch.randn(batch, num_tokens, width)
+    return Conditioning(tokens, tokens.mean(1), None, torch.zeros(batch, dtype=torch.bool))
+
+
+def test_merged_columns_form_an_hourglass():
+    assert [64 // stride for stride in merge_strides(8)] == [64, 32, 16, 8, 8, 16, 32, 64]
+    assert [32 // stride for stride in merge_strides(4)] == [32, 16, 16, 32]
+    assert merge_strides(3) == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("length", "stride"), [(8, 1), (8, 2), (8, 4), (10, 4)])
+def test_merging_is_average_pooling_with_half_stride(length, stride):
+    hidden = torch.randn(2, length, 3, 5)
+    count = -(-length // stride)
+    columns = F.pad(hidden.permute(0, 2, 3, 1).flatten(0, 1), (0, (count + 1) * stride - length))
+    pooled = F.avg_pool1d(columns, 2 * stride, stride).unflatten(0, (2, 3)).permute(0, 3, 1, 2)
+    merged = merge_segments(hidden, stride)
+    assert merged.shape == (2, count, 3, 5)
+    torch.testing.assert_close(merged, pooled)
+
+
+def test_repeating_gives_each_column_back_its_place():
+    merged = torch.randn(1, 3, 2, 4)
+    repeated = repeat_segments(merged, 4, 10)
+    assert repeated.shape == (1, 10, 2, 4)
+    for k in range(10):
+        assert torch.equal(repeated[:, k], merged[:, k // 4])
+
+
+def test_paper_latent_becomes_80_segments_of_64_frames():
+    net = small(segment_length=64)
+    shapes = []
+    for block in net.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    net(torch.randn(1, 3, 2500), torch.rand(1), condition(1))
+    assert shapes == [(1, 64, 80, 16)] * 2
+
+
+def test_paper_size_has_the_papers_parameters(capsys):
+    with open("configs/denoiser/dual_path.yaml", encoding="utf-8") as file:
+        preset = yaml.safe_load(file)
+    with torch.device("meta"):
+        denoiser = sum(p.numel() for p in DualPathDenoiser(**preset["init_args"]).parameters())
+        width = preset["init_args"]["width"]
+        conditioner = 1024 * width + sum(p.numel() for p in MLP(width, width).parameters())
+    with capsys.disabled():
+        print(f"\ndenoiser {denoiser / 1e6:.2f} M, semantic conditioner {conditioner / 1e6:.2f} M parameters")
+    assert denoiser + conditioner == pytest.approx(296.6e6, rel=0.005)
+
+
+def test_modulators_take_the_angle_of_their_segments_frame_and_the_pooled_condition():
+    net, clips = small(), condition(2)
+    angle = torch.rand(2, 21)
+    modulators = []
+    net.blocks[0].register_forward_pre_hook(lambda _, inputs: modulators.append(inputs[1]))
+    net(torch.randn(2, 3, 21), angle, clips.drop(torch.tensor([True, False])))
+    count = 7  # ceil(2 * 21 / 8) + 1
+    assert modulators[0].shape == (2, count, 16)
+    for s in range(count):
+        embedded = net.angle_embedding(angle[:, s * 21 // count])
+        # Clips with tokens come first: clip 1, then the dropped clip 0.
+        torch.testing.assert_close(modulators[0][0, s], embedded[1] + clips.pooled[1])
+        torch.testing.assert_close(modulators[0][1, s], embedded[0])
+
+
+def test_tokens_lie_in_time_with_the_segments():
+    net = small()
+    seen = []
+    net.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    net(torch.randn(1, 3, 21), torch.rand(1), condition(1, num_tokens=14))
+    expected = torch.tensor([(j + 0.5) * 7 / 14 for j in range(14)])
+    torch.testing.assert_close(seen[0].positions, expected)
+
+
+def test_one_angle_a_clip_equals_the_same_angle_for_all_frames():
+    net, clips = small(), condition(2)
+    latent, angle = torch.randn(2, 3, 21), torch.rand(2)
+    torch.testing.assert_close(net(latent, angle, clips), net(latent, angle[:, None].expand(2, 21), clips))
+
+
+def test_every_frames_angle_matters():
+    net, clips = small(), condition(1)
+    latent, angle = torch.randn(1, 3, 21), torch.rand(1, 21, requires_grad=True)
+    net(latent, angle, clips).square().sum().backward()
+    assert (angle.grad != 0).all()
+
+
+def test_masked_tokens_do_not_matter():
+    net, clips = small(), condition(2)
+    latent, angle = torch.randn(2, 3, 21), torch.rand(2)
+    clips.mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    before = net(latent, angle, clips)
+    clips.sequence[1, 2:] += 100
+    torch.testing.assert_close(net(latent, angle, clips), before)
+    clips.sequence[1, 1] += 1
+    assert (net(latent, angle, clips)[1] - before[1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 33])
+def test_any_length_works(length):
+    latent = torch.randn(2, 3, length)
+    assert small()(latent, torch.rand(2, length), condition(2)).shape == latent.shape
+
+
+@pytest.mark.parametrize("segment_length", [7, 0])
+def test_odd_segments_are_refused(segment_length):
+    with pytest.raises(ValueError, match=f"segment_length {segment_length} must be even"):
+        small(segment_length=segment_length)
+
+
+def test_wrong_shapes_are_refused_with_both_numbers():
+    net, clips, latent, angle = small(), condition(2), torch.randn(2, 3, 21), torch.rand(2)
+    with pytest.raises(ValueError, match=r"\(2, 4, 21\).*c = 3"):
+        net(torch.randn(2, 4, 21), angle, clips)
+    with pytest.raises(ValueError, match=r"\(2, 20\).*21 frames"):
+        net(latent, torch.rand(2, 20), clips)
+    with pytest.raises(ValueError, match="width 8 does not fit 2 clips and width 16"):
+        net(latent, angle, condition(2, width=8))
+    with pytest.raises(ValueError, match="sequence of 3 clips"):
+        net(latent, angle, condition(3))
+    clips.sequence = None
+    with pytest.raises(ValueError, match="sequence is None"):
+        net(latent, angle, clips)
+
+
+def test_training_beats_the_zero_predictor():
+    """And the best predictor that sees one number at a time, whose loss is the latent's standard deviation."""
+    generator = torch.Generator().manual_seed(0)
+    net, clips = small(width=32, num_heads=4, feedforward_width=48), condition(8, width=32)
+    time = torch.linspace(0, 12, 48)
+    latent = torch.stack([torch.sin(time * (1 + i / 3) + c) for i in range(8) for c in range(3)]).view(8, 3, 48)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    ratios = []
+    for _ in range(60):
+        angle = torch.rand(8, 1, 1, generator=generator) * torch.pi / 2
+        noise = torch.randn(latent.shape, generator=generator)
+        velocity = angle.cos() * noise - angle.sin() * latent
+        predicted = net(angle.cos() * latent + angle.sin() * noise, angle.flatten(), clips)
+        loss = F.mse_loss(predicted, velocity)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ratios.append(float(loss.detach() / velocity.square().mean()))
+    variance = latent.square().mean()
+    assert sum(ratios[-10:]) / 10 < variance.sqrt() / ((1 + variance) / 2) - 0.1

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from melody_cm.nn import BidirectionalSRU, SRULayer
+
+
+def slow_direction(x, weight, bias, skip, frames):
+    """The cell as the paper writes it, one frame at a time."""
+    width = skip.shape[-1]
+    forget_weight, reset_weight, value_weight = weight
+    forget_bias, reset_bias = bias
+    state = torch.zeros_like(x[:, 0, :, :1]).expand(-1, -1, width)
+    outputs = {}
+    for t in frames:
+        forget = torch.sigmoid(x[:, t] @ forget_weight.T + forget_bias)
+        reset = torch.sigmoid(x[:, t] @ reset_weight.T + reset_bias)
+        state = forget * state + (1 - forget) * (x[:, t] @ value_weight.T)
+        outputs[t] = reset * state + (1 - reset) * skip[:, t]
+    return torch.stack([outputs[t] for t in range(x.shape[1])], dim=1)
+
+
+def slow_layer(layer, x):
+    blocks = layer.weight.split(layer.width)  # forget, reset, value(, skip): each forward, then backward
+    bias = layer.gate_bias.split(layer.width)
+    skip = x if layer.parts == 3 else x @ torch.cat(blocks[6:8]).T
+    results = []
+    for direction, frames in enumerate((range(x.shape[1]), reversed(range(x.shape[1])))):
+        weight = [blocks[direction], blocks[2 + direction], blocks[4 + direction]]
+        own_skip = skip[..., direction * layer.width : (direction + 1) * layer.width]
+        results.append(slow_direction(x, weight, (bias[direction], bias[2 + direction]), own_skip, frames))
+    return torch.cat(results, dim=-1)
+
+
+@pytest.mark.parametrize(("in_width", "width", "length"), [(6, 6, 7), (10, 5, 4), (6, 3, 1)])
+def test_layer_and_its_gradient_equal_the_slow_loop(in_width, width, length):
+    layer = SRULayer(in_width, width).double()
+    torch.nn.init.normal_(layer.gate_bias)
+    x = torch.randn(2, length, 3, in_width, dtype=torch.float64, requires_grad=True)
+    fast, slow = layer(x), slow_layer(layer, x)
+    torch.testing.assert_close(fast, slow)
+    weights = torch.randn_like(fast)
+    inputs = [x, layer.weight, layer.gate_bias]
+    expected = torch.autograd.grad((slow * weights).sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad((fast * weights).sum(), inputs), expected)
+
+
+def test_only_layers_that_change_the_width_project_their_skip():
+    first, second = BidirectionalSRU(8).layers
+    assert first.weight.shape == (8 * 8, 8)
+    assert second.weight.shape == (6 * 8, 16)
+
+
+def test_the_stack_sees_the_whole_segment_but_no_other_segment():
+    sru = BidirectionalSRU(4)
+    x = torch.randn(1, 6, 2, 4, requires_grad=True)
+    sru(x)[0, 3, 0].sum().backward()
+    touched = x.grad[0].abs().sum(-1) > 0
+    assert touched[:, 0].all()
+    assert not touched[:, 1].any()
+
+
+def test_half_precision_input_keeps_its_type_and_a_single_precision_state():
+    sru = BidirectionalSRU(8)
+    x = torch.randn(1, 64, 1, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = sru(x)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), sru(x), atol=0.03, rtol=0.03)

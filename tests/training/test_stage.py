@@ -1,0 +1,116 @@
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
+from toys import SquaredError, ToyAutoencoder
+
+from melody_cm.batch import MusicBatch
+from melody_cm.training import AutoencoderTraining, Optimization
+from melody_cm.training.lifecycle import AtomicCheckpointIO, LossTrace
+
+
+def batch(epoch: int, items: list[int]) -> MusicBatch:
+    waveform = torch.stack([torch.sin(torch.arange(64.0) * (0.1 + 0.02 * item)) for item in items])[:, None]
+    keys = torch.tensor(items), torch.full((len(items),), epoch)
+    return MusicBatch(keys[0], keys[1], waveform, waveform[:, 0] != 0, ["a tone"] * len(items))
+
+
+class Tones(LightningDataModule):
+    """Always the same four clips, in micro-batches of `size`."""
+
+    def __init__(self, size: int, sample_rate: int = 8000):
+        super().__init__()
+        self.size = size
+        self.sample_rate = sample_rate
+
+    def train_dataloader(self):
+        batches = [batch(epoch, list(range(s, s + self.size))) for epoch in range(50) for s in range(0, 4, self.size)]
+        return DataLoader(batches, batch_size=None)
+
+    def batches(self, split, batch_size):
+        yield batch(0, [0, 1, 2, 3])
+
+
+def stage(**kwargs) -> AutoencoderTraining:
+    torch.manual_seed(3)
+    return AutoencoderTraining(
+        ToyAutoencoder(), SquaredError(), Optimization(learning_rate=1e-2), **{"sample_rate": 8000, **kwargs}
+    )
+
+
+def fit(module, tmp_path, size=4, accumulate=1, steps=6, callbacks=()):
+    trainer = Trainer(
+        accelerator="cpu", max_steps=steps, accumulate_grad_batches=accumulate, default_root_dir=tmp_path, logger=False,
+        callbacks=list(callbacks), plugins=[AtomicCheckpointIO()], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=Tones(size))
+    return trainer
+
+
+def test_accumulated_micro_batches_equal_one_large_batch_and_count_once(tmp_path):
+    whole, parts = stage(), stage()
+    fit(whole, tmp_path)
+    fit(parts, tmp_path, size=2, accumulate=2)
+    assert int(whole.steps_taken) == int(parts.steps_taken) == 6
+    assert int(parts.batches_seen) == 12
+    for name, value in whole.state_dict().items():
+        if name != "batches_seen":
+            torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_follows_by_the_formula_once_a_step(tmp_path):
+    module = stage(ema_decay=0.5)
+    weights = [module.trained["autoencoder"].decoder.bias.detach().clone()]
+    expected = weights[0].clone()
+
+    class Watch(LossTrace):
+        def on_train_batch_end(self, trainer, pl_module, *args):
+            weights.append(pl_module.trained["autoencoder"].decoder.bias.detach().clone())
+
+    fit(module, tmp_path, callbacks=[Watch(1)])
+    for step, weight in enumerate(weights[1:], start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(module.averaged["autoencoder"].decoder.bias, expected)
+    assert not torch.equal(weights[-1], weights[0])
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
+    trainer = fit(stage(), tmp_path)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    other = AutoencoderTraining(ToyAutoencoder(latent_channels=3), SquaredError(), Optimization(), sample_rate=8000)
+    with pytest.raises(ValueError, match="the checkpoint holds another network: .*expected"):
+        Trainer(accelerator="cpu", max_steps=9, logger=False, plugins=[AtomicCheckpointIO()]).fit(
+            other, datamodule=Tones(4), ckpt_path=tmp_path / "last.ckpt"
+        )
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
+    monkeypatch.setattr(
+        torch, "save", lambda data, aside: (aside.write_bytes(b"half"), (_ for _ in ()).throw(OSError))[1]
+    )
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever stops the write
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
+        raise AssertionError
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(2))
+
+
+def test_data_at_another_rate_is_refused_with_both(tmp_path):
+    with pytest.raises(ValueError, match="works at 8000 Hz but the data has 16000 Hz"):
+        stage(sample_rate=16000)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
+    module = stage()
+    module.losses = lambda networks, batch: {"broken": sum(p.sum() for p in networks.parameters()) * float("nan")}
+    with pytest.raises(ValueError, match=r"the loss became nan .*learning_rate"):
+        fit(module, tmp_path, callbacks=[LossTrace(1)])
