@@ -284,7 +284,7 @@ class AngleSchedule(Configurable, ABC):
 
     @abstractmethod
     def angles(self, num_steps: int) -> Float[Tensor, " num_steps_plus_one"]:
-        """fp64, strictly decreasing within [0, pi/2], the last one exactly 0."""
+        """fp64, strictly decreasing within [0, pi/2], the last one exactly 0 (unless a schedule is told otherwise)."""
 
     def training_angles(self, uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Angles to train on from numbers uniform in [0, 1): uniform in [0, pi/2) unless a schedule says otherwise."""

@@ -64,6 +64,8 @@ def count_parameters(recipe: Recipe) -> int:
 
 def _on_meta(slot: Any) -> Any:
     """What a slot describes, its networks without memory and its frozen stages left out."""
+    if isinstance(slot, list):
+        return [_on_meta(item) for item in slot]
     if not (isinstance(slot, dict) and "class_path" in slot):
         return slot
     kind = find_class(slot["class_path"])

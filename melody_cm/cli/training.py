@@ -1,5 +1,6 @@
 """One stage under LightningCLI: parse, build, fit or resume, export, declare finished."""
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class StageCLI(LightningCLI):
             save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=recipe.config,
+            args=copy.deepcopy(recipe.config),  # The parser turns parts of it into its own types.
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
