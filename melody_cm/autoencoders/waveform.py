@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,6 +11,10 @@ from melody_cm.autoencoders.hifigan import Encoder, Generator
 from melody_cm.interfaces import Autoencoder, Reconstruction
 from melody_cm.randomness import Draws
 from melody_cm.signal import fit_length, pad_to_multiple
+
+# The Gaussian starts narrow (std 0.02): noise as wide as the prior's would drown the untrained encoder's means, and the
+# decoder would learn to ignore them.
+INITIAL_LOG_VARIANCE = -8.0
 
 
 class WaveformAutoencoder(Autoencoder):
@@ -71,6 +76,7 @@ class WaveformAutoencoder(Autoencoder):
             residual_convolutions=encoder_residual_convolutions,
             residual_repeats=encoder_residual_repeats,
         )
+        torch.nn.init.constant_(self.encoder.output.bias[latent_channels:], INITIAL_LOG_VARIANCE)
         self.decoder = Generator(
             input_channels=latent_channels,
             first_channels=decoder_first_channels,

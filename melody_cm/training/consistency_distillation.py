@@ -39,7 +39,7 @@ class ConsistencyDistillation(Stage):
         sample_rate: int = 16000,
         seed: int = 0,
     ) -> None:
-        student = averaged_copy(thaw(teacher)).requires_grad_(True)
+        student = averaged_copy(thaw(teacher)).requires_grad_(True).train()
         super().__init__({"denoiser": student}, optimization, ema_decay, sample_rate, seed)
         self.target = averaged_copy(student)
         self.teacher = teacher

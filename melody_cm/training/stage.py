@@ -14,7 +14,7 @@ from melody_cm.storage.export import load_weights
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
 
-Networks = Mapping[str, Any]
+Networks = nn.ModuleDict
 
 
 class Stage(LightningModule, ABC):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,8 @@ from melody_cm.denoisers import DualPathDenoiser
 from melody_cm.denoisers.dual_path import merge_segments, merge_strides, repeat_segments
 from melody_cm.interfaces import Conditioning
 from melody_cm.nn import MLP
+
+PRESET = Path(__file__).resolve().parents[2] / "configs/denoiser/dual_path.yaml"
 
 
 def small(**changes):
@@ -54,7 +58,7 @@ def test_paper_latent_becomes_80_segments_of_64_frames():
 
 
 def test_paper_size_has_the_papers_parameters(capsys):
-    with open("configs/denoiser/dual_path.yaml", encoding="utf-8") as file:
+    with PRESET.open(encoding="utf-8") as file:
         preset = yaml.safe_load(file)
     with torch.device("meta"):
         denoiser = sum(p.numel() for p in DualPathDenoiser(**preset["init_args"]).parameters())

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
 from melody_cm.denoisers import UNet2D
 from melody_cm.interfaces import Conditioning
+
+PRESET = Path(__file__).resolve().parents[2] / "configs/unet/unet2d.yaml"
 
 
 def small(**changes):
@@ -20,7 +24,7 @@ def attention_layers(net):
 
 
 def test_paper_size_is_musicldms():
-    with open("configs/unet/unet2d.yaml", encoding="utf-8") as file, torch.device("meta"):
+    with PRESET.open(encoding="utf-8") as file, torch.device("meta"):
         net = UNet2D(**yaml.safe_load(file)["init_args"])
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(185.0e6, rel=0.005)
     assert attention_layers(net) == {f"down_blocks.{i}" for i in (1, 2, 3)} | {f"up_blocks.{i}" for i in (0, 1, 2)} | {

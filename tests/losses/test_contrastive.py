@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from melody_cm.losses.contrastive import ContrastiveLoss, retrieval_recall
+
+
+def unit_vectors(count: int, width: int = 8) -> torch.Tensor:
+    return F.normalize(torch.randn(count, width, dtype=torch.float64), dim=-1).float()
+
+
+def slow_info_nce(audio: torch.Tensor, text: torch.Tensor, temperature: float) -> float:
+    total = 0.0
+    for i in range(len(audio)):
+        for queries, targets in [(audio, text), (text, audio)]:
+            scores = [float(queries[i] @ targets[j]) / temperature for j in range(len(audio))]
+            total += math.log(sum(math.exp(score) for score in scores)) - scores[i]
+    return total / (2 * len(audio))
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_the_loss_is_the_one_of_a_slow_loop(temperature):
+    audio, text = unit_vectors(6), unit_vectors(6)
+    assert float(ContrastiveLoss(temperature)(audio, text)) == pytest.approx(
+        slow_info_nce(audio, text, temperature), rel=1e-5
+    )
+
+
+def test_pairs_that_say_nothing_cost_the_logarithm_of_their_number():
+    same = unit_vectors(1).expand(5, -1)
+    assert float(ContrastiveLoss()(same, same)) == pytest.approx(math.log(5), rel=1e-5)
+
+
+def test_gathered_halves_make_the_loss_and_the_gradients_of_the_whole():
+    loss = ContrastiveLoss()
+    audio, text = unit_vectors(8).requires_grad_(), unit_vectors(8).requires_grad_()
+    halves = {id(x): x.detach() for x in (audio, text)}
+    whole = loss(audio, text)
+    whole.backward()
+    mine = [x.detach()[:4].clone().requires_grad_() for x in (audio, text)]
+    others = {id(m): halves[id(x)][4:] for m, x in zip(mine, (audio, text), strict=True)}
+    gathered = loss(*mine, gather=lambda x: torch.cat([x, others[id(x)]]))
+    gathered.backward()
+    assert float(gathered) == pytest.approx(float(whole), rel=1e-6)
+    torch.testing.assert_close(mine[0].grad, audio.grad[:4])
+    torch.testing.assert_close(mine[1].grad, text.grad[:4])
+
+
+def test_the_temperature_learns_and_stops_at_its_limit():
+    loss = ContrastiveLoss(0.011)
+    vectors = unit_vectors(16, width=64)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=100.0)
+    before = float(loss.logit_scale)
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss(vectors, vectors).backward()
+        assert loss.logit_scale.grad is not None
+        optimizer.step()
+        loss(vectors, vectors)
+        assert float(loss.logit_scale.exp()) <= 100.001
+    with pytest.raises(ValueError, match=r"0\.001.*0\.01"):
+        ContrastiveLoss(0.001)
+    easy, hard = ContrastiveLoss(), ContrastiveLoss()
+    easy(vectors, vectors).backward()
+    hard(vectors, vectors.roll(1, 0)).backward()
+    assert float(easy.logit_scale.grad) < 0 < float(hard.logit_scale.grad)
+    assert before < math.log(100)
+
+
+def test_recall_is_the_share_of_a_slow_ranking():
+    queries, targets = unit_vectors(20), unit_vectors(20)
+    for k in (1, 5, 10):
+        hits = sum(i in (queries[i] @ targets.T).topk(k).indices.tolist() for i in range(20))
+        assert retrieval_recall(queries, targets, k) == pytest.approx(hits / 20)
+    assert retrieval_recall(queries, queries, 1) == 1.0
+
+
+def test_equal_targets_are_found_by_chance_only():
+    same = unit_vectors(1).expand(10, -1)
+    assert retrieval_recall(same, same, 3) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match=r"recall@11.*10 pairs"):
+        retrieval_recall(same, same, 11)
