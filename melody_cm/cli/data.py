@@ -21,11 +21,7 @@ def run_check(arguments: Namespace) -> int:
     """Print the report on a corpus; 2 if it is unusable or, with --strict, if anything is wrong."""
     from melody_cm.data.check import check_corpus
 
-    try:
-        report = check_corpus(arguments.path)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"melody-cm data check: {error}")
-        return UNUSABLE
+    report = check_corpus(arguments.path)
     _print_report(report)
     if not report.clips:
         print("nothing usable: no clip can be read")

@@ -174,14 +174,17 @@ def _merge(base: dict[str, Any], overlay: dict[str, Any], origins: dict[Keys, st
 def _set(tree: dict[str, Any], keys: Keys, value: Any, origins: dict[Keys, str]) -> None:
     """Set one value; a string that is the path of a YAML file puts that preset in."""
     node, at = tree, ()
-    for key in keys[:-1]:
-        if "class_path" in node and key not in ("class_path", "init_args"):
-            node, at = node.setdefault("init_args", {}), (*at, "init_args")
-        node, at = node.setdefault(key, {}), (*at, key)
-        if not isinstance(node, dict):
-            raise ValueError(f"--{'.'.join(keys)}: {'.'.join(at)} is a plain value and has no parts")
-    if "class_path" in node and keys[-1] not in ("class_path", "init_args"):
-        node, at = node.setdefault("init_args", {}), (*at, "init_args")
+    for key in (*keys[:-1], None):
+        parts = [key] if key else []
+        if "class_path" in node and (key or keys[-1]) not in ("class_path", "init_args"):
+            parts = ["init_args", *parts]
+        for part in parts:
+            at = (*at, part)
+            if part not in node:
+                node[part], origins[at] = {}, "command line"
+            node = node[part]
+            if not isinstance(node, dict):
+                raise ValueError(f"--{'.'.join(keys)}: {'.'.join(at)} is a plain value and has no parts")
     at = (*at, keys[-1])
     is_preset = isinstance(value, str) and value.endswith(".yaml")
     node[keys[-1]] = load(Path(value), origins, at) if is_preset else value

@@ -115,8 +115,9 @@ def print_plan(recipes: "list[Recipe]", run: Path, setting: "Setting") -> None:
         minutes = "not measured" if seconds is None else f"{steps * seconds / 60:.1f}"
         state = "finished" if read_finished(run / recipe.name) else "to do"
         disk = f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-        table.add_row(recipe.name, state, f"{parameters / 1e6:.2f} M", str(steps), minutes, disk)
-    Console().print(table)
+        table.add_row(recipe.name, state, f"{parameters / 1e6:.2f} M" if parameters else "-", str(steps), minutes, disk)
+    console = Console()
+    Console(width=max(console.width, 120)).print(table)
 
 
 def quieten() -> None:

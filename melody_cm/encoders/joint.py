@@ -33,7 +33,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     """Where windows begin that cover `length` samples; the last one ends with them. One window if that suffices."""
     if length <= window:
         return [0]
-    return [*range(0, length - window, stride)]
+    return [*range(0, length - window, stride), length - window]
 
 
 class TwoTowerEmbedding(JointEmbedding):

@@ -1,0 +1,74 @@
+"""What a user sees when something is wrong: one clear line and exit code 2, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from melody_cm.cli.main import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train recipes/melody --run x", ["--size must be said", "tiny", "paper"]),
+        ("train recipes/melody --run x --size huge", ["unknown size 'huge'", "tiny, cpu, small, paper"]),
+        ("train recipes/nowhere --run x --size tiny", ["recipes/nowhere", "neither a recipe nor a folder"]),
+        ("train recipes/melody/9_none.yaml --run x --size tiny", ["recipes/melody/9_none.yaml"]),
+        ("train recipes/melody --run x --size tiny --machine abacus", ["abacus"]),
+        ("train recipes/melody --run x --size tiny --trainer.max_stepz 3", ["command line", "'max_steps'"]),
+        ("train recipes/melody/6_dual_path_diffusion.yaml --run x --size tiny --model.denoiser.widht 3", ["command line", "widht", "width"]),
+        ("train recipes/melody --run x --size tiny --corpus nowhere", ["nowhere"]),
+        ("compare recipes/compare/none.yaml --out {tmp}/o", ["recipes/compare/none.yaml"]),
+        (
+            "compare recipes/compare/tiny.yaml --runs {tmp} --out {tmp}/o",
+            ["is not finished", "melody-cm train recipes/"],
+        ),
+        ("export {tmp}/melody {tmp}/out", ["is not finished", "--run"]),
+        ("export {tmp}/symphony {tmp}/out", ["symphony", "melody, musiccm"]),
+        ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
+        ("data check {tmp}/none", ["none"]),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, capsys):
+    assert main(command.format(tmp=tmp_path).split()) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    for word in words:
+        assert word in error
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(FileNotFoundError):
+        main(["--debug", "train", "recipes/nowhere", "--run", "x", "--size", "tiny"])
+
+
+def test_a_stage_without_what_it_needs_names_the_recipe(tmp_path, capsys):
+    command = ["train", "recipes/musiccm/3_teacher.yaml", "--size", "tiny", "--run", "x", "--runs", str(tmp_path)]
+    assert main(command) == 2
+    assert "melody-cm train recipes/musiccm/1_mel_vae.yaml" in capsys.readouterr().err
+
+
+def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
+    assert main(["train", "recipes/melody", "--size", "paper", "--run", "x", "--runs", str(tmp_path), "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    for word in ("shared/1_joint_embedding", "429.97 M", "296.6", "not measured"):
+        assert word in plan
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from melody_cm.cli.main import build_parser; build_parser();"
+        "print([m for m in ('torch', 'lightning', 'transformers', 'numpy', 'librosa') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
