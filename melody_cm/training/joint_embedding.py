@@ -31,11 +31,11 @@ class JointEmbeddingTraining(Stage):
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
         audio = networks["joint_embedding"].embed_audio(batch.waveform)
         text = networks["joint_embedding"].embed_text(batch.captions)
-        gather = self._gather if self.training else None
-        return {"contrastive": networks["contrastive"](audio, text, gather=gather)}
+        together = self.training and torch.distributed.is_initialized()
+        return {"contrastive": networks["contrastive"](audio, text, gather=self._gather if together else None)}
 
     def _gather(self, embedding: Tensor) -> Tensor:
-        return self.all_gather(embedding, sync_grads=True).flatten(0, -2) if self.trainer.world_size > 1 else embedding
+        return self.all_gather(embedding, sync_grads=True).flatten(0, -2)
 
     @property
     def exports(self) -> dict[str, torch.nn.Module]:
