@@ -79,11 +79,16 @@ class Conditioning:
 
     def concat(self, other: "Conditioning") -> "Conditioning":
         """Both along the batch axis, for one network call on both."""
-        parts = {}
-        for name in ("sequence", "pooled", "mask", "dropped"):
-            mine, others = getattr(self, name), getattr(other, name)
-            parts[name] = None if mine is None else torch.cat([mine, others])
-        return Conditioning(**parts)
+
+        def both(mine: Tensor | None, others: Tensor | None) -> Tensor | None:
+            return None if mine is None or others is None else torch.cat([mine, others])
+
+        return Conditioning(
+            both(self.sequence, other.sequence),
+            both(self.pooled, other.pooled),
+            both(self.mask, other.mask),
+            torch.cat([self.dropped, other.dropped]),
+        )
 
 
 class Known(NamedTuple):

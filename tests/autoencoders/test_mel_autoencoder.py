@@ -105,6 +105,12 @@ def test_mel_to_waveform_to_mel_through_the_vocoder():
     assert (again - mel).abs().mean() < 0.25
 
 
+def test_waveforms_stay_within_full_scale():
+    autoencoder = tiny(mel_mean=5.0)
+    waveform = autoencoder.decode(autoencoder.encode(music(3200)))
+    assert waveform.abs().max() == 1
+
+
 def test_a_vocoder_of_other_mels_is_refused_with_both_values():
     with pytest.raises(ValueError, match=r"num_mels: 16, 32; f_max: 4000\.0, 3000\.0; autoencoder first"):
         tiny(vocoder=GriffinLim(**(MEL | {"num_mels": 32, "f_max": 3000.0})))

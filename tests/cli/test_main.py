@@ -25,7 +25,10 @@ def _in_the_repository(monkeypatch):
         ("train recipes/melody/9_none.yaml --run x --size tiny", ["recipes/melody/9_none.yaml"]),
         ("train recipes/melody --run x --size tiny --machine abacus", ["abacus"]),
         ("train recipes/melody --run x --size tiny --trainer.max_stepz 3", ["command line", "'max_steps'"]),
-        ("train recipes/melody/6_dual_path_diffusion.yaml --run x --size tiny --model.denoiser.widht 3", ["command line", "widht", "width"]),
+        (
+            "train recipes/melody/6_dual_path_diffusion.yaml --run x --size tiny --model.denoiser.widht 3",
+            ["command line", "widht", "width"],
+        ),
         ("train recipes/melody --run x --size tiny --corpus nowhere", ["nowhere"]),
         ("compare recipes/compare/none.yaml --out {tmp}/o", ["recipes/compare/none.yaml"]),
         (

@@ -1,4 +1,4 @@
-"""Each training class overfits a handful of clips: the loss falls far below where it began, with real, small networks."""
+"""Each training class overfits a handful of clips: with real, small networks the loss falls far below its start."""
 
 import pytest
 import torch
