@@ -69,6 +69,9 @@ def _caches() -> dict[str, str]:
     import torch
     from huggingface_hub import constants
 
-    places = {"model hub cache": constants.HF_HUB_CACHE, "torch hub cache": torch.hub.get_dir()}
+    from melody_cm.data.synthetic import cache_folder
+
+    music = {"procedural music (MELODY_CM_CACHE)": str(cache_folder())}
+    places = {**music, "model hub cache": constants.HF_HUB_CACHE, "torch hub cache": torch.hub.get_dir()}
     described = {name: f"{path}{'' if Path(path).is_dir() else ' (empty)'}" for name, path in places.items()}
     return {**described, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set")}

@@ -25,6 +25,11 @@ MIN_CLIPS = 3
 MIN_CLIP_SECONDS = 0.5
 
 
+def cache_folder() -> Path:
+    """Where rendered music is kept: $MELODY_CM_CACHE, or ~/.cache/melody_cm."""
+    return Path(os.environ.get("MELODY_CM_CACHE") or "~/.cache/melody_cm").expanduser()
+
+
 class SyntheticCorpus(Corpus):
     """Procedural music in nine styles, two clips a piece, split 80/10/10 by piece; every caption is true of its sound.
 
@@ -44,7 +49,7 @@ class SyntheticCorpus(Corpus):
     @property
     def folder(self) -> Path:
         """Where the rendered corpus is kept."""
-        cache = Path(os.environ.get("MELODY_CM_CACHE") or "~/.cache/melody_cm").expanduser()
+        cache = cache_folder()
         name = f"{self.num_clips}x{float(self.seconds)}s_{self.sample_rate}hz_seed{self.seed}_v{CONTENT_VERSION}"
         return cache / "synthetic" / name
 
