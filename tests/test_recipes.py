@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from melody_cm.cli.compare import plan_systems, read_compare_recipe
 from melody_cm.cli.finished import read_finished
 from melody_cm.cli.plan import Setting, count_parameters, plan, plan_stages
 from melody_cm.cli.recipe import compose
@@ -64,3 +65,12 @@ def test_every_recipe_runs_two_steps_at_tiny_size(tmp_path, monkeypatch):
         done = read_finished(tmp_path / "run" / recipe.name)
         assert done["outcome"]["steps"] == 2
         assert done["outcome"]["loss_after"] is not None
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes/compare").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_comparison_plans_the_stages_of_all_its_systems(path):
+    recipe = read_compare_recipe(path)
+    assert recipe["size"] == path.stem
+    names = [stage.name for stage in plan_systems(recipe, Setting(recipe["size"]))]
+    assert {"shared/1_joint_embedding", "melody/6_dual_path_diffusion", "musiccm/4_consistency_distillation"} <= set(names)
+    assert len(names) == len(set(names))
