@@ -15,7 +15,7 @@ class MusicBatch:
 
     Attributes:
         item: (b,) int64, the clip's index in its data set; with `epoch` the key of all randomness.
-        epoch: (b,) int64, how often the clip has been seen before; 0 in evaluation.
+        epoch: (b,) int64, how often the clip has been seen before; -1 in evaluation.
         waveform: (b, 1, t) fp32 in [-1, 1], mono, at the data module's sample rate (Hz).
         frame_mask: (b, t) bool, False where a clip shorter than t samples was padded with zeros.
         captions: b texts.

@@ -152,7 +152,11 @@ class Autoencoder(Network, ABC):
 
     def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Tensor:
         """The latent (b, c, *axes): the posterior's mean, deterministic."""
-        return self.posterior(waveform)[0]
+        return self.limit(self.posterior(waveform)[0])
+
+    def limit(self, latent: Tensor) -> Tensor:
+        """A draw from the posterior as diffusion sees it: clipped where the autoencoder clips, else unchanged."""
+        return latent
 
     def calibrate(self, waveform: Float[Tensor, "b 1 t"]) -> None:
         """Fix the scale of the latent from real music, once, when training ends; nothing to do by default."""

@@ -72,5 +72,7 @@ def test_a_comparison_plans_the_stages_of_all_its_systems(path):
     recipe = read_compare_recipe(path)
     assert recipe["size"] == path.stem
     names = [stage.name for stage in plan_systems(recipe, Setting(recipe["size"]))]
-    assert {"shared/1_joint_embedding", "melody/6_dual_path_diffusion", "musiccm/4_consistency_distillation"} <= set(names)
+    assert {"shared/1_joint_embedding", "melody/6_dual_path_diffusion", "musiccm/4_consistency_distillation"} <= set(
+        names
+    )
     assert len(names) == len(set(names))

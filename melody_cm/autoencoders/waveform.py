@@ -77,6 +77,7 @@ class WaveformAutoencoder(Autoencoder):
             residual_repeats=encoder_residual_repeats,
         )
         torch.nn.init.constant_(self.encoder.output.bias[latent_channels:], INITIAL_LOG_VARIANCE)
+        self.register_buffer("latent_scale", torch.ones(()))  # 1 while training, then 1 / std of the Gaussian's means.
         self.decoder = Generator(
             input_channels=latent_channels,
             first_channels=decoder_first_channels,
@@ -93,19 +94,29 @@ class WaveformAutoencoder(Autoencoder):
         return DiagonalGaussian.from_parameters(self.encoder(pad_to_multiple(waveform, self.hop_length)))
 
     def posterior(self, waveform: Float[Tensor, "b 1 t"]) -> tuple[Float[Tensor, "b c l"], Float[Tensor, "b c l"]]:
-        """Mean clip(mean / 3, -1, 1) and standard deviation std / 3; a sample of them may still lie beyond [-1, 1]."""
+        """Mean and standard deviation of the Gaussian, scaled, / 3; `limit` clips what is drawn from them."""
         gaussian = self.gaussian(waveform)
-        return (gaussian.mean / 3).clamp(-1, 1), gaussian.std / 3
+        scale = self.latent_scale / 3
+        return gaussian.mean * scale, gaussian.std * scale
+
+    def limit(self, latent: Float[Tensor, "b c l"]) -> Float[Tensor, "b c l"]:
+        return latent.clamp(-1, 1)
+
+    @torch.no_grad()
+    def calibrate(self, waveform: Float[Tensor, "b 1 t"]) -> None:
+        """Scale the Gaussian's means to unit variance, as division by 3 assumes; short trainings leave them narrow."""
+        means = torch.cat([self.gaussian(clips).mean for clips in waveform.split(8)])
+        self.latent_scale.copy_(1 / means.std().clamp(min=1e-5))
 
     def reconstruct(self, waveform: Float[Tensor, "b 1 t"], draws: Draws) -> Reconstruction:
         gaussian = self.gaussian(waveform)
         noise = draws.normal("posterior", gaussian.mean.shape[1:], waveform.device)
-        decoded = self.decode(gaussian.sample(noise) / 3)
+        decoded = self.decode(gaussian.sample(noise) * self.latent_scale / 3)
         return Reconstruction(waveform, fit_length(decoded, waveform.shape[-1]), gaussian.kl())
 
     def decode(self, latent: Float[Tensor, "b c l"]) -> Float[Tensor, "b 1 t"]:
         """The waveform, t = l * hop samples; the latent is clipped to [-1, 1] first."""
-        return self.decoder(latent.clamp(-1, 1)).to(latent.dtype)
+        return self.decoder(self.limit(latent) / self.latent_scale).to(latent.dtype)
 
     def latent_shape(self, seconds: float) -> tuple[int, ...]:
         return (self.latent_channels, -(-round(seconds * self.sample_rate) // self.hop_length))

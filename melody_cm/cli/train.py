@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from melody_cm.cli.finished import Fingerprint
     from melody_cm.cli.plan import Setting
     from melody_cm.cli.recipe import Recipe
 
@@ -52,8 +55,6 @@ def train_all(recipes: "list[Recipe]", run: Path, retrain: bool = False) -> int:
     Raises:
         ValueError: a finished or begun stage was made from something else, and `retrain` was not asked for.
     """
-    import shutil
-
     from melody_cm.cli.finished import fingerprint, read_finished
     from melody_cm.cli.training import build_data, train_stage
     from melody_cm.storage.frozen import RUN_VARIABLE
@@ -70,7 +71,7 @@ def train_all(recipes: "list[Recipe]", run: Path, retrain: bool = False) -> int:
                     f"{folder} was made from something else: {'; '.join(changed[:4])}"
                     f"{' ...' if len(changed) > 4 else ''}. Use --retrain to replace it, or another --run"
                 )
-            shutil.rmtree(folder)
+            _replace(folder, made_from)
         elif done is not None:
             say(f"{recipe.name}: finished before, skipped")
             continue
@@ -84,8 +85,13 @@ def train_all(recipes: "list[Recipe]", run: Path, retrain: bool = False) -> int:
 
 def say(line: str) -> None:
     """Print a line once, however many processes train."""
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if is_first_process():
         print(line, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that the user started, or the first of those that a launcher started."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def sentence(name: str, outcome: dict) -> str:
@@ -131,7 +137,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _differences(folder: Path, made_from) -> list[str]:
+def _differences(folder: Path, made_from: "Fingerprint") -> list[str]:
     """What a finished stage, or the configuration of a begun one, has that the stage to be trained has not."""
     from melody_cm.storage import read_json
 
@@ -139,6 +145,14 @@ def _differences(folder: Path, made_from) -> list[str]:
         if (folder / name).is_file():
             return made_from.differences(read_json(folder / name))
     return []
+
+
+def _replace(folder: Path, made_from: "Fingerprint") -> None:
+    """Remove a stage that is to be trained anew; one process does, the others wait until it is gone."""
+    if is_first_process():
+        shutil.rmtree(folder)
+    while _differences(folder, made_from):
+        time.sleep(0.05)
 
 
 def _ask_for_size() -> str:

@@ -8,6 +8,7 @@ from torch.utils.data import Sampler
 from melody_cm.randomness import keyed_generator
 
 Key = tuple[int, int]
+EVALUATION_EPOCH = -1  # Not 0: item 3 of a held-back split shall not draw what item 3 drew in training.
 
 
 class TrainingOrder(Sampler[list[Key]]):
@@ -57,7 +58,7 @@ class TrainingOrder(Sampler[list[Key]]):
 
 
 class EvaluationOrder(Sampler[list[Key]]):
-    """Batches of (0, item) keys in order; process `rank` takes every num_processes-th item, and none is repeated.
+    """Batches of (-1, item) keys in order; process `rank` takes every num_processes-th item, and none is repeated.
 
     Args:
         items: the items of all processes.
@@ -74,7 +75,7 @@ class EvaluationOrder(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         for start in range(0, len(self.items), self.share):
-            yield [(0, item) for item in self.items[start : start + self.share]]
+            yield [(EVALUATION_EPOCH, item) for item in self.items[start : start + self.share]]
 
 
 def share_of(batch_size: int, num_processes: int) -> int:

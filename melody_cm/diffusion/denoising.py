@@ -27,7 +27,8 @@ class DenoisingObjective(Objective):
         tie_probability: how often all chunks of a clip share one angle, as they do when a fresh clip is sampled.
         prefix_probability: how often the first 1 .. num_chunks - 1 chunks are known (continuation).
         inpaint_probability: how often all but one interior chunk are known (inpainting); never along with a prefix.
-        condition_drop: how often a clip's conditioning is dropped, for guidance.
+        condition_drop: how often a clip's conditioning is dropped, for guidance; never while the student is in
+            evaluation mode.
 
     Raises:
         ValueError: too few chunks for a pattern, too few frames for the chunks, or a denoiser that takes no (b, l).
@@ -70,7 +71,8 @@ class DenoisingObjective(Objective):
         angle, known = angle.to(latent.device), known.to(latent.device)
         noise = draws.normal("diffusion_noise", latent.shape[1:], latent.device)
         noisy = diffuse(latent, noise, angle)
-        dropped = draws.uniform("condition_drop") < self.condition_drop
+        # What is validated is the conditional network alone.
+        dropped = draws.uniform("condition_drop") < (self.condition_drop if student.training else 0)
         predicted = student(noisy, angle, conditioning.drop(dropped))
         squared_error = (at_least_fp32(predicted) - velocity(latent, noise, angle)).square()
         terms = {"velocity_mse": _mean_unknown(squared_error, known)}
@@ -109,7 +111,8 @@ class DenoisingObjective(Objective):
 
 
 def _mean_unknown(squared_error: Float[Tensor, "b c l *axes"], known: Bool[Tensor, "b l"]) -> Float[Tensor, ""]:
-    """The mean over the elements of all frames that are not known."""
+    """The mean over clips of the mean over the elements of a clip's unknown frames: no clip weighs on another, so that
+    parts of a batch, on several processes or one after another, average to the whole."""
     a_frame = squared_error.transpose(1, 2).flatten(2).mean(dim=2)
     unknown = (~known).to(a_frame.dtype)
-    return (a_frame * unknown).sum() / unknown.sum()
+    return ((a_frame * unknown).sum(1) / unknown.sum(1)).mean()

@@ -80,7 +80,8 @@ class MeLoDy(PretrainedPipeline):
         with stopwatch.part("planner"):
             embedding = self.joint_embedding.embed_text(request.prompts)
             prompt = self.joint_tokenizer.quantize(embedding[:, None])
-            length = math.ceil(request.seconds * self.semantic_frame_rate)
+            samples = round(request.seconds * self.sample_rate)  # Whole samples, as a tokenizer would count them.
+            length = math.ceil(samples * self.semantic_frame_rate / self.sample_rate)
             codes = self.semantic_lm.sample({"prompt": prompt}, length, request.generators("token sampling"))
         with stopwatch.part("denoiser"):
             noise = request.noise(self.autoencoder.latent_shape(request.seconds), self.device)

@@ -86,6 +86,9 @@ class FrozenAutoencoder(Frozen, Autoencoder):
     def reconstruct(self, waveform: Tensor, draws: Draws) -> Reconstruction:
         return self.network.reconstruct(waveform, draws)
 
+    def limit(self, latent: Tensor) -> Tensor:
+        return self.network.limit(latent)
+
     def decode(self, latent: Tensor) -> Tensor:
         return self.network.decode(latent)
 

@@ -13,6 +13,8 @@ from melody_cm.training.stage import Networks, Stage
 class JointEmbeddingTraining(Stage):
     """Trains a joint embedding on clips and their captions; negatives are all other clips of the global batch.
 
+    In validation they are those of the process's own share, so `val/contrastive` falls with more processes.
+
     Args:
         joint_embedding: learns.
     """

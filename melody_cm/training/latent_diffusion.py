@@ -69,7 +69,7 @@ def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
         else:
             mean, std = autoencoder.posterior(batch.waveform)
         noise = batch.draws(seed).normal("posterior", mean.shape[1:], mean.device)
-        return mean.float() + std.float() * noise
+        return autoencoder.limit(mean.float() + std.float() * noise)
 
 
 def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:

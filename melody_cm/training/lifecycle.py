@@ -60,6 +60,8 @@ class LastCheckpoint(Callback):
         if trainer.fit_loop._should_accumulate():
             return
         stop = trainer.strategy.reduce_boolean_decision(self._signalled, all=False)
+        if 0 < trainer.max_steps <= trainer.global_step:
+            return  # The last state is saved after `on_train_end`, without which it would not be complete.
         steps = int(pl_module.batches_seen) // trainer.accumulate_grad_batches
         if stop or steps % self.every_n_steps == 0:
             refuse_non_finite(outputs, trainer)

@@ -46,10 +46,23 @@ def test_latent_is_the_clipped_third_of_the_gaussian():
         autoencoder.encoder.output.bias[:3] = torch.tensor([0.0, 6.0, -6.0])
     gaussian = autoencoder.gaussian(x)
     mean, std = autoencoder.posterior(x)
-    assert mean[:, 1].min() == 1
-    assert mean[:, 2].max() == -1
-    torch.testing.assert_close(3 * mean[:, 0], gaussian.mean[:, 0])
+    torch.testing.assert_close(3 * mean, gaussian.mean)
     torch.testing.assert_close(3 * std, gaussian.std)
+    latent = autoencoder.encode(x)
+    assert latent[:, 1].min() == 1
+    assert latent[:, 2].max() == -1
+    torch.testing.assert_close(3 * latent[:, 0], gaussian.mean[:, 0])
+
+
+def test_calibration_scales_the_latent_to_a_third_and_changes_no_sound():
+    autoencoder, x = tiny(), waveform(600)
+    with torch.no_grad():
+        before = autoencoder.decode(autoencoder.posterior(x)[0] / 2)
+        autoencoder.calibrate(x)
+        mean, _ = autoencoder.posterior(x)
+        assert float(3 * mean.std()) == pytest.approx(1, rel=1e-4)
+        assert mean.abs().max() / 2 < 1, "else clipping would be heard"
+        torch.testing.assert_close(autoencoder.decode(mean / 2), before, rtol=1e-3, atol=1e-5)
 
 
 def test_decode_clips_its_latent_first():

@@ -14,7 +14,16 @@ def test_doctor_prints_versions_devices_extras_and_caches(capsys):
     arguments = parser.parse_args(["doctor"])
     assert arguments.handler(arguments) == 0
     printed = capsys.readouterr().out
-    for word in ("torch", version("torch"), "accelerators", "extra encodec", "extra fad", "fluidsynth", "hub cache", "MELODY_CM_CACHE"):
+    for word in (
+        "torch",
+        version("torch"),
+        "accelerators",
+        "extra encodec",
+        "extra fad",
+        "fluidsynth",
+        "hub cache",
+        "MELODY_CM_CACHE",
+    ):
         assert word in printed
 
 
