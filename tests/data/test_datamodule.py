@@ -89,7 +89,7 @@ def test_validation_is_capped_and_spread(cache):
     data = module(valid_clips=2)
     assert len(data.split_clips("valid")) == 2
     data._clips["valid"] = data.split_clips("train")[:10]
-    assert keys(data.val_dataloader()) == [(0, 0), (0, 5)]
+    assert keys(data.val_dataloader()) == [(-1, 0), (-1, 5)]
 
 
 def test_batches_that_cannot_be_shared_are_refused(cache):
