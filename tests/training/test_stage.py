@@ -6,7 +6,7 @@ from toys import SquaredError, ToyAutoencoder
 
 from melody_cm.batch import MusicBatch
 from melody_cm.training import AutoencoderTraining, Optimization
-from melody_cm.training.lifecycle import AtomicCheckpointIO, LossTrace
+from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace
 
 
 def batch(epoch: int, items: list[int]) -> MusicBatch:
@@ -117,3 +117,10 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     module.losses = lambda networks, batch: {"broken": sum(p.sum() for p in networks.parameters()) * float("nan")}
     with pytest.raises(ValueError, match=r"the loss became nan .*learning_rate"):
         fit(module, tmp_path, callbacks=[LossTrace(1)])
+
+
+def test_the_last_step_is_not_saved_before_the_end_of_training_completed_it(tmp_path):
+    """Else a run killed between the two would be resumed without the calibration that `on_train_end` does."""
+    fit(stage(), tmp_path, steps=4, callbacks=[LastCheckpoint(tmp_path / "last.ckpt", every_n_steps=1)])
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 3
