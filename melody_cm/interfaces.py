@@ -223,7 +223,12 @@ class JointEmbedding(Network, ABC):
 
 
 class TokenLM(Network, ABC):
-    """A causal language model over the streams of a token layout (language_models/token_layout.py)."""
+    """A causal language model over the streams of a token layout (language_models/token_layout.py).
+
+    `stream_sizes`: (number of codebooks, codebook size) by stream.
+    """
+
+    stream_sizes: Mapping[str, tuple[int, int]]
 
     @abstractmethod
     def logits(self, streams: Mapping[str, Int[Tensor, "b q l"]]) -> Tensor:

@@ -9,7 +9,7 @@ from melody_cm.cli.compare import plan_systems, read_compare_recipe
 from melody_cm.cli.finished import read_finished
 from melody_cm.cli.plan import Setting, count_parameters, plan, plan_stages
 from melody_cm.cli.recipe import compose
-from melody_cm.cli.train import train_all
+from melody_cm.cli.run import train_all
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path for path in (REPOSITORY / "recipes").glob("*/*.yaml") if path.parent.name != "compare")
@@ -25,7 +25,7 @@ def identify(path: Path) -> str:
 def test_a_recipe_composes_and_its_networks_can_be_built(path, size):
     recipe = compose(path, size)
     limit = {"tiny": 2e6, "cpu": 4e6, "small": 30e6, "paper": 5e8}[size]
-    assert 0 <= count_parameters(recipe) < limit
+    assert 0 <= count_parameters(recipe, Setting(size)) < limit
     for needed in recipe.needs:
         assert (REPOSITORY / "recipes" / f"{needed}.yaml").is_file()
     assert set(recipe.stages_read) <= set(recipe.needs) | {recipe.name}, "needs must name every stage that is read"

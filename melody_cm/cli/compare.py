@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from melody_cm.cli.plan import Setting
 
-KEYS = ("size", "recipes", "seconds", "prompts", "seeds", "embedding", "reference", "systems")
-SYSTEM_KEYS = ("pipeline", "num_steps")
+KEYS = {
+    "size": str,
+    "recipes": str,
+    "seconds": (int, float),
+    "prompts": (list, str),
+    "seeds": list,
+    "embedding": str,
+    "reference": str,
+    "systems": dict,
+}
+SYSTEM_KEYS = {"pipeline": str, "num_steps": list}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -31,14 +40,17 @@ def compare(arguments: argparse.Namespace) -> int:
 
     from melody_cm.benchmark import rich_table
     from melody_cm.cli.plan import Setting
-    from melody_cm.cli.train import train_all
+    from melody_cm.cli.run import check_run, run_folder, train_all
 
     recipe = read_compare_recipe(arguments.recipe)
     setting = Setting(arguments.size or recipe["size"], arguments.machine, arguments.corpus)
-    run = arguments.runs / (arguments.run or f"compare-{arguments.recipe.stem}")
+    run = run_folder(arguments.runs, arguments.run or f"compare-{arguments.recipe.stem}")
     stages = plan_systems(recipe, setting)
-    if arguments.train_missing and (code := train_all(stages, run)):
-        return code
+    if arguments.train_missing:
+        if code := train_all(stages, run):
+            return code
+    else:
+        check_run(stages, run)
     results = compare_run(recipe, setting, run, arguments.out)
     Console().print(rich_table(results))
     print(closing_line(setting.size, arguments.out))
@@ -47,17 +59,15 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def read_compare_recipe(path: Path) -> dict[str, Any]:
     """The recipe with presets' paths resolved and unknown keys refused."""
-    import yaml
-
-    from melody_cm.cli.recipe import refuse_unknown
+    from melody_cm.cli.recipe import read_yaml
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; recipes/compare holds what can be compared")
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    systems = recipe.get("systems") or {}
-    refuse_unknown(path, "", recipe, KEYS)
+    recipe = read_yaml(path)
+    refuse_unfit(path, "", recipe, KEYS)
+    systems = recipe["systems"]
     for name, system in systems.items():
-        refuse_unknown(path, f"systems.{name}.", system, SYSTEM_KEYS)
+        refuse_unfit(path, f"systems.{name}.", system, SYSTEM_KEYS)
     for name in ("recipes", "embedding"):
         recipe[name] = path.parent / recipe[name]
     for system in systems.values():
@@ -66,6 +76,21 @@ def read_compare_recipe(path: Path) -> dict[str, Any]:
         lines = (path.parent / recipe["prompts"]).read_text(encoding="utf-8").splitlines()
         recipe["prompts"] = [line.strip() for line in lines if line.strip()]
     return recipe
+
+
+def refuse_unfit(path: Path, prefix: str, node: Any, keys: dict[str, Any]) -> None:
+    """Refuse unknown and missing keys and values of another kind, before anything is trained."""
+    from melody_cm.cli.recipe import refuse_unknown
+
+    if not isinstance(node, dict):
+        raise ValueError(f"{path}: {prefix.rstrip('.')} must hold the keys {', '.join(keys)}")
+    refuse_unknown(path, prefix, node, list(keys))
+    for key, kind in keys.items():
+        if not isinstance(node.get(key), kind):
+            expected = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ValueError(f"{path}: {prefix}{key} is {node.get(key)!r}, but must be of kind {expected}")
+    if node.get("reference", "test") not in ("train", "valid", "test"):
+        raise ValueError(f"{path}: reference is {node['reference']!r}; splits: train, valid, test")
 
 
 def plan_systems(recipe: dict[str, Any], setting: "Setting") -> list:

@@ -42,11 +42,14 @@ def pipeline_of_run(preset: Path, run: Path) -> "PretrainedPipeline":
     Schedule, sampler, steps and guidance travel with the stage that was trained for them, and so does the length.
     """
     from melody_cm.cli.recipe import load
+    from melody_cm.cli.run import check_inputs
     from melody_cm.storage import build, read_json, stage_folder
     from melody_cm.storage.frozen import RUN_VARIABLE
 
     os.environ[RUN_VARIABLE] = str(Path(run).resolve())
     config = load(preset)
+    for stage in stages_of(preset):
+        check_inputs(stage)
     generator = stage_folder(config["init_args"]["denoiser"]["init_args"]["stage"])
     trained = read_json(generator / "finished.json")["config"]
     defaults = _sampling_settings(trained, config["class_path"])

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("melody-cm: stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if parsed.debug:
             raise
         print(f"melody-cm: {_one_line(error)}", file=sys.stderr)
@@ -43,8 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+    """The message of an error; of one that nobody foresaw also its kind, and where to see more."""
+    text = " ".join(str(error).split())[:600]
+    foreseen = isinstance(error, ValueError | OSError) and text
+    return text if foreseen else f"{type(error).__name__}: {text} (--debug shows the traceback)"
 
 
 if __name__ == "__main__":

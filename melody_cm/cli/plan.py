@@ -55,10 +55,13 @@ def plan_stages(recipes: Path, stages: Iterable[str], setting: Setting) -> list[
     return list(ordered.values())
 
 
-def count_parameters(recipe: Recipe) -> int:
-    """Parameters of a recipe's own networks, built on torch's meta device; frozen stages count nothing."""
-    slots = [_on_meta(slot) for slot in recipe.config["model"]["init_args"].values()]
-    networks = [slot for slot in slots if isinstance(slot, Network)]
+def count_parameters(recipe: Recipe, setting: Setting) -> int:
+    """Parameters of the networks that a recipe trains, built on torch's meta device; a student is like its teacher."""
+    slots = recipe.config["model"]["init_args"]
+    if "teacher" in slots:
+        teacher = setting.compose(recipe.path.parents[1] / f"{slots['teacher']['init_args']['stage']}.yaml")
+        slots = {"denoiser": teacher.config["model"]["init_args"]["denoiser"]}
+    networks = [network for network in map(_on_meta, slots.values()) if isinstance(network, Network)]
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 

@@ -6,6 +6,7 @@ key by key; a preset path or another `class_path` replaces the slot as a whole, 
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Recipe:
 
     name: str
     path: Path
+    size: str
     needs: list[str] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -56,8 +58,10 @@ def compose(
     Raises:
         FileNotFoundError, ValueError: an unknown file, size or key; the message names file, key and nearest valid key.
     """
-    path = _existing(path)
-    recipe = Recipe(name="/".join(path.with_suffix("").parts[-2:]), path=path)
+    path = _existing(path).resolve()
+    if len(path.parts) < 4:
+        raise ValueError(f"{path} is no recipe; recipes lie in recipes/SYSTEM/ beside configs/")
+    recipe = Recipe(name="/".join(path.with_suffix("").parts[-2:]), path=path, size=size)
     merged: dict[str, Any] = {}
     for file in [path, *_overlays(path, recipe.name, size, machine)]:
         _merge(merged, load(file, recipe.origins), recipe.origins)
@@ -74,13 +78,36 @@ def compose(
 
 def load(file: Path, origins: dict[Keys, str] | None = None, at: Keys = ()) -> Any:
     """A YAML file with all presets it names put in; `origins` learns which file each key came from."""
+    return _with_presets(read_yaml(file), file, {} if origins is None else origins, at)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or it holds something else; the message names it.
+    """
     try:
-        content = yaml.safe_load(_existing(file).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = parse_yaml(_existing(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold keys and values, not a {type(content).__name__}")
-    return _with_presets(content, file, {} if origins is None else origins, at)
+    return content
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML in which 1e-3 is a number, as people write it, and not a text."""
+    return yaml.load(text, Loader=_Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the floats of YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[Keys, Any]]:
@@ -88,14 +115,17 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[Keys, Any]]:
     pairs, rest = [], list(arguments)
     while rest:
         name = rest.pop(0)
-        if not name.startswith("--") or "." not in name:
+        key, equals, value = name.removeprefix("--").partition("=")
+        if not name.startswith("--") or ("." not in key and key not in RECIPE_KEYS):
             raise ValueError(f"unknown argument {name!r}; overrides look like --trainer.max_steps 100")
-        name, equals, value = name[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise ValueError(f"--{name} needs a value: --{name} VALUE")
+                raise ValueError(f"--{key} needs a value: --{key} VALUE")
             value = rest.pop(0)
-        pairs.append((tuple(name.split(".")), yaml.safe_load(value)))
+        try:
+            pairs.append((tuple(key.split(".")), parse_yaml(value)))
+        except yaml.YAMLError as error:
+            raise ValueError(f"--{key} {value!r} is not a value: {' '.join(str(error).split())}") from error
     return pairs
 
 
@@ -114,8 +144,10 @@ def check(recipe: Recipe) -> None:
 def planned_steps(recipe: Recipe) -> int:
     """Optimizer steps, or batches to gather for a stage that is fitted."""
     trainer = recipe.config["trainer"]
-    steps = trainer.get("max_steps", -1)
-    return steps if steps > 0 else trainer["limit_train_batches"]
+    steps = trainer.get("limit_train_batches", trainer.get("max_steps"))
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"{recipe.name}: trainer.max_steps is {steps}; a stage needs at least 1 step")
+    return steps
 
 
 def leaves(tree: Any, at: Keys = ()) -> Iterator[tuple[Keys, Any]]:
@@ -135,11 +167,14 @@ def _existing(path: Path) -> Path:
 
 
 def _overlays(path: Path, name: str, size: str, machine: str) -> list[Path]:
-    configs = path.resolve().parents[2] / "configs"
+    configs = path.parents[2] / "configs"
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r}; sizes: {', '.join(SIZES)}")
     overlays = [configs / "sizes" / size / f"{name}.yaml"] if size != "paper" else []
     named = configs / "machines" / f"{machine}.yaml"
+    if not named.is_file() and not Path(machine).is_file():
+        known = ", ".join(sorted(file.stem for file in named.parent.glob("*.yaml")))
+        raise ValueError(f"unknown machine {machine!r}; machines: {known}, or the path of an overlay like theirs")
     return [*overlays, named if named.is_file() else Path(machine)]
 
 
@@ -157,7 +192,10 @@ def _with_presets(value: Any, file: Path, origins: dict[Keys, str], at: Keys) ->
     if isinstance(value, list):
         return [_with_presets(item, file, origins, (*at, str(index))) for index, item in enumerate(value)]
     if isinstance(value, str) and value.endswith(".yaml"):
-        return load((file.parent / value).resolve(), origins, at)
+        preset = (file.parent / value).resolve()
+        if not preset.is_file():
+            raise FileNotFoundError(f"{file}: {'.'.join(at)}: there is no preset {value}; see configs/")
+        return load(preset, origins, at)
     return value
 
 
@@ -224,8 +262,9 @@ def refuse_unknown(file: Path | str, prefix: str, node: Mapping[str, Any], known
     """Refuse keys that are not known: file, key and the nearest valid key in one line."""
     for key in node:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{file}: {prefix}{key}: unknown key; the nearest valid key is {near!r}")
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            hint = f"the nearest valid key is {near[0]!r}" if near else "this takes no arguments"
+            raise ValueError(f"{file}: {prefix}{key}: unknown key; {hint}")
 
 
 def _at(recipe: Recipe, keys: Keys) -> str:

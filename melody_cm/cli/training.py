@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from melody_cm.cli.finished import Fingerprint, write_finished
 from melody_cm.cli.recipe import Recipe, planned_steps
 from melody_cm.data import MusicDataModule
+from melody_cm.interfaces import Network
 from melody_cm.storage import build, save_network, write_json, write_text
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress
 
@@ -36,6 +37,7 @@ class StageCLI(LightningCLI):
             save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_kwargs={"exit_on_error": False},
             args=copy.deepcopy(recipe.config),  # The parser turns parts of it into its own types.
         )
 
@@ -70,13 +72,17 @@ def build_data(config: dict[str, Any]) -> MusicDataModule:
     return MusicDataModule(**{**config, "corpus": build(config["corpus"])})
 
 
-def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> dict[str, Any] | None:
+def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> tuple[dict[str, Any] | None, bool]:
     """Train or resume one stage and leave its export and finished.json.
 
     Returns:
-        the outcome (steps, loss before and after, seconds), or None if a signal interrupted it.
+        the outcome (steps, loss before and after, seconds), or None if a signal interrupted it; and whether a signal
+        came at all, even too late to interrupt.
     """
-    cli = StageCLI(recipe, folder)
+    try:
+        cli = StageCLI(recipe, folder)
+    except Exception as error:
+        raise ValueError(f"{recipe.name}: {root_cause(error)}") from error
     cli.model.configuration = recipe.config
     if cli.trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +90,13 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> dict[st
         write_json(folder / "begun.json", vars(made_from))
     started = time.monotonic()
     last = folder / "last.ckpt"
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
+    except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
+        raise KeyboardInterrupt from error
     if cli.checkpoint.interrupted:
-        return None
+        return None, True
+    refuse_spoilt(cli.model.exports)
     outcome = _outcome(cli, time.monotonic() - started)
     cli.trainer.save_checkpoint(last)
     if cli.trainer.is_global_zero:
@@ -94,13 +104,32 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> dict[st
             save_network(network, folder / "export" / name)
         write_finished(folder, made_from, outcome)
     cli.trainer.strategy.barrier("stage finished")
-    return outcome
+    return outcome, cli.checkpoint.signalled
+
+
+def root_cause(error: BaseException) -> str:
+    """What went wrong first: the parser wraps the messages of constructors in its own, page by page."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def refuse_spoilt(networks: dict[str, Network]) -> None:
+    """Refuse to export a network with weights that are not finite."""
+    for slot, network in networks.items():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"the {slot}'s {name} is not finite after training; lower model.optimization.learning_rate and "
+                    "train this stage with --retrain"
+                )
 
 
 def _outcome(cli: StageCLI, seconds: float) -> dict[str, Any]:
     before, after = getattr(cli.model, "outcome", None) or cli.trace.movement or (None, None)
     valid = cli.trainer.callback_metrics.get("val/loss")
     return {
+        "size": cli.recipe.size,
         "steps": planned_steps(cli.recipe),
         "loss_before": before,
         "loss_after": after,

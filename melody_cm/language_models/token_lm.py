@@ -45,6 +45,7 @@ class CausalTokenLM(TokenLM):
                 f"width {width} must be a multiple of 2 x num_heads = {2 * num_heads} (rotary positions turn pairs)"
             )
         self.layout = TokenLayout(streams)
+        self.stream_sizes = {stream.name: (stream.num_codebooks, stream.codebook_size) for stream in streams}
         self.max_frames = max_frames
         self.body = LlamaForCausalLM(
             LlamaConfig(

@@ -5,6 +5,7 @@ and `model.safetensors` for each network, and a model card. No pickles.
 """
 
 import itertools
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm import storage
-from melody_cm.interfaces import GeneratedAudio, Network, Pipeline
+from melody_cm.interfaces import AngleSchedule, GeneratedAudio, Network, Pipeline
 from melody_cm.pipelines.request import Request, Stopwatch, clip_keys
 from melody_cm.storage.configuration import find_class
 
 FORMAT_VERSION = 1
+MAX_STEPS = 1000
 
 
 class PretrainedPipeline(Pipeline):
@@ -29,6 +31,7 @@ class PretrainedPipeline(Pipeline):
     Every constructor argument is kept as an attribute of the same name.
     """
 
+    schedule: AngleSchedule
     num_steps: int
     guidance_scale: float
 
@@ -132,9 +135,12 @@ class PretrainedPipeline(Pipeline):
                 f"{self.max_seconds:g} seconds in one piece; ask for at most {self.max_seconds:g}"
             )
         num_steps = self.num_steps if num_steps is None else num_steps
-        if num_steps < 1:
-            raise ValueError(f"num_steps is {num_steps}; sampling takes at least 1 step")
+        if not 1 <= num_steps <= MAX_STEPS:
+            raise ValueError(f"num_steps is {num_steps}; sampling takes 1 to {MAX_STEPS} steps")
+        self.schedule.angles(num_steps)  # Refuses what the schedule cannot do before any work is done.
         guidance_scale = self._guidance_scale(guidance_scale)
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"guidance_scale is {guidance_scale}; give a finite number, 1 for none")
         return Request(list(prompts), seconds, clip_keys(seed, len(prompts)), num_steps, guidance_scale)
 
     def _guidance_scale(self, asked: float | None) -> float:

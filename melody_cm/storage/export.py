@@ -42,12 +42,16 @@ def load_network(folder: Path) -> Network:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
+        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
     network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
     try:
         weights = load_file(folder / "model.safetensors")
     except SafetensorError as error:
         raise ValueError(f"{folder / 'model.safetensors'} is damaged ({error}); export it again") from error
     load_weights(network, weights, str(folder))
+    if hash_weights(network) != config["weights"]:
+        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
     return network.eval()
 
 

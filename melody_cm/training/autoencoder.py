@@ -1,5 +1,7 @@
 """Autoencoders: reconstruction and a small KL term (arXiv 2305.15719, appendix B.1, without its discriminators)."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,8 @@ from melody_cm.interfaces import Autoencoder
 from melody_cm.losses import ReconstructionLoss
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
+
+CALIBRATION_BATCHES = 8
 
 
 class AutoencoderTraining(Stage):
@@ -41,7 +45,7 @@ class AutoencoderTraining(Stage):
     @torch.no_grad()
     def on_train_end(self) -> None:
         """The latent's scale is fixed from held-back music with the weights that are exported."""
-        batches = list(self.trainer.datamodule.batches("valid", batch_size=32))
+        batches = islice(self.trainer.datamodule.batches("valid", batch_size=32), CALIBRATION_BATCHES)
         waveform = torch.cat([batch.waveform for batch in batches]).to(self.device)
         self.averaged["autoencoder"].calibrate(waveform)
 

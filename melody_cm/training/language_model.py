@@ -17,6 +17,9 @@ class LanguageModelTraining(Stage):
         prompt: tokenizer of what is given (RVQ of the joint embedding of the audio, as in the paper: text comes in only
             when music is generated).
         target: tokenizer of what is to be predicted.
+
+    Raises:
+        ValueError: a tokenizer does not fit its stream.
     """
 
     def __init__(
@@ -33,6 +36,13 @@ class LanguageModelTraining(Stage):
         self.prompt = prompt
         self.target = target
         self._check_sample_rates()
+        for name, tokenizer in (("prompt", prompt), ("semantic", target)):
+            given, expected = (tokenizer.num_codebooks, tokenizer.codebook_size), language_model.stream_sizes[name]
+            if given != expected:
+                raise ValueError(
+                    f"the {name} tokenizer has {given[0]} codebooks of {given[1]} codes but the language model's "
+                    f"stream {name} has {expected[0]} of {expected[1]}; set model.language_model.streams to match"
+                )
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
         with torch.no_grad():

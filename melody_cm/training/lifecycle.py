@@ -42,13 +42,14 @@ class LastCheckpoint(Callback):
 
     Attributes:
         interrupted: True if a signal ended the training early.
+        signalled: True if a signal came at all.
     """
 
     def __init__(self, path: Path, every_n_steps: int) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
         self.interrupted = False
-        self._signalled = False
+        self.signalled = False
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,8 +60,10 @@ class LastCheckpoint(Callback):
     ) -> None:
         if trainer.fit_loop._should_accumulate():
             return
-        stop = trainer.strategy.reduce_boolean_decision(self._signalled, all=False)
+        stop = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
+        self.signalled = stop
         if 0 < trainer.max_steps <= trainer.global_step:
+            refuse_non_finite(outputs, trainer)
             return  # The last state is saved after `on_train_end`, without which it would not be complete.
         steps = int(pl_module.batches_seen) // trainer.accumulate_grad_batches
         if stop or steps % self.every_n_steps == 0:
@@ -76,9 +79,9 @@ class LastCheckpoint(Callback):
         self._previous = {}
 
     def _remember(self, number: int, frame: Any) -> None:
-        if self._signalled and number == signal.SIGINT:
+        if self.signalled and number == signal.SIGINT:
             raise KeyboardInterrupt  # The second Ctrl-C does not wait for the batch.
-        self._signalled = True
+        self.signalled = True
 
 
 def refuse_non_finite(outputs: Any, trainer: Trainer) -> None:
@@ -86,7 +89,7 @@ def refuse_non_finite(outputs: Any, trainer: Trainer) -> None:
     if outputs and not bool(torch.isfinite(outputs["loss"])):
         raise ValueError(
             f"the loss became {float(outputs['loss'])} at step {trainer.global_step}; lower "
-            "model.optimization.learning_rate and start again (last.ckpt holds the last good state)"
+            "model.optimization.learning_rate and train this stage with --retrain"
         )
 
 

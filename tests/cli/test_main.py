@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from melody_cm.cli.main import main
 
@@ -39,6 +40,25 @@ def _in_the_repository(monkeypatch):
         ("export {tmp}/symphony {tmp}/out", ["symphony", "melody, musiccm"]),
         ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
         ("data check {tmp}/none", ["none"]),
+        ("train recipes/musiccm/1_mel_vae.yaml --run ../x --size tiny", ["'../x'", "cannot name a run"]),
+        ("train recipes/musiccm/1_mel_vae.yaml --run x --size tiny --machine cup", ["'cup'", "cpu, ddp, gpu"]),
+        (
+            "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps 0",
+            ["max_steps is 0"],
+        ),
+        ("train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps abc", ["abc"]),
+        (
+            "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --model.kl_weight [1",
+            ["model.kl_weight"],
+        ),
+        (
+            "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --data.sample_rate 22050",
+            ["works at 16000 Hz but the data has 22050 Hz"],
+        ),
+        (
+            "train recipes/melody/6_dual_path_diffusion.yaml --run x --size tiny --model.schedule.foo 1",
+            ["schedule", "foo", "takes no arguments"],
+        ),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, capsys):
@@ -47,6 +67,39 @@ def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, caps
     assert len(error.splitlines()) == 1
     for word in words:
         assert word in error
+
+
+def compare_recipe(tmp_path, **changes):
+    content = yaml.safe_load((REPOSITORY / "recipes/compare/tiny.yaml").read_text()) | changes
+    for key in ("recipes", "embedding"):
+        if isinstance(content.get(key), str):
+            content[key] = str((REPOSITORY / "recipes/compare" / content[key]).resolve())
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "tset"}, "reference is 'tset'; splits: train, valid, test"),
+        ({"seeds": 3}, "seeds is 3, but must be of kind list"),
+        ({"seconds": "x"}, "seconds is 'x', but must be of kind int or float"),
+        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody.pipeline is None"),
+        ({"sedes": [1]}, "sedes: unknown key; the nearest valid key is 'seeds'"),
+    ],
+)
+def test_a_compare_recipe_is_checked_before_anything_is_trained(tmp_path, capsys, changes, message):
+    path = compare_recipe(tmp_path, **changes)
+    out = str(tmp_path / "out")
+    assert main(["compare", str(path), "--train-missing", "--runs", str(tmp_path), "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "recipe").exists()
+
+
+def test_a_seed_can_be_overridden(tmp_path, capsys):
+    command = ["train", "recipes/musiccm/1_mel_vae.yaml", "--size", "tiny", "--run", "x", "--runs", str(tmp_path)]
+    assert main([*command, "--seed_everything", "5", "--dry-run"]) == 0
 
 
 def test_debug_shows_the_traceback():

@@ -140,12 +140,11 @@ def test_a_real_stage_in_two_processes_equals_one(tmp_path, stage):
         )
         assert done.returncode == 0, done.stderr
         exported.append(load_file(tmp_path / run / stage / "export/autoencoder/model.safetensors"))
-    one, two = exported
-    fresh = [name for name in one if not torch.equal(one[name], two[name])]
-    for name in one:
-        torch.testing.assert_close(
-            two[name], one[name], rtol=1e-3, atol=2e-5, msg=f"{name}, of {len(fresh)} that differ"
-        )
+    one, two = (torch.cat([value.flatten() for value in weights.values()]) for weights in exported)
+    # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so all are judged
+    # together: other clips or noise would move a typical weight by about the learning rate, 1e-4.
+    assert not torch.equal(one, two), "bit-equal sums in other orders? then nothing was compared"
+    assert float((one - two).abs().mean()) < 3e-6
 
 
 def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undisturbed):
@@ -156,3 +155,25 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undistu
     assert "max_steps: 700 -> 5" in output
     assert "--retrain" in output
     assert "Traceback" not in output
+
+
+def test_retraining_that_fails_keeps_the_finished_stage(house, undisturbed):
+    before = weights(house, "undisturbed")
+    code, output = finish(start(house, "undisturbed", "--trainer.max_steps", "abc", "--retrain"))
+    assert code == 2, output
+    assert_bit_equal(weights(house, "undisturbed"), before)
+    code, output = finish(start(house, "undisturbed", "--trainer.max_steps", "20", "--retrain"))
+    assert code == 0, output
+    assert not torch.equal(weights(house, "undisturbed")["decoder.bias"], before["decoder.bias"])
+    stage = house / "runs/undisturbed/toy"
+    assert [path.name for path in stage.iterdir()] == ["1_autoencoder"], (
+        "the old stage is gone when the new one is done"
+    )
+
+
+def test_a_network_that_is_not_finite_is_not_exported(house):
+    arguments = ["--trainer.max_steps", "2", "--model.optimization.learning_rate", "1e30"]
+    code, output = finish(start(house, "spoilt", *arguments))
+    assert code == 2, output
+    assert "learning_rate" in output
+    assert not (house / "runs/spoilt/toy/1_autoencoder/finished.json").exists()

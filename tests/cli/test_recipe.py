@@ -85,6 +85,12 @@ def test_overrides_reach_inside_init_args_and_swap_presets(house):
     assert schedule_of(recipe)["init_args"]["schedule"]["class_path"].endswith("UniformAngles")
 
 
+def test_numbers_are_numbers_as_people_write_them(house):
+    recipe = composed(house, overrides=["--model.num_steps", "1e-3", "--seed_everything", "7"])
+    assert recipe.config["model"]["init_args"]["num_steps"] == 0.001
+    assert recipe.config["seed_everything"] == 7
+
+
 def test_another_class_in_an_overlay_replaces_the_slot(house):
     house(
         "configs/sizes/tiny/toy/1_stage.yaml",
@@ -124,7 +130,7 @@ def test_a_typo_names_the_file_the_key_and_the_nearest_valid_key(house, file, co
 
 def test_a_missing_preset_is_named(house):
     (house.root / "configs/schedule/linear.yaml").unlink()
-    with pytest.raises(FileNotFoundError, match=r"schedule/linear.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"grid.yaml: .*there is no preset linear.yaml"):
         composed(house)
 
 

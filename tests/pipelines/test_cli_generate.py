@@ -65,7 +65,7 @@ def test_a_prompt_without_latin_letters_still_has_a_file(saved, tmp_path):
         (("--seconds", 99, "--prompt", "a"), "at most 1 seconds"),
         (("--seconds", 0.5), "there is no prompt"),
         (("--seconds", 0.5, "--prompts", "nowhere.txt"), r"no file nowhere\.txt"),
-        (("--seconds", 0.5, "--prompt", "a", "--steps", 0), "at least 1 step"),
+        (("--seconds", 0.5, "--prompt", "a", "--steps", 0), "1 to 1000 steps"),
         (("--seconds", 0.5, "--prompt", "a", "--batch-size", 0), "batch_size is 0"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_length_it_cannot_make_names_the_limit(pipeline, seconds):
         ({"prompts": []}, "non-empty list"),
         ({"prompts": ["a", "  "]}, "non-empty texts"),
         ({"prompts": "a calm piano"}, "list"),
-        ({"num_steps": 0}, "at least 1 step"),
+        ({"num_steps": 0}, "1 to 1000 steps"),
         ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
     ],
 )

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from melody_cm.interfaces import Network
@@ -78,3 +79,12 @@ def test_a_failed_export_leaves_the_old_one_untouched(tmp_path, monkeypatch):
         save_network(Affine(4), tmp_path / "net")
     assert (tmp_path / "net/model.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net"]
+
+
+def test_weights_that_config_does_not_describe_are_refused(tmp_path):
+    save_network(Affine(4), tmp_path / "net")
+    weights = load_file(tmp_path / "net/model.safetensors")
+    weights["linear.bias"] += 1
+    save_file(weights, tmp_path / "net/model.safetensors")
+    with pytest.raises(ValueError, match=r"model.safetensors is not what config.json describes"):
+        load_network(tmp_path / "net")
