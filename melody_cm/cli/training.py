@@ -1,6 +1,7 @@
 """One stage under LightningCLI: parse, build, fit or resume, export, declare finished."""
 
 import copy
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,11 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> tuple[d
 
 def root_cause(error: BaseException) -> str:
     """What went wrong first: the parser wraps the messages of constructors in its own, page by page."""
+    key = re.search(r'[Kk]ey "([\w.]+)"', str(error))
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{key[1]}: {reason}" if key else reason
 
 
 def refuse_spoilt(networks: dict[str, Network]) -> None:

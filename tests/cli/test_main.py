@@ -46,7 +46,10 @@ def _in_the_repository(monkeypatch):
             "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps 0",
             ["max_steps is 0"],
         ),
-        ("train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps abc", ["abc"]),
+        (
+            "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps abc",
+            ["trainer.max_steps", "abc"],
+        ),
         (
             "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --model.kl_weight [1",
             ["model.kl_weight"],
