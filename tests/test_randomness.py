@@ -4,8 +4,8 @@ from melody_cm.randomness import Draws, keyed_generator, keyed_seed, normal_rows
 
 
 def test_every_part_of_the_key_matters():
-    base = (0, "noise", 3, 7)
-    changed = [(1, "noise", 3, 7), (0, "angle", 3, 7), (0, "noise", 4, 7), (0, "noise", 3, 8), (0, "noise", 37, 0)]
+    base = (0, "noise", 3, 71)
+    changed = [(1, "noise", 3, 71), (0, "angle", 3, 71), (0, "noise", 4, 71), (0, "noise", 3, 8), (0, "noise", 37, 1)]
     assert len({keyed_seed(*key) for key in [base, *changed]}) == 6
     assert keyed_seed(*base) == keyed_seed(*base)
 
