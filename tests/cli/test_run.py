@@ -1,5 +1,6 @@
 import pytest
 
+from melody_cm.cli.finished import Fingerprint
 from melody_cm.cli.run import check_inputs, put_back, run_folder, set_aside
 from melody_cm.storage import write_json
 
@@ -24,16 +25,12 @@ def test_a_stage_made_from_an_earlier_version_of_another_is_refused(run):
         check_inputs("toy/2_second")
 
 
-class Different:
-    """A fingerprint that differs from whatever is on disk."""
-
-    def differences(self, other):
-        return ["config.trainer.max_steps: 1 -> 2"]
+OTHERWISE = Fingerprint({"trainer": {"max_steps": 2}}, "data", {})
 
 
 def test_a_replaced_stage_comes_back_if_its_successor_came_to_nothing(run):
     folder = run / "toy/2_second"
-    old = set_aside(folder, Different())
+    old = set_aside(folder, OTHERWISE)
     assert not folder.exists()
     write_json(folder / "begun.json", {})
     put_back(folder, old)
@@ -43,7 +40,7 @@ def test_a_replaced_stage_comes_back_if_its_successor_came_to_nothing(run):
 
 def test_a_successor_with_a_checkpoint_is_kept(run):
     folder = run / "toy/2_second"
-    old = set_aside(folder, Different())
+    old = set_aside(folder, OTHERWISE)
     folder.mkdir()
     (folder / "last.ckpt").write_bytes(b"")
     put_back(folder, old)
