@@ -1,10 +1,12 @@
 """A run: its stages trained in order, each skipped where it is finished, resumed where it was begun."""
 
+import fcntl
 import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +35,54 @@ def train_all(recipes: Sequence[Recipe], run: Path, retrain: bool = False) -> in
     """
     os.environ[RUN_VARIABLE] = str(run.resolve())
     quieten()
-    for recipe in recipes:
-        folder = run / recipe.name
-        made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
-        if (changed := differences(folder, made_from)) and not retrain:
-            raise ValueError(
-                f"{folder} was made from something else: {'; '.join(changed[:4])}"
-                f"{' ...' if len(changed) > 4 else ''}. Use train with --retrain to replace it, or another --run"
-            )
-        if read_finished(folder) is not None and not changed:
-            say(f"{recipe.name}: finished before, skipped")
-            continue
-        old = set_aside(folder, made_from) if changed else None
-        try:
-            outcome, stopped = train_stage(recipe, folder, made_from)
-        except BaseException:
-            put_back(folder, old)
-            raise
-        if outcome is None:
-            say(f"{recipe.name}: interrupted; saved. The same command goes on from here.")
-            return INTERRUPTED
-        if old is not None and is_first_process():
-            shutil.rmtree(old, ignore_errors=True)
-        say(sentence(recipe.name, outcome))
-        if stopped:
-            say("stopped after this stage, as the signal asked. The same command goes on from here.")
-            return INTERRUPTED
+    with locked(run):
+        for recipe in recipes:
+            if train_one(recipe, run / recipe.name, retrain):
+                return INTERRUPTED
     return 0
+
+
+def train_one(recipe: Recipe, folder: Path, retrain: bool) -> bool:
+    """Train, resume or skip one stage; whether a signal asked to stop."""
+    made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+    if (changed := differences(folder, made_from)) and not retrain:
+        raise ValueError(
+            f"{folder} was made from something else: {'; '.join(changed[:4])}"
+            f"{' ...' if len(changed) > 4 else ''}. Use train with --retrain to replace it, or another --run"
+        )
+    if read_finished(folder) is not None and not changed:
+        say(f"{recipe.name}: finished before, skipped")
+        return False
+    old = set_aside(folder, made_from) if changed else None
+    try:
+        outcome, stopped = train_stage(recipe, folder, made_from)
+    except BaseException:
+        put_back(folder, old)
+        raise
+    if outcome is None:
+        say(f"{recipe.name}: interrupted; saved. The same command goes on from here.")
+        return True
+    if old is not None and is_first_process():
+        shutil.rmtree(old, ignore_errors=True)
+    say(sentence(recipe.name, outcome))
+    if stopped:
+        say("stopped after this stage, as the signal asked. The same command goes on from here.")
+    return stopped
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep a second command from training the same run; the processes of one training share its lock."""
+    if not is_first_process():
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{run} is being trained by another command; wait for it, or use another --run") from error
+        yield
 
 
 def check_run(recipes: Sequence[Recipe], run: Path) -> None:

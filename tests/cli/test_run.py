@@ -1,7 +1,7 @@
 import pytest
 
 from melody_cm.cli.finished import Fingerprint
-from melody_cm.cli.run import check_inputs, put_back, run_folder, set_aside
+from melody_cm.cli.run import check_inputs, locked, put_back, run_folder, set_aside
 from melody_cm.storage import write_json
 
 
@@ -52,3 +52,13 @@ def test_a_successor_with_a_checkpoint_is_kept(run):
 def test_a_run_is_named_by_a_plain_word(tmp_path, name):
     with pytest.raises(ValueError, match="cannot name a run"):
         run_folder(tmp_path, name)
+
+
+def test_two_commands_do_not_train_one_run_at_once(tmp_path):
+    with locked(tmp_path / "run"):
+        with pytest.raises(ValueError, match="is being trained by another command"), locked(tmp_path / "run"):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "run"):
+        pass
