@@ -1,7 +1,6 @@
 """`melody-cm export`: a system of a run as one folder that travels, without the run it was trained in."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +42,9 @@ def pipeline_of_run(preset: Path, run: Path) -> "PretrainedPipeline":
     """
     from melody_cm.cli.recipe import load
     from melody_cm.cli.run import check_inputs
-    from melody_cm.storage import build, read_json, stage_folder
-    from melody_cm.storage.frozen import RUN_VARIABLE
+    from melody_cm.storage import build, enter_run, read_json, stage_folder
 
-    os.environ[RUN_VARIABLE] = str(Path(run).resolve())
+    enter_run(run)
     config = load(preset)
     for stage in stages_of(preset):
         check_inputs(stage)

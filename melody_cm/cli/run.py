@@ -13,8 +13,7 @@ from typing import Any
 from melody_cm.cli.finished import Fingerprint, fingerprint, read_finished, stage_weights
 from melody_cm.cli.recipe import Recipe
 from melody_cm.cli.training import build_data, train_stage
-from melody_cm.storage import read_json, stage_folder
-from melody_cm.storage.frozen import RUN_VARIABLE
+from melody_cm.storage import enter_run, read_json, stage_folder
 
 INTERRUPTED = 130
 
@@ -23,7 +22,7 @@ def run_folder(runs: Path, name: str) -> Path:
     """The folder of a run, which frozen stages are looked up in from now on."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--run {name!r} cannot name a run; use letters, digits, - and _")
-    os.environ[RUN_VARIABLE] = str((runs / name).resolve())
+    enter_run(runs / name)
     return runs / name
 
 
@@ -33,7 +32,7 @@ def train_all(recipes: Sequence[Recipe], run: Path, retrain: bool = False) -> in
     Raises:
         ValueError: a finished or begun stage was made from something else, and `retrain` was not asked for.
     """
-    os.environ[RUN_VARIABLE] = str(run.resolve())
+    enter_run(run)
     quieten()
     with locked(run):
         for recipe in recipes:

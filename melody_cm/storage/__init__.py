@@ -11,6 +11,7 @@ from melody_cm.storage.frozen import (
     FrozenJointEmbedding,
     FrozenTokenizer,
     FrozenTokenLM,
+    enter_run,
     stage_folder,
     thaw,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "FrozenTokenizer",
     "build",
     "describe",
+    "enter_run",
     "find_class",
     "folder_atomically",
     "hash_data",

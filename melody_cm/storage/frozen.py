@@ -30,6 +30,11 @@ from melody_cm.randomness import Draws
 RUN_VARIABLE = "MELODY_CM_RUN"
 
 
+def enter_run(run: Path) -> None:
+    """From now on frozen stages are looked up in this run, in this process and in those that it starts."""
+    os.environ[RUN_VARIABLE] = str(Path(run).resolve())
+
+
 def stage_folder(stage: str) -> Path:
     """Where a stage of the current run lives.
 

@@ -5,19 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Network
-from melody_cm.storage.export import load_weights
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
+from melody_cm.training.resumable import Resumable
 
 Networks = nn.ModuleDict
 
 
-class Stage(LightningModule, ABC):
+class Stage(Resumable, ABC):
     """A stage trains networks by role and leaves their averages as its result.
 
     Subclasses say which networks (`trained`, by the slot name under which later stages find them) and what the loss is.
@@ -30,10 +29,10 @@ class Stage(LightningModule, ABC):
         seed: of all draws (linked to seed_everything).
 
     Attributes:
-        batches_seen: micro-batches consumed so far; the data module goes on from here after a resume.
+        steps_taken: of the optimizer so far.
     """
 
-    batches_seen: Tensor
+    steps_taken: Tensor
 
     def __init__(
         self, trained: Mapping[str, Network], optimization: Optimization, ema_decay: float, sample_rate: int, seed: int
@@ -45,10 +44,7 @@ class Stage(LightningModule, ABC):
         self.ema_decay = ema_decay
         self.sample_rate = sample_rate
         self.seed = seed
-        self.configuration: dict[str, Any] = {}
-        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.long))
-        self.strict_loading = False  # Frozen stages are absent from checkpoints; on_load_checkpoint is strict instead.
         self._check_sample_rates()
 
     @abstractmethod
@@ -70,9 +66,6 @@ class Stage(LightningModule, ABC):
         terms = self.losses(self.averaged, batch)
         self._log_terms("val", terms, torch.stack(list(terms.values())).sum(), len(batch))
 
-    def on_train_batch_start(self, batch: MusicBatch, batch_idx: int) -> None:
-        self.batches_seen += 1
-
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.steps_taken += 1
@@ -87,12 +80,6 @@ class Stage(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.optimization.build(self.trained.parameters(), self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["configuration"] = self.configuration
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        load_weights(self, checkpoint["state_dict"], "the checkpoint")
 
     def _log_terms(self, split: str, terms: Mapping[str, Tensor], loss: Tensor, batch_size: int) -> None:
         values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}

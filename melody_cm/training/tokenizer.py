@@ -4,15 +4,14 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Network, Tokenizer
-from melody_cm.storage.export import load_weights
+from melody_cm.training.resumable import Resumable
 
 
-class TokenizerFitting(LightningModule):
+class TokenizerFitting(Resumable):
     """Fits a tokenizer on the features of `trainer.limit_train_batches` batches; nothing is learnt by gradient.
 
     Args:
@@ -24,19 +23,16 @@ class TokenizerFitting(LightningModule):
         outcome: the share of the features' variance that quantization leaves, before (1 by definition) and after.
     """
 
-    batches_seen: Tensor
-
     def __init__(self, tokenizer: Tokenizer, sample_rate: int = 24000, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.strict_loading = False
+
         self.tokenizer = tokenizer
         self.sample_rate = sample_rate
         self.seed = seed
-        self.configuration: dict[str, Any] = {}
+
         self.gathered: list[Tensor] = []
         self.outcome: tuple[float, float] | None = None
-        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
 
     @property
     def exports(self) -> dict[str, Network]:
@@ -49,9 +45,6 @@ class TokenizerFitting(LightningModule):
         if self.trainer.world_size > 1:  # Rank by rank: the order in which one process would have seen the clips.
             features = rearrange(self.all_gather(features), "r b l d -> (r b) l d")
         self.gathered.append(rearrange(features, "b l d -> (b l) d").float().cpu())
-
-    def on_train_batch_start(self, batch: MusicBatch, batch_idx: int) -> None:
-        self.batches_seen += 1
 
     @torch.no_grad()
     def on_train_end(self) -> None:
@@ -69,9 +62,9 @@ class TokenizerFitting(LightningModule):
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["configuration"] = self.configuration
+        super().on_save_checkpoint(checkpoint)
         checkpoint["features"] = torch.cat(self.gathered)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        load_weights(self, checkpoint["state_dict"], "the checkpoint")
+        super().on_load_checkpoint(checkpoint)
         self.gathered = [checkpoint["features"]]

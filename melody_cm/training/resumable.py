@@ -1,0 +1,36 @@
+"""What every LightningModule here needs to go on exactly where a checkpoint was taken."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from melody_cm.batch import MusicBatch
+from melody_cm.storage.export import load_weights
+
+
+class Resumable(LightningModule):
+    """A module whose checkpoints hold its own weights and the configuration it was made from, and fit no other.
+
+    Attributes:
+        batches_seen: micro-batches consumed so far; the data module goes on from here after a resume.
+        configuration: saved with the checkpoint, as plain data.
+    """
+
+    batches_seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.configuration: dict[str, Any] = {}
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+        self.strict_loading = False  # Frozen stages are absent from checkpoints; on_load_checkpoint is strict instead.
+
+    def on_train_batch_start(self, batch: MusicBatch, batch_idx: int) -> None:
+        self.batches_seen += 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["configuration"] = self.configuration
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        load_weights(self, checkpoint["state_dict"], "the checkpoint")
