@@ -335,18 +335,53 @@ class Objective(Configurable, ABC):
         """Losses on a clean latent (b, c, *axes). `networks` holds "student"; distillation adds "teacher", "target"."""
 
 
-class AudioEmbedding(Network, ABC):
-    """Waveform -> embedding vectors for Frechet and kernel distances.
+@dataclass(frozen=True)
+class EmbeddingIdentity:
+    """What decides the numbers of an audio embedding: distances of unlike identities must never be compared.
 
-    `identity` names weights and front end; distances of unlike identities must never be compared. `name` is the short
-    form in metric keys (`fad_<name>`); `trained` is False for hand-made features.
+    Attributes:
+        name: short form in metric keys (`fad_<name>`).
+        version: of the code that computes it.
+        weights: hash of its weights, "none" for hand-made features.
+        sample_rate: Hz that it hears; resampler: what brings other rates there.
+        window: how audio is cut into analysis frames, in words.
+        width: d of its vectors.
+        trained: False for hand-made features.
     """
 
     name: str
+    version: str
+    weights: str
     sample_rate: int
+    window: str
     width: int
     trained: bool
-    identity: str
+    resampler: str = "soxr HQ"
+
+    def __str__(self) -> str:
+        weights = "hand-made" if self.weights == "none" else f"weights {self.weights[:12]}"
+        return f"{self.name}/{self.version} ({weights}, {self.window}, {self.sample_rate} Hz by {self.resampler})"
+
+
+class AudioEmbedding(Network, ABC):
+    """Waveform -> embedding vectors for Frechet and kernel distances; its constructor sets `identity`."""
+
+    identity: EmbeddingIdentity
+
+    @property
+    def name(self) -> str:
+        """The short form in metric keys."""
+        return self.identity.name
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms it takes."""
+        return self.identity.sample_rate
+
+    @property
+    def width(self) -> int:
+        """d of its vectors."""
+        return self.identity.width
 
     @abstractmethod
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:

@@ -14,6 +14,7 @@ from melody_cm.interfaces import (
     Conditioner,
     Conditioning,
     Denoiser,
+    EmbeddingIdentity,
     JointEmbedding,
     Reconstruction,
     Tokenizer,
@@ -141,8 +142,7 @@ class ToyEmbedding(AudioEmbedding):
 
     def __init__(self) -> None:
         super().__init__()
-        self.name, self.sample_rate, self.width, self.trained = "toy", SAMPLE_RATE, 2, False
-        self.identity = "toy/1"
+        self.identity = EmbeddingIdentity("toy", "1", "none", SAMPLE_RATE, "frames of 100 samples", 2, False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         frames = waveform[:, 0].unfold(-1, 100, 100)

@@ -1,7 +1,7 @@
 """The comparison: every system makes every prompt with every seed, and all are judged by the same measures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from itertools import combinations
 from pathlib import Path
@@ -179,7 +179,7 @@ def _check(
 def _reference_side(
     reference: Iterable[tuple[Float[Tensor, "b 1 t"], int]], embedding: AudioEmbedding, progress: Progress
 ) -> FrechetDistance:
-    judge = FrechetDistance(embedding.width, embedding.identity)
+    judge = FrechetDistance(embedding.identity)
     task = progress.add_task("reference", total=None)
     for waveform, sample_rate in reference:
         judge.update(embed(embedding, waveform, sample_rate).cpu(), real=True)
@@ -204,12 +204,7 @@ def _metadata(
         "prompts": list(prompts),
         "seeds": list(seeds),
         "seconds": seconds,
-        "embedding": {
-            "name": embedding.name,
-            "identity": embedding.identity,
-            "width": embedding.width,
-            "trained": embedding.trained,
-        },
+        "embedding": asdict(embedding.identity),
         "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
         "weights": {
             name: pipeline.weight_hashes()

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from melody_cm.interfaces import EmbeddingIdentity
+
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """A Markdown table with footnotes that say how far the numbers can be trusted."""
@@ -30,7 +32,8 @@ def footnotes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing the numbers."""
     embedding = results["metadata"]["embedding"]
     key = f"fad_{embedding['name']}"
-    notes = [f"↓ smaller is better, ↑ larger is better. {key}: Frechet distance of {embedding['identity']}."]
+    identity = EmbeddingIdentity(**embedding)
+    notes = [f"↓ smaller is better, ↑ larger is better. {key}: Frechet distance of {identity}."]
     if not embedding["trained"]:
         notes.append(f"{key} uses hand-made features: it is not plain FAD and not comparable with published numbers.")
     if any(metric["too_few"] for row in results["rows"] for metric in row["metrics"].values()):

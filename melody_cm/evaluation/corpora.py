@@ -23,7 +23,7 @@ def corpus_distance(
     Raises:
         ValueError: a side has too few usable clips.
     """
-    metric = FrechetDistance(embedding.width, embedding.identity)
+    metric = FrechetDistance(embedding.identity)
     problems = []
     for corpus, real in ((generated, False), (reference, True)):
         problems += _add(metric, corpus, embedding, real, on_clip)

@@ -1,11 +1,14 @@
 """The Frechet distance between two Gaussians, and between two sets of embeddings (arXiv 1812.08466)."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 from torchmetrics import Metric
+
+from melody_cm.interfaces import EmbeddingIdentity
 
 
 def frechet_distance(
@@ -38,16 +41,15 @@ class FrechetDistance(Metric):
     non-finite embedding are left out and counted.
 
     Args:
-        width: d of the embeddings.
         identity: of the embedding; distances of unlike identities must not be compared.
     """
 
     full_state_update = False
 
-    def __init__(self, width: int, identity: str) -> None:
+    def __init__(self, identity: EmbeddingIdentity) -> None:
         super().__init__()
-        self.width = width
         self.identity = identity
+        self.width = width = identity.width
         for side in ("generated", "reference"):
             for name, shape in (("sum", (width,)), ("outer", (width, width))):
                 self.add_state(f"{side}_{name}", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -83,7 +85,7 @@ class FrechetDistance(Metric):
             "dropped_generated": int(self.generated_dropped),
             "dropped_reference": int(self.reference_dropped),
             "too_few": min(counts.values()) < 2 * self.width,
-            "embedding": self.identity,
+            "embedding": asdict(self.identity),
         }
 
     def _add(self, state: str, value: Tensor | int) -> None:

@@ -54,7 +54,7 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
     ]
     for row in results["rows"]:
         metric = row["metrics"]["fad_toy"]
-        assert (metric["n_generated"], metric["n_reference"], metric["embedding"]) == (6, 6, "toy/1")
+        assert (metric["n_generated"], metric["n_reference"], metric["embedding"]["name"]) == (6, 6, "toy")
         assert metric["value"] > 0
         assert row["speed"]["times_real_time"] > 0
         assert row["silent_clips"] == 0

@@ -1,8 +1,11 @@
 """Tables from hand-written rows."""
 
+from dataclasses import asdict
+
 from rich.console import Console
 
 from melody_cm.benchmark import markdown_table, rich_table
+from melody_cm.interfaces import EmbeddingIdentity
 
 
 def results(trained, too_few):
@@ -14,7 +17,7 @@ def results(trained, too_few):
         "speed": {"times_real_time": 12.345},
         "prompt_sensitivity": None,
     }
-    embedding = {"name": "vggish", "identity": "vggish/1", "width": 128, "trained": trained}
+    embedding = asdict(EmbeddingIdentity("vggish", "1", "abc", 16000, "0.96 s", 128, trained))
     return {"metadata": {"embedding": embedding}, "rows": [row]}
 
 

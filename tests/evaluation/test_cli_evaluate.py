@@ -41,7 +41,7 @@ def evaluate(folder, *words):
 
 def test_the_distance_between_two_folders(folders, capsys):
     result = evaluate(folders)["metrics"]["fad_logmel"]
-    metric = FrechetDistance(32, "")
+    metric = FrechetDistance(LogMelEmbedding().identity)
     for side in ("generated", "reference"):
         clips = [soundfile.read(file, dtype="float32")[0] for file in sorted((folders / side).iterdir())]
         waveforms = torch.stack([torch.from_numpy(clip) for clip in clips])[:, None]

@@ -1,6 +1,7 @@
 """The Frechet distance against closed forms and scipy; its sums against one pass over all frames."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,6 +9,11 @@ import scipy.linalg
 import torch
 
 from melody_cm.evaluation import FrechetDistance, frechet_distance
+from melody_cm.interfaces import EmbeddingIdentity
+
+
+def identity(width):
+    return EmbeddingIdentity("test", "1", "none", 16000, "any", width, False)
 
 
 def eye(d):
@@ -76,7 +82,7 @@ def _factor(cov):
 
 
 def filled(generated, reference, width):
-    metric = FrechetDistance(width, "test/1")
+    metric = FrechetDistance(identity(width))
     metric.update(generated, real=False)
     metric.update(reference, real=True)
     return metric
@@ -89,7 +95,7 @@ def test_the_metric_is_the_distance_of_the_pooled_frames():
     assert result["value"] == pytest.approx(frechet_distance(*stats[0], *stats[1]), rel=1e-9)
     assert (result["n_generated"], result["n_reference"]) == (7, 9)
     assert (result["frames_generated"], result["frames_reference"]) == (35, 36)
-    assert result["embedding"] == "test/1"
+    assert result["embedding"] == asdict(identity(3))
 
 
 def test_audio_against_itself_is_at_distance_0():
@@ -110,7 +116,7 @@ def test_two_halves_summed_equal_the_whole():
 
 def test_a_large_offset_does_not_spoil_the_covariance():
     frames = torch.randn(5000, 1, 4, dtype=torch.float64)
-    metric = FrechetDistance(4, "test/1")
+    metric = FrechetDistance(identity(4))
     metric.update(frames + 1e4, real=True)
     _, cov = metric._gaussian("reference")
     torch.testing.assert_close(cov, torch.cov(frames[:, 0].T), rtol=0, atol=1e-6)
@@ -133,14 +139,14 @@ def test_a_non_finite_clip_is_left_out_and_counted():
 
 
 def test_an_empty_side_is_an_error_that_names_it():
-    metric = FrechetDistance(3, "test/1")
+    metric = FrechetDistance(identity(3))
     metric.update(torch.randn(4, 5, 3), real=True)
     with pytest.raises(ValueError, match="of generated audio"):
         metric.compute()
 
 
 def test_sums_are_float64_before_the_first_clip_and_after_half_precision():
-    metric = FrechetDistance(3, "test/1").half()
+    metric = FrechetDistance(identity(3)).half()
     assert metric.generated_sum.dtype == metric.reference_outer.dtype == torch.float64
 
 

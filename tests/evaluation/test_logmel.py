@@ -22,7 +22,7 @@ def tone(hertz, seconds=1.92, amplitude=0.5):
 
 def test_the_preset_is_small_and_untrained():
     embedding = build(yaml.safe_load(PRESET.read_text()))
-    assert (embedding.name, embedding.width, embedding.trained) == ("logmel", 32, False)
+    assert (embedding.name, embedding.width, embedding.identity.trained) == ("logmel", 32, False)
     assert not list(embedding.parameters())
     assert embedding.state_dict() == {}
 
@@ -71,7 +71,8 @@ def test_the_identity_names_the_settings():
 
 
 def distance(first, second):
-    embedding, metric = LogMelEmbedding(), FrechetDistance(32, "logmel")
+    embedding = LogMelEmbedding()
+    metric = FrechetDistance(embedding.identity)
     metric.update(embedding(first), real=False)
     metric.update(embedding(second), real=True)
     return metric.compute()["value"]

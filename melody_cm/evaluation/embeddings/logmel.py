@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.interfaces import AudioEmbedding
+from melody_cm.interfaces import AudioEmbedding, EmbeddingIdentity
 from melody_cm.signal import MelFrontEnd, MelSettings
 
-VERSION = 1
+VERSION = "1"
 SAMPLE_RATE = 16000
 HOP_LENGTH = 160
 PATCH_FRAMES = 96
@@ -37,11 +37,15 @@ class LogMelEmbedding(AudioEmbedding):
         super().__init__()
         if not 1 <= num_bands <= 32:
             raise ValueError(f"num_bands is {num_bands}; 1 to 32 keep the embedding small (d <= 64)")
-        self.name = "logmel"
-        self.sample_rate = SAMPLE_RATE
-        self.width = 2 * num_bands
-        self.trained = False
-        self.identity = f"logmel/{VERSION} ({num_bands} bands, 125-7500 Hz, 0.96 s patches, {SAMPLE_RATE} Hz)"
+        self.identity = EmbeddingIdentity(
+            name="logmel",
+            version=f"{VERSION}-{num_bands}bands",
+            weights="none",
+            sample_rate=SAMPLE_RATE,
+            window="0.96 s patches without overlap",
+            width=2 * num_bands,
+            trained=False,
+        )
         self.front_end = MelFrontEnd(MelSettings(SAMPLE_RATE, 512, HOP_LENGTH, num_bands, 125.0, 7500.0))
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
