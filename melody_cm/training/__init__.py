@@ -1,6 +1,7 @@
 """LightningModules, one per objective, and what surrounds their steps."""
 
 from melody_cm.training.autoencoder import AutoencoderTraining
+from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.consistency_distillation import ConsistencyDistillation
 from melody_cm.training.joint_embedding import JointEmbeddingTraining
 from melody_cm.training.language_model import LanguageModelTraining
@@ -11,6 +12,7 @@ from melody_cm.training.tokenizer import TokenizerFitting
 
 __all__ = [
     "AutoencoderTraining",
+    "BestCheckpoint",
     "ConsistencyDistillation",
     "JointEmbeddingTraining",
     "LanguageModelTraining",
