@@ -138,6 +138,7 @@ def test_windows_are_of_unit_norm_and_cover_everything():
         assert found.shape == (windows, 160, 32)
         torch.testing.assert_close(found.norm(dim=(1, 2)), torch.ones(windows))
     assert torch.isfinite(fingerprint(torch.full((8000,), 0.5))).all()
+    torch.testing.assert_close(fingerprint(1e-6 * waveform), fingerprint(waveform), atol=1e-5, rtol=1e-4)
 
 
 def test_thresholds(music):
