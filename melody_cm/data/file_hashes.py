@@ -48,8 +48,7 @@ def hash_contents(paths: Sequence[str], memory: Path) -> np.ndarray:
     for start in range(0, len(unknown), FILES_BETWEEN_WRITES):
         part = unknown[start : start + FILES_BETWEEN_WRITES]
         hashes[part] = _hash_all([files[place] for place in part])
-        keep = settled & (hashes != 0)
-        _remember(memory, keys[keep], hashes[keep])
+        _remember(memory, keys[settled], hashes[settled])
     return hashes[[places[path] for path in paths]]
 
 

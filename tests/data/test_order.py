@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from melody_cm.data import TrainingOrder
 from melody_cm.data.order import EvaluationOrder
+from melody_cm.randomness import keyed_generator
 
 ITEMS, BATCH, BATCHES = 7, 4, 12
 
@@ -37,6 +38,8 @@ def consume(first_batch, count, num_workers, num_processes):
 @pytest.mark.parametrize(("num_workers", "kills"), [(0, range(BATCHES)), (2, (1, 7))])
 def test_whoever_is_killed_goes_on_with_the_batch_after_the_last_consumed(num_workers, kills, num_processes):
     whole = consume(0, BATCHES, 0, 1)
+    first = torch.randperm(ITEMS, generator=keyed_generator(3, "order", 0, 0))
+    assert whole[0] == [[0, int(item)] for item in first[:BATCH]]
     for kill in kills:
         before = consume(0, kill, num_workers, num_processes)
         after = consume(kill, BATCHES - kill, num_workers, num_processes)

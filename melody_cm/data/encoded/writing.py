@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from melody_cm.data.clips import SPLITS, Clip, Split
+from melody_cm.data.clips import Split
 from melody_cm.data.datamodule import MusicDataModule
 from melody_cm.data.encoded.cache import INDEX, damaged_shards, staleness
 from melody_cm.data.encoded.encoding import ShardEncoding
@@ -86,15 +86,9 @@ class Summary:
     bad: list[str]
 
 
-def clips_by_split(data: MusicDataModule) -> dict[Split, Sequence[Clip]]:
-    """The clips of each split that has some."""
-    present = {clip.split for clip in data.corpus.clips()}
-    return {split: data.split_clips(split) for split in SPLITS if split in present}
-
-
 def plan(data: MusicDataModule) -> list[Shard]:
     """All shards of a data module's clips."""
-    return plan_shards(clips_by_split(data), data.seconds)
+    return plan_shards(data.corpus.splits(), data.seconds)
 
 
 def made_from(expected: dict[str, Any], outputs: Sequence[FrozenOutput], shards: Sequence[Shard]) -> str:
