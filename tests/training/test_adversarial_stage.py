@@ -7,24 +7,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from test_stage import Tones, batch
 from torch import nn
-from toys import SquaredError, ToyAutoencoder
+from toys import SquaredError, ToyAutoencoder, ToyDiscriminator
 
-from melody_cm.interfaces import Discriminator, Judgement
 from melody_cm.losses import LeastSquaresLoss
 from melody_cm.training import Adversary, AutoencoderTraining, Optimization
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint
-
-
-class ToyDiscriminator(Discriminator):
-    """One convolution and one judgement every eight samples."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden, self.output = nn.Conv1d(1, 4, 8, stride=8), nn.Conv1d(4, 1, 1)
-
-    def forward(self, sample):
-        hidden = self.hidden(sample).tanh()
-        return [Judgement(self.output(hidden).flatten(1), [hidden])]
 
 
 def stage(start=0.0, clip=1e9, accumulate=1) -> AutoencoderTraining:
