@@ -1,6 +1,7 @@
 """What a data loader yields and a training step receives: one batch of captioned music."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -13,26 +14,30 @@ from melody_cm.randomness import Draws
 class MusicBatch:
     """A batch of b clips; every stage of every system trains on this and nothing else.
 
+    What frozen encoders made of the music before (`melody-cm data encode`) comes in the last five fields.
+
     Attributes:
         item: (b,) int64, the clip's index in its data set; with `epoch` the key of all randomness.
         epoch: (b,) int64, how often the clip has been seen before; -1 in evaluation.
-        waveform: (b, 1, t) fp32 in [-1, 1], mono, at the data module's sample rate (Hz).
+        waveform: (b, 1, t) fp32 in [-1, 1], mono, at the data module's sample rate (Hz); None where the stage needs
+            nothing but what was encoded before.
         frame_mask: (b, t) bool, False where a clip shorter than t samples was padded with zeros.
         captions: b texts.
-        latent_mean, latent_std: (b, c, *axes) fp32, the autoencoder's posterior if it was cached.
-        codes: (b, q, l) int64, cached tokens.
-        embedding: (b, d) fp32, cached joint embedding.
+        latent_mean, latent_std: (b, c, *axes) fp32, the autoencoder's posterior.
+        codes: (b, q, l) int64, the tokens of each tokenizer, by the stage that made it.
+        audio_embedding, text_embedding: (b, d) fp32, joint embeddings of the waveforms and of the captions.
     """
 
     item: Tensor
     epoch: Tensor
-    waveform: Tensor
+    waveform: Tensor | None
     frame_mask: Tensor
     captions: list[str]
     latent_mean: Tensor | None = None
     latent_std: Tensor | None = None
-    codes: Tensor | None = None
-    embedding: Tensor | None = None
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    audio_embedding: Tensor | None = None
+    text_embedding: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -41,8 +46,28 @@ class MusicBatch:
         """The random numbers that belong to this batch under `seed`."""
         return Draws(seed, self.epoch.tolist(), self.item.tolist())
 
+    def need_waveform(self) -> Tensor:
+        """The waveform, for what cannot do without.
+
+        Raises:
+            ValueError: the batch came from the encoded cache, without sound.
+        """
+        if self.waveform is None:
+            raise ValueError(
+                "this batch holds no waveform, only what `melody-cm data encode` kept; the part that asks for one "
+                "was not encoded: encode again with --again, or delete the run's folder `encoded`"
+            )
+        return self.waveform
+
     def to(self, device: torch.device | str, **kwargs: Any) -> "MusicBatch":
         """The same batch with all tensors on `device` (Lightning calls this)."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: x.to(device, **kwargs) for name, x in tensors.items() if isinstance(x, Tensor)}
-        return replace(self, **moved)
+        return self._with_tensors(lambda x: x.to(device, **kwargs))
+
+    def pin_memory(self) -> "MusicBatch":
+        """The same batch in page-locked memory, from where it reaches a GPU faster (the data loader calls this)."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "MusicBatch":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: change(x) for name, x in values.items() if isinstance(x, Tensor)}
+        return replace(self, **changed, codes={stage: change(x) for stage, x in self.codes.items()})

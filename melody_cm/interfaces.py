@@ -199,8 +199,8 @@ class Tokenizer(Network, ABC):
         """The feature vectors that the codes stand for."""
 
     def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
-        """The codes of a batch: its cached ones, else `quantize(features(batch))`."""
-        return batch.codes if batch.codes is not None else self.quantize(self.features(batch))
+        """The codes of a batch."""
+        return self.quantize(self.features(batch))
 
 
 class JointEmbedding(Network, ABC):

@@ -17,12 +17,12 @@ from melody_cm.benchmark.machine import describe_machine
 from melody_cm.benchmark.speed import measure_speed
 from melody_cm.benchmark.table import markdown_table
 from melody_cm.data import write_audio
-from melody_cm.evaluation import FrechetDistance, embed
+from melody_cm.evaluation import EmbeddingStatistics, Judge, embed
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.storage import write_json, write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SILENT_PEAK = 1e-3
 
 
@@ -53,7 +53,7 @@ def compare(
     Args:
         seconds: length of every clip.
         reference: batches of real music with their sample rate (Hz).
-        embedding: the space of the Frechet distance `fad_<name>`.
+        embedding: the space of the Frechet and kernel distances, `fad_<name>` and `kad_<name>`.
         repetitions: of the speed measurement.
         metadata: added to the metadata of the results.
 
@@ -65,12 +65,12 @@ def compare(
     """
     _check(systems, prompts, seeds, seconds, batch_size)
     with Progress(console=Console(stderr=True)) as progress:
-        judge = _reference_side(reference, embedding, progress)
+        statistics = _reference_side(reference, embedding, progress)
         rows = []
         for name, system in systems.items():
             for num_steps in system.num_steps:
                 row = Row(name, system.pipeline, num_steps, prompts, seeds, seconds, Path(out))
-                rows.append(row.measure(judge.clone(), embedding, batch_size, repetitions, progress))
+                rows.append(row.measure(statistics, embedding, batch_size, repetitions, progress))
     results = {
         "schema_version": SCHEMA_VERSION,
         "metadata": {**_metadata(systems, prompts, seeds, seconds, embedding), **(metadata or {})},
@@ -95,7 +95,7 @@ class Row:
 
     def measure(
         self,
-        judge: FrechetDistance,
+        reference: EmbeddingStatistics,
         embedding: AudioEmbedding,
         batch_size: int,
         repetitions: int,
@@ -103,28 +103,32 @@ class Row:
     ) -> dict[str, Any]:
         """This row of `results.json`."""
         task = progress.add_task(f"{self.name}, {self.num_steps} steps", total=len(self.prompts) * len(self.seeds))
-        waveforms = []
-        for batch in self.generate(batch_size):
-            judge.update(embed(embedding, batch, self.pipeline.sample_rate).cpu(), real=False)
+        judge = Judge(embedding)
+        judge.reference(reference)
+        waveforms: list[Tensor] = []
+        for prompts, batch in self.generate(batch_size):
+            frames = embed(embedding, batch, self.pipeline.sample_rate).cpu()
+            judge.add(frames, [f"batch {len(waveforms)}, {prompt}" for prompt in prompts], prompts)
             waveforms.append(batch.cpu())
             progress.advance(task, len(batch))
         clips = torch.cat(waveforms).squeeze(1).unflatten(0, (len(self.seeds), len(self.prompts)))
         return {
             "system": self.name,
             "num_steps": self.num_steps,
-            "metrics": {f"fad_{embedding.name}": judge.compute()},
+            "metrics": {key: score.as_dict() for key, score in judge.scores().items()},
             "prompt_sensitivity": prompt_sensitivity(clips),
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
             "speed": measure_speed(self.pipeline, self.prompts[0], self.seconds, self.num_steps, repetitions),
             "clips": self.write(clips),
         }
 
-    def generate(self, batch_size: int) -> Iterator[Float[Tensor, "b 1 t"]]:
-        """All clips, seed by seed, each seed prompt by prompt."""
+    def generate(self, batch_size: int) -> Iterator[tuple[Sequence[str], Float[Tensor, "b 1 t"]]]:
+        """All clips with their prompts, seed by seed, each seed prompt by prompt."""
         for seed in self.seeds:
             for start in range(0, len(self.prompts), batch_size):
                 prompts = self.prompts[start : start + batch_size]
-                yield self.pipeline.generate(prompts, self.seconds, [seed] * len(prompts), self.num_steps).waveform
+                seeds = [seed] * len(prompts)
+                yield prompts, self.pipeline.generate(prompts, self.seconds, seeds, self.num_steps).waveform
 
     def write(self, clips: Float[Tensor, "seeds prompts t"]) -> list[dict[str, Any]]:
         """The clips as WAV files; which file holds which prompt and seed."""
@@ -178,16 +182,19 @@ def _check(
 
 def _reference_side(
     reference: Iterable[tuple[Float[Tensor, "b 1 t"], int]], embedding: AudioEmbedding, progress: Progress
-) -> FrechetDistance:
-    judge = FrechetDistance(embedding.identity)
+) -> EmbeddingStatistics:
+    statistics = EmbeddingStatistics.empty(embedding.width)
     task = progress.add_task("reference", total=None)
+    seen = 0
     for waveform, sample_rate in reference:
-        judge.update(embed(embedding, waveform, sample_rate).cpu(), real=True)
+        clips = [f"reference {seen + row}" for row in range(len(waveform))]
+        statistics.add(embed(embedding, waveform, sample_rate).cpu(), clips)
+        seen += len(waveform)
         progress.advance(task, len(waveform))
-    if int(judge.reference_clips) == 0:
+    if statistics.num_clips == 0:
         raise ValueError("the reference holds no usable clip; give real music to compare with")
-    progress.update(task, total=int(judge.reference_clips), completed=int(judge.reference_clips))
-    return judge
+    progress.update(task, total=seen, completed=seen)
+    return statistics
 
 
 def _metadata(

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from melody_cm.evaluation import Score, refuse_unlike
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -33,10 +34,13 @@ def footnotes(results: Mapping[str, Any]) -> list[str]:
     embedding = results["metadata"]["embedding"]
     key = f"fad_{embedding['name']}"
     identity = EmbeddingIdentity(**embedding)
-    notes = [f"↓ smaller is better, ↑ larger is better. {key}: Frechet distance of {identity}."]
+    notes = [
+        f"↓ smaller is better, ↑ larger is better. {key}: Frechet distance, kad: 100 x kernel distance, of {identity}.",
+        "With enough clips: the value corrected for their number [95 % interval]; else the plain value.",
+    ]
     if not embedding["trained"]:
         notes.append(f"{key} uses hand-made features: it is not plain FAD and not comparable with published numbers.")
-    if any(metric["too_few"] for row in results["rows"] for metric in row["metrics"].values()):
+    if any(score.too_few for key, found in _scores(results).items() for score in found if key.startswith("fad")):
         limit = 2 * embedding["width"]
         notes.append(f"† fewer than {limit} clips on a side: too few, mostly bias; compare only rows with the same n.")
     notes.append("n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip.")
@@ -45,24 +49,42 @@ def footnotes(results: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(results: Mapping[str, Any]) -> list[list[str]]:
-    rows = results["rows"]
-    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
+    metrics = list(_scores(results))
     header = ["system", "steps ↓", *[f"{key} ↓" for key in metrics], "n", "times real time ↑", "prompt sensitivity"]
-    return [header, *[_line(row, metrics) for row in rows]]
+    return [header, *[_line(row, metrics) for row in results["rows"]]]
+
+
+def _scores(results: Mapping[str, Any]) -> dict[str, list[Score]]:
+    """The scores of every metric over all rows.
+
+    Raises:
+        ValueError: rows that were measured in unlike embeddings stand in one column.
+    """
+    columns: dict[str, list[Score]] = {}
+    for row in results["rows"]:
+        for key, data in row["metrics"].items():
+            columns.setdefault(key, []).append(Score.from_dict(data))
+            refuse_unlike(columns[key][0], columns[key][-1])
+    return columns
 
 
 def _line(row: Mapping[str, Any], metrics: list[str]) -> list[str]:
-    values = [row["metrics"].get(key) for key in metrics]
-    counts = {f"{value['n_generated']} / {value['n_reference']}" for value in values if value}
+    scores = {key: Score.from_dict(data) for key, data in row["metrics"].items()}
+    counts = {f"{score.n_generated} / {score.n_reference}" for score in scores.values()}
     return [
         row["system"],
         str(row["num_steps"]),
-        *[_distance(value) for value in values],
+        *[_distance(scores.get(key)) for key in metrics],
         ", ".join(sorted(counts)),
         f"{row['speed']['times_real_time']:.3g}",
         "-" if row["prompt_sensitivity"] is None else f"{row['prompt_sensitivity']:.3f}",
     ]
 
 
-def _distance(metric: Mapping[str, Any] | None) -> str:
-    return "-" if metric is None else f"{metric['value']:.4g}{' †' if metric['too_few'] else ''}"
+def _distance(score: Score | None) -> str:
+    if score is None or score.value is None:
+        return "-"
+    if score.low is None or score.high is None:
+        return f"{score.value:.4g}{' †' if score.too_few else ''}"
+    best = score.value if score.corrected is None else score.corrected
+    return f"{best:.4g} [{score.low:.4g}, {score.high:.4g}]{' †' if score.too_few else ''}"

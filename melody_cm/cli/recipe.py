@@ -136,7 +136,7 @@ def check(recipe: Recipe) -> None:
     from melody_cm.data import MusicDataModule
 
     _check_names(recipe, (), recipe.config, RECIPE_KEYS)
-    _check_names(recipe, ("trainer",), recipe.config.get("trainer", {}), _parameters(Trainer))
+    _check_arguments(recipe, ("trainer",), recipe.config.get("trainer", {}), Trainer)
     _check_arguments(recipe, ("data",), recipe.config.get("data", {}), MusicDataModule)
     _check_slot(recipe, ("model",), recipe.config.get("model", {}))
 

@@ -35,7 +35,7 @@ def train(arguments: argparse.Namespace) -> int:
     from melody_cm.cli.plan import Setting, plan
     from melody_cm.cli.run import run_folder, train_all
 
-    setting = Setting(arguments.size or _ask_for_size(), arguments.machine, arguments.corpus, arguments.overrides)
+    setting = Setting(require_size(arguments.size), arguments.machine, arguments.corpus, arguments.overrides)
     recipes = plan(arguments.recipe, setting)
     run = run_folder(arguments.runs, arguments.run)
     if arguments.dry_run:
@@ -67,7 +67,10 @@ def print_plan(recipes: "list[Recipe]", run: Path, setting: "Setting") -> None:
     Console(width=max(console.width, 120)).print(table)
 
 
-def _ask_for_size() -> str:
+def require_size(size: str | None) -> str:
+    """The size that was said; ValueError with all sizes and their cost if none was."""
+    if size:
+        return size
     raise ValueError(
         "--size must be said: tiny (about a minute a stage on 2 CPU cores, only proves the path), "
         "cpu (2-3 M parameters, about an hour a stage on 2 cores), "

@@ -8,14 +8,18 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from melody_cm.cli.finished import Fingerprint, write_finished
 from melody_cm.cli.recipe import Recipe, planned_steps
 from melody_cm.data import MusicDataModule
+from melody_cm.data.encoded import cache_folder, find_encoded, frozen_outputs
 from melody_cm.interfaces import Network
-from melody_cm.storage import build, save_network, write_json, write_text
+from melody_cm.storage import build, current_run, save_network, write_json, write_text
+from melody_cm.storage.export import load_weights
+from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress
 
 
@@ -52,13 +56,15 @@ class StageCLI(LightningCLI):
         self.trace = LossTrace(span=max(1, min(20, steps // (5 * self.config["trainer"]["log_every_n_steps"]))))
         self.checkpoint = LastCheckpoint(self.folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
         config = self.config_init["trainer"]
+        # What is best is decided after it was measured, and saved before the state that a resume goes on from.
+        given = sorted(config["callbacks"] or [], key=lambda callback: isinstance(callback, BestCheckpoint))
         own = [self.trace, StageProgress(self.recipe.name, steps), self.checkpoint]
         return super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=[CSVLogger(self.folder, "logs"), TensorBoardLogger(self.folder, "tensorboard")],
-            callbacks=[*(config["callbacks"] or []), *own],
+            callbacks=[*given, *own],
             plugins=[AtomicCheckpointIO()],
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in given),
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
@@ -84,6 +90,7 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> tuple[d
     except Exception as error:
         raise ValueError(f"{recipe.name}: {root_cause(error)}") from error
     cli.model.configuration = recipe.config
+    read_encoded(cli)
     if cli.trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False))
@@ -102,9 +109,36 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> tuple[d
     if cli.trainer.is_global_zero:
         for name, network in cli.model.exports.items():
             save_network(network, folder / "export" / name)
+        export_best(cli, folder)
         write_finished(folder, made_from, outcome)
     cli.trainer.strategy.barrier("stage finished")
     return outcome, cli.checkpoint.signalled
+
+
+def read_encoded(cli: StageCLI) -> None:
+    """Let the loaders read what `melody-cm data encode` left in the run, if anything."""
+    data, name = cli.datamodule, cli.recipe.name
+    folder = cache_folder(current_run(), cli.recipe.config["data"])
+    try:
+        data.encoded = find_encoded(folder, cli.model, data.sample_rate, data.fingerprint)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if data.encoded is not None:
+        beside = ", and waveforms" if data.encoded.reads_waveform else ""
+        cli.trainer.print(f"{name}: reads encoded {', '.join(each.name for each in data.encoded.outputs)}{beside}")
+    elif folder.parent.is_dir() and frozen_outputs(cli.model, data.sample_rate):
+        cli.trainer.print(f"{name}: nothing whole is encoded for its encoders, corpus, rate and length; encodes anew")
+
+
+def export_best(cli: StageCLI, folder: Path) -> None:
+    """Write the networks of `best.ckpt`, if there is one, beside those of the last step."""
+    if not (folder / "best.ckpt").is_file():
+        return
+    checkpoint = AtomicCheckpointIO().load_checkpoint(folder / "best.ckpt")
+    load_weights(cli.model, checkpoint["state_dict"], "best.ckpt")
+    cli.model.on_train_end()  # It was saved before what the end of a training adds.
+    for name, network in cli.model.exports.items():
+        save_network(network, folder / "best" / name)
 
 
 def root_cause(error: BaseException) -> str:

@@ -1,34 +1,61 @@
-"""Captioned music: sound files, manifests, procedural music, batches."""
+"""Captioned music: sound files, manifests, procedural and rendered music, splits, batches."""
 
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, audio_info, read_audio, write_audio
 from melody_cm.data.check import CorpusReport, check_corpus
 from melody_cm.data.clips import SPLITS, Clip, Split
 from melody_cm.data.datamodule import MusicDataModule
 from melody_cm.data.dataset import MusicDataset, collate
+from melody_cm.data.dialects import (
+    AudioCraftCorpus,
+    CsvCorpus,
+    FmaCorpus,
+    JamendoCorpus,
+    MusicCapsCorpus,
+    SongDescriberCorpus,
+)
+from melody_cm.data.duplicates import DuplicateReport, find_duplicates
+from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
 from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, open_corpus
 from melody_cm.data.order import EvaluationOrder, TrainingOrder
+from melody_cm.data.rendering import Rendering, RenderReport
+from melody_cm.data.splitting import PieceSplit, SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
 
 __all__ = [
     "SPLITS",
+    "AudioCraftCorpus",
     "AudioInfo",
     "AudioProblem",
     "Clip",
     "Corpus",
     "CorpusReport",
+    "CsvCorpus",
+    "DuplicateReport",
     "EvaluationOrder",
+    "FluidSynth",
+    "FmaCorpus",
     "FolderCorpus",
+    "JamendoCorpus",
     "ManifestCorpus",
+    "MidiProblem",
+    "MusicCapsCorpus",
     "MusicDataModule",
     "MusicDataset",
+    "PieceSplit",
+    "RenderReport",
+    "Rendering",
+    "SongDescriberCorpus",
     "Split",
+    "SplitReport",
     "SyntheticCorpus",
     "TrainingOrder",
     "audio_info",
     "check_corpus",
     "collate",
+    "find_duplicates",
     "open_corpus",
     "read_audio",
+    "split_manifest",
     "write_audio",
     "write_corpus",
 ]

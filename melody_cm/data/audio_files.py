@@ -1,8 +1,10 @@
 """Mono crops out of sound files by seeking, and sound files that are never half written."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -11,17 +13,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, promised_frames, unclosed_wav
 from melody_cm.storage import write_atomically
+
+# Why a sound file cannot serve.
+Reason = Literal["missing", "empty", "unreadable", "truncated", "silent", "not finite", "too short"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MIN_SECONDS = 0.1
 SILENT_PEAK = 1e-4
 # Read before and after a crop: resampling filters and MP3's bit reservoir look that far.
 CONTEXT_SECONDS = 0.25
+# Samples of all channels that are decoded at once, so that neither long files nor headers that lie fill the memory.
+BLOCK_SAMPLES = 1 << 21
+# A header with another rate (Hz) is damaged.
+SAMPLE_RATES = range(1000, 768001)
+# What libsndfile says of a FLAC stream of unknown length is far beyond this.
+UNKNOWN_FRAMES = 1 << 48
 
 
 class AudioProblem(ValueError):
-    """A sound file, or the part of it that was asked for, which cannot serve as music; the message names the file."""
+    """A sound file, or the part of it that was asked for, which cannot serve as music.
+
+    Args:
+        message: one line that names the file.
+        reason: the same in a word or two, for counting. It has a default because a DataLoader raises the errors of
+            its workers anew from their message alone.
+    """
+
+    def __init__(self, message: str, reason: Reason = "unreadable") -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class AudioInfo(NamedTuple):
@@ -39,7 +61,7 @@ def audio_info(path: str | Path) -> AudioInfo:
         AudioProblem: there is no such file, or it is no sound file.
     """
     with _open(path) as file:
-        return AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate)
+        return _info(path, file)
 
 
 def read_audio(path: str | Path, start_seconds: float, seconds: float | None, sample_rate: int) -> Float[Tensor, " t"]:
@@ -58,17 +80,38 @@ def read_audio(path: str | Path, start_seconds: float, seconds: float | None, sa
         AudioProblem: unreadable, truncated, silent or not finite in the crop, or less than 0.1 s of sound after start.
     """
     with _open(path) as file:
-        available = file.frames / file.samplerate - start_seconds
-        if available < MIN_SECONDS:
-            raise AudioProblem(f"{path}: too short, {max(available, 0.0):.3f} s of sound after {start_seconds:g} s")
+        available = _available(path, file, start_seconds)
         first = round(start_seconds * sample_rate)
         length = round((available if seconds is None else seconds) * sample_rate)
-        skipped, samples = _read_with_context(file, path, first, length, sample_rate)
+        skipped, samples = _read_with_context(path, file, first, length, sample_rate)
         if file.samplerate != sample_rate:
             samples = soxr.resample(samples, file.samplerate, sample_rate, quality="HQ")
     crop = samples[first - skipped :][:length]
-    _check_sound(path, crop)
+    _check_sound(path, *_finite_peak(crop))
     return torch.from_numpy(np.clip(crop, -1.0, 1.0))
+
+
+def scan_audio(path: str | Path, start_seconds: float, seconds: float | None) -> AudioInfo:
+    """Read a part of a file to find what `read_audio` would find wrong, without keeping it, however long it is.
+
+    Args:
+        path: as of `read_audio`.
+        start_seconds: where the part begins in the file.
+        seconds: length of the part, None for everything up to the end.
+
+    Returns:
+        What the header says.
+
+    Raises:
+        AudioProblem: as of `read_audio`.
+    """
+    with _open(path) as file:
+        available = _available(path, file, start_seconds)
+        length = available if seconds is None else min(seconds, available)
+        begin = round(start_seconds * file.samplerate)
+        found = [_finite_peak(block) for block in _blocks(path, file, begin, begin + round(length * file.samplerate))]
+        _check_sound(path, sum(bad for bad, _ in found), max((peak for _, peak in found), default=0.0))
+        return _info(path, file)
 
 
 def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate: int) -> None:
@@ -88,19 +131,54 @@ def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate
     write_atomically(path, lambda aside: soundfile.write(aside, samples, sample_rate, subtype="PCM_16", format=form))
 
 
-def _open(path: str | Path) -> soundfile.SoundFile:
-    if not Path(path).is_file():
-        raise AudioProblem(f"{path}: no such file")
-    if Path(path).stat().st_size == 0:
-        raise AudioProblem(f"{path}: the file is empty")
+@contextmanager
+def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    path = Path(path)
+    if not path.is_file():
+        raise AudioProblem(f"{path}: no such file", "missing")
+    if path.stat().st_size == 0:
+        raise AudioProblem(f"{path}: the file is empty", "empty")
     try:
-        return soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:
+        unclosed = unclosed_wav(path)
+    except OSError as error:
+        raise AudioProblem(f"{path}: cannot be opened ({error.strerror})") from error
+    with unclosed or nullcontext(), _decoder(path, unclosed or path) as file:
+        _check_header(path, file)
+        yield file
+
+
+def _decoder(path: Path, source: Path | UnclosedWav) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(source)
+    except (soundfile.LibsndfileError, TypeError, OSError) as error:
+        if lacks_ogg_end(path):
+            raise AudioProblem(f"{path}: truncated, too little is left to be read", "truncated") from error
         raise AudioProblem(f"{path}: not a readable sound file ({error})") from error
 
 
+def _check_header(path: Path, file: soundfile.SoundFile) -> None:
+    if file.samplerate not in SAMPLE_RATES:
+        ends = f"{SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}"
+        raise AudioProblem(f"{path}: its header says {file.samplerate} Hz; {ends} can be read, so it is damaged")
+    if file.frames >= UNKNOWN_FRAMES:
+        raise AudioProblem(f"{path}: its header does not say how long it is; write it again with its length")
+
+
+def _info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
+    return AudioInfo(file.samplerate, file.channels, promised_frames(Path(path), file) / file.samplerate)
+
+
+def _available(path: str | Path, file: soundfile.SoundFile, start_seconds: float) -> float:
+    """Seconds of sound after start."""
+    available = _info(path, file).seconds - start_seconds
+    if available < MIN_SECONDS:
+        message = f"{path}: too short, {max(available, 0.0):.3f} s of sound after {start_seconds:g} s"
+        raise AudioProblem(message, "too short")
+    return available
+
+
 def _read_with_context(
-    file: soundfile.SoundFile, path: str | Path, first: int, length: int, sample_rate: int
+    path: str | Path, file: soundfile.SoundFile, first: int, length: int, sample_rate: int
 ) -> tuple[int, np.ndarray]:
     """The file's own samples around target samples first .. first + length - 1, and how many target samples lie
     before them. They begin where both sample grids meet, so that resampling a part equals resampling the whole."""
@@ -108,20 +186,52 @@ def _read_with_context(
     grid = rate // math.gcd(rate, sample_rate)
     context = round(CONTEXT_SECONDS * rate)
     begin = max(0, first * rate // sample_rate - context) // grid * grid
-    end = min(file.frames, -(-(first + length) * rate // sample_rate) + context)
+    end = min(promised_frames(Path(path), file), -(-(first + length) * rate // sample_rate) + context)
+    return begin * sample_rate // rate, np.concatenate(list(_blocks(path, file, begin, end)))
+
+
+def _blocks(path: str | Path, file: soundfile.SoundFile, begin: int, end: int) -> Iterator[np.ndarray]:
+    """Frames begin .. end - 1, averaged over channels, a block at a time; AudioProblem where they cannot be read."""
+    rate, place = file.samplerate, begin
     try:
         file.seek(begin)
-        samples = file.read(end - begin, dtype="float32", always_2d=True)
+        while place < end:
+            frames = min(max(1, BLOCK_SAMPLES // file.channels), end - place)
+            samples = file.read(frames, dtype="float32", always_2d=True)
+            if not len(samples):
+                break
+            place += len(samples)
+            yield np.einsum("tc->t", samples) / file.channels  # Over so short an axis, `mean` takes 4 times as long.
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioProblem(f"{path}: unreadable at {begin / rate:.2f} s ({error})") from error
+        if _has_end(path, place):
+            raise AudioProblem(f"{path}: unreadable at {place / rate:.2f} s ({error})") from error
+        raise AudioProblem(f"{path}: truncated, cannot be read on from {place / rate:.2f} s", "truncated") from error
     # MP3 headers may be off by some frames; more than that is a file whose end is missing.
-    if end - begin - len(samples) > MIN_SECONDS * rate:
-        raise AudioProblem(f"{path}: truncated, ends at {(begin + len(samples)) / rate:.2f} s")
-    return begin * sample_rate // rate, samples.mean(axis=1)
+    short = end - place > MIN_SECONDS * rate or place == begin < end
+    if short or (place >= file.frames and lacks_ogg_end(Path(path))):
+        raise AudioProblem(f"{path}: truncated, ends at {place / rate:.2f} s", "truncated")
 
 
-def _check_sound(path: str | Path, crop: np.ndarray) -> None:
-    if not np.isfinite(crop).all():
-        raise AudioProblem(f"{path}: {np.count_nonzero(~np.isfinite(crop))} samples are NaN or infinite")
-    if not crop.size or np.abs(crop).max() < SILENT_PEAK:
-        raise AudioProblem(f"{path}: silent, no sample above {SILENT_PEAK:g}")
+def _has_end(path: str | Path, place: int) -> bool:
+    """Whether a file that cannot be read on at a place can be read at its end: then it is damaged, not cut short."""
+    try:
+        # Opened anew: libsndfile does not recover from errors.
+        with soundfile.SoundFile(path) as file:
+            file.seek(file.frames - 1)
+            return place < file.frames and len(file.read(1)) == 1
+    except (soundfile.LibsndfileError, RuntimeError):
+        return False
+
+
+def _finite_peak(samples: np.ndarray) -> tuple[int, float]:
+    """How many samples are NaN or infinite, and the largest magnitude of the others."""
+    finite = np.isfinite(samples)
+    bad = int(samples.size - np.count_nonzero(finite))
+    return bad, float(np.abs(samples[finite] if bad else samples).max(initial=0.0))
+
+
+def _check_sound(path: str | Path, bad: int, peak: float) -> None:
+    if bad:
+        raise AudioProblem(f"{path}: {bad} samples are NaN or infinite", "not finite")
+    if peak < SILENT_PEAK:
+        raise AudioProblem(f"{path}: silent, no sample above {SILENT_PEAK:g}", "silent")

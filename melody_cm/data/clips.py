@@ -38,7 +38,7 @@ class Clip:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_row(line: str, folder: Path, where: str, default_split: Split) -> Clip | None:
+def parse_row(line: str, folder: Path, where: str, default_split: Split, allow_outside: bool = False) -> Clip | None:
     """The clip of a manifest's line, or None if its audio is null.
 
     Raises:
@@ -46,13 +46,16 @@ def parse_row(line: str, folder: Path, where: str, default_split: Split) -> Clip
     """
     row = load_row(line, where)
     _need(row, "audio", where)
-    return None if row["audio"] is None else make_clip(row, folder, where, default_split)
+    return None if row["audio"] is None else make_clip(row, folder, where, default_split, allow_outside)
 
 
 def load_row(line: str, where: str) -> dict[str, Any]:
-    """The JSON object on a line."""
+    """The JSON object on a line; bytes that are not UTF-8 are expected as `surrogateescape` leaves them."""
     try:
+        line.encode()
         row = json.loads(line)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where}: not UTF-8 text (character {error.start}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
@@ -60,14 +63,14 @@ def load_row(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def make_clip(row: dict[str, Any], folder: Path, where: str, default_split: Split) -> Clip:
+def make_clip(row: dict[str, Any], folder: Path, where: str, default_split: Split, allow_outside: bool = False) -> Clip:
     """The clip of a row that has audio."""
     for name in ("id", "caption"):
         _need(row, name, where)
     start, duration = _seconds(row, "start", where), _seconds(row, "duration", where)
     if duration == 0:
         raise ValueError(f"{where}: duration is 0; give the clip's length in seconds, or leave the field out")
-    audio = _inside(folder, row["audio"], where)
+    audio = path_in_folder(folder, row["audio"], where, allow_outside)
     # Beside a MIDI file, `start` is a place in the MIDI, and the sound file is the finished clip.
     return Clip(
         id=str(row["id"]),
@@ -82,25 +85,68 @@ def make_clip(row: dict[str, Any], folder: Path, where: str, default_split: Spli
     )
 
 
-def refuse_leaks(clips: Iterable[Clip]) -> None:
-    """ValueError if two splits share a piece."""
-    leaks = find_leaks(clips)
-    if leaks:
-        raise ValueError(leaks[0])
+def path_in_folder(folder: Path, path: Any, where: str, allow_outside: bool) -> Path:
+    """The absolute path of a file that a row names.
+
+    Raises:
+        ValueError: it is no text, or leads out of the folder and may not.
+    """
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{where}: audio is {path!r}; a path relative to {folder} is needed")
+    # Not resolved: a link inside the folder was put there on purpose.
+    root = Path(os.path.abspath(folder))
+    target = Path(os.path.normpath(root / path))
+    if root not in target.parents and not allow_outside:
+        raise ValueError(
+            f"{where}: '{path}' lies outside {folder}; move it below that folder, or set allow_outside: true"
+        )
+    return target
+
+
+class SeenClips:
+    """The clips of a corpus so far, as far as they decide whether another one fits to them.
+
+    Keeps ids, pieces and places, no clips, so that it can see millions of them.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+        self._pieces: dict[str, tuple[Split, str]] = {}
+        self._leaks: set[str] = set()
+
+    def shared_id(self, clip: Clip) -> str | None:
+        """What is wrong if another clip has this one's id."""
+        other = self._ids.get(clip.id)
+        if other is None:
+            self._ids[clip.id] = clip.where
+            return None
+        return f"{clip.where}: id '{clip.id}' is that of {other} too; ids must be unique"
+
+    def leak(self, clip: Clip) -> str | None:
+        """What is wrong if another split holds this clip's piece; said once for each piece."""
+        split, where = self._pieces.setdefault(clip.piece, (clip.split, clip.where))
+        if split == clip.split or clip.piece in self._leaks:
+            return None
+        self._leaks.add(clip.piece)
+        return (
+            f"{clip.where}: piece '{clip.piece}' is in {clip.split} here and in {split} at {where}; "
+            "a piece must stay in one split"
+        )
+
+
+def refuse_conflicts(clips: Iterable[Clip]) -> None:
+    """ValueError if two clips share an id, or two splits a piece."""
+    seen = SeenClips()
+    for clip in clips:
+        message = seen.shared_id(clip) or seen.leak(clip)
+        if message:
+            raise ValueError(message)
 
 
 def find_leaks(clips: Iterable[Clip]) -> list[str]:
     """One message for each piece that more than one split holds."""
-    first: dict[str, Clip] = {}
-    leaks: dict[str, str] = {}
-    for clip in clips:
-        other = first.setdefault(clip.piece, clip)
-        if other.split != clip.split and clip.piece not in leaks:
-            leaks[clip.piece] = (
-                f"{clip.where}: piece '{clip.piece}' is in {clip.split} here and in {other.split} at {other.where}; "
-                "a piece must stay in one split"
-            )
-    return list(leaks.values())
+    seen = SeenClips()
+    return [message for clip in clips if (message := seen.leak(clip))]
 
 
 def _need(row: dict[str, Any], name: str, where: str) -> None:
@@ -136,14 +182,3 @@ def _captions(row: dict[str, Any], where: str) -> list[str]:
         if not isinstance(caption, str):
             raise ValueError(f"{where}: a caption is {caption!r}; a text is needed")
     return captions
-
-
-def _inside(folder: Path, audio: Any, where: str) -> Path:
-    if not isinstance(audio, str) or not audio:
-        raise ValueError(f"{where}: audio is {audio!r}; a path relative to {folder} is needed")
-    # Not resolved: a link inside the folder was put there on purpose.
-    root = Path(os.path.abspath(folder))
-    path = Path(os.path.normpath(root / audio))
-    if root not in path.parents:
-        raise ValueError(f"{where}: audio '{audio}' lies outside {folder}; move it below the manifest's folder")
-    return path

@@ -1,14 +1,16 @@
 """The data slot of every recipe: a corpus, at a sample rate and a length, in reproducible batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lightning import LightningDataModule
 from torch import Generator
 from torch.utils.data import DataLoader
 
 from melody_cm.batch import MusicBatch
-from melody_cm.data.clips import SPLITS, Clip, Split
+from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
+from melody_cm.data.encoded.cache import EncodedClips
+from melody_cm.data.encoded.dataset import EncodedDataset
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import EvaluationOrder, TrainingOrder, share_of
 from melody_cm.storage import hash_data
@@ -30,6 +32,9 @@ class MusicDataModule(LightningDataModule):
         seed: of order, crops and captions.
         strict: raise on the first bad clip instead of leaving it out.
         valid_clips: at most so many clips for validation, spread evenly over the split.
+
+    Attributes:
+        encoded: what frozen encoders made of the clips before, if the loaders are to read that.
 
     Raises:
         ValueError: a rate, length or number that is not positive.
@@ -59,21 +64,21 @@ class MusicDataModule(LightningDataModule):
         self.seed = seed
         self.strict = strict
         self.valid_clips = valid_clips
-        self._clips: dict[Split, list[Clip]] = {}
+        self.encoded: EncodedClips | None = None
+        self._clips: dict[Split, Sequence[Clip]] = {}
 
     def prepare_data(self) -> None:
         """Let one process a machine render what is rendered once."""
         self.corpus.clips()
 
-    def split_clips(self, split: Split) -> list[Clip]:
+    def split_clips(self, split: Split) -> Sequence[Clip]:
         """The clips of a split.
 
         Raises:
             ValueError: it has none.
         """
         if not self._clips:
-            clips = self.corpus.clips()
-            self._clips = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
+            self._clips = self.corpus.splits()
         if not self._clips[split]:
             held = ", ".join(f"{len(clips)} {name}" for name, clips in self._clips.items())
             raise ValueError(f"{self.corpus} has no clip in split '{split}' ({held}); add some, or use another corpus")
@@ -84,14 +89,14 @@ class MusicDataModule(LightningDataModule):
         return hash_data([self.corpus.fingerprint(), self.sample_rate, float(self.seconds)])
 
     def batches(self, split: Split, batch_size: int) -> Iterator[MusicBatch]:
-        """All readable clips of a split in order, as evaluation sees them, outside a Trainer."""
-        dataset = self._dataset(split, random_crop=False)
+        """All readable clips of a split in order, as evaluation sees them, outside a Trainer; always with waveforms."""
+        dataset = self._dataset(split, random_crop=False, encoded=None)
         items = self._readable(dataset, split, len(dataset))
         for keys in EvaluationOrder(items, batch_size):
             yield collate([dataset[key] for key in keys])
 
     def train_dataloader(self) -> DataLoader[MusicBatch]:
-        dataset = self._dataset("train", random_crop=True)
+        dataset = self._dataset("train", random_crop=True, encoded=self.encoded)
         order = TrainingOrder(len(dataset), self.batch_size, self.seed, self._batches_seen, *self._processes())
         return self._loader(dataset, order)
 
@@ -102,17 +107,17 @@ class MusicDataModule(LightningDataModule):
         return self._evaluation_loader("test", len(self.split_clips("test")))
 
     def _evaluation_loader(self, split: Split, at_most: int) -> DataLoader[MusicBatch]:
-        dataset = self._dataset(split, random_crop=False)
+        dataset = self._dataset(split, random_crop=False, encoded=self.encoded)
         rank, num_processes = self._processes()
         items = self._readable(dataset, split, at_most)
         if len(items) < num_processes:
             raise ValueError(f"{self.corpus} has {len(items)} '{split}' clips for {num_processes} processes; add some")
         return self._loader(dataset, EvaluationOrder(items, self.batch_size, rank, num_processes))
 
-    def _dataset(self, split: Split, random_crop: bool) -> MusicDataset:
-        return MusicDataset(
-            self.split_clips(split), self.sample_rate, self.seconds, self.seed, random_crop, self.strict
-        )
+    def _dataset(self, split: Split, random_crop: bool, encoded: EncodedClips | None) -> MusicDataset:
+        clips = self.split_clips(split)
+        settings = (clips, self.sample_rate, self.seconds, self.seed, random_crop, self.strict)
+        return MusicDataset(*settings) if encoded is None else EncodedDataset(*settings, split, encoded)
 
     def _readable(self, dataset: MusicDataset, split: Split, at_most: int) -> list[int]:
         count = min(at_most, len(dataset))
@@ -129,8 +134,13 @@ class MusicDataModule(LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
+            pin_memory=self._trains_on_gpu(),
             generator=Generator().manual_seed(self.seed),
         )
+
+    def _trains_on_gpu(self) -> bool:
+        device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
+        return device is not None and device.type == "cuda"
 
     def _batches_seen(self) -> int:
         module = self.trainer.lightning_module if self.trainer else None

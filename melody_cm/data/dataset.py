@@ -1,18 +1,20 @@
 """Clips as batches: crops, captions and padding, all a function of (seed, epoch, item)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
 from melody_cm.data.clips import Clip
 from melody_cm.randomness import keyed_generator
+from melody_cm.signal import fit_length
 
 MAX_REPLACEMENTS = 20
 log = logging.getLogger(__name__)
@@ -99,18 +101,35 @@ class MusicDataset(Dataset[MusicBatch]):
             AudioProblem: the clip is bad; the message begins with its file and row.
         """
         clip = self.clips[item]
-        try:
-            waveform = read_audio(clip.audio, *self._crop(clip, epoch, item), self.sample_rate)
-        except AudioProblem as problem:
-            raise AudioProblem(f"{clip.where}: {problem}") from problem
-        length = round(self.seconds * self.sample_rate)
+        with _located(clip):
+            start, seconds = self._crop(clip, epoch, item)
+        waveform, samples = self.read_waveform(clip, start, seconds)
+        row = self.caption_row(clip, epoch, item)
         return MusicBatch(
             item=torch.tensor([item]),
             epoch=torch.tensor([epoch]),
-            waveform=pad(waveform, (0, length - len(waveform)))[None, None],
-            frame_mask=(torch.arange(length) < len(waveform))[None],
-            captions=[self._caption(clip, epoch, item)],
+            waveform=waveform,
+            frame_mask=(torch.arange(waveform.shape[-1]) < samples)[None],
+            captions=[clip.captions[row] if clip.captions else ""],
         )
+
+    def read_waveform(self, clip: Clip, start: float, seconds: float) -> tuple[Tensor, int]:
+        """Seconds of a clip's file as a crop (1, 1, t), and how many of its samples are not padding.
+
+        Raises:
+            AudioProblem: they are bad.
+        """
+        with _located(clip):
+            waveform = read_audio(clip.audio, start, seconds, self.sample_rate)
+        length = round(self.seconds * self.sample_rate)
+        return fit_length(waveform, length)[None, None], min(len(waveform), length)
+
+    def caption_row(self, clip: Clip, epoch: int, item: int) -> int:
+        """Which of the clip's captions it comes with: a drawn one in training, else the first."""
+        if not clip.captions or not self.random_crop:
+            return 0
+        generator = keyed_generator(self.seed, "caption", epoch, item)
+        return int(torch.randint(len(clip.captions), (), generator=generator))
 
     def _crop(self, clip: Clip, epoch: int, item: int) -> tuple[float, float]:
         """Start in the file and length of the crop, in seconds."""
@@ -123,27 +142,32 @@ class MusicDataset(Dataset[MusicBatch]):
         place = torch.rand((), generator=keyed_generator(self.seed, "crop", epoch, item), dtype=torch.float64)
         return clip.start + spare * float(place), self.seconds
 
-    def _caption(self, clip: Clip, epoch: int, item: int) -> str:
-        if not clip.captions:
-            return ""
-        if not self.random_crop:
-            return clip.captions[0]
-        choice = torch.randint(len(clip.captions), (), generator=keyed_generator(self.seed, "caption", epoch, item))
-        return clip.captions[int(choice)]
-
     def _report(self, item: int, problem: AudioProblem) -> None:
         if not self.bad[item]:
             self.bad[item] = True
             log.warning("left out a bad clip: %s", problem)
 
 
+@contextmanager
+def _located(clip: Clip) -> Iterator[None]:
+    """Let problems begin with the clip's file and row."""
+    try:
+        yield
+    except AudioProblem as problem:
+        raise AudioProblem(f"{clip.where}: {problem}", problem.reason) from problem
+
+
 def collate(examples: Sequence[MusicBatch]) -> MusicBatch:
     """One batch of several; fields that are None in all of them stay None."""
-    joined = {}
+    joined: dict[str, Any] = {}
     for name in (field.name for field in fields(MusicBatch)):
         values = [getattr(example, name) for example in examples]
         if isinstance(values[0], Tensor):
             joined[name] = torch.cat(values)
         elif isinstance(values[0], list):
             joined[name] = [value for each in values for value in each]
+        elif isinstance(values[0], dict):
+            joined[name] = {key: torch.cat([value[key] for value in values]) for key in values[0]}
+        else:
+            joined[name] = None
     return MusicBatch(**joined)

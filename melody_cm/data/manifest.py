@@ -2,14 +2,21 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.clips import Clip, Split, load_row, make_clip, parse_row, refuse_leaks
+from melody_cm.data.cache_folder import cache_folder
+from melody_cm.data.clips import SPLITS, Clip, Split, load_row, make_clip, refuse_conflicts
+from melody_cm.data.file_hashes import hash_contents
+from melody_cm.data.manifest_clips import ManifestClips
+from melody_cm.data.manifest_rows import ManifestRows
+from melody_cm.data.row_index import index_rows, stamp_of
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import hash_data, hash_file
+from melody_cm.storage import build, hash_data, hash_file
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -18,16 +25,28 @@ class Corpus(Configurable, ABC):
     """A set of captioned clips. Constructing one is cheap; `clips` does the reading."""
 
     @abstractmethod
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """All clips, always in the same order.
 
         Raises:
-            ValueError: rows that cannot be understood, or a piece in two splits.
+            ValueError: rows that cannot be understood, an id of two clips, or a piece in two splits.
         """
 
-    @abstractmethod
+    def splits(self) -> dict[Split, Sequence[Clip]]:
+        """The clips of each split, in the order of `clips`."""
+        clips = self.clips()
+        return {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+
     def fingerprint(self) -> str:
-        """A hash that changes when the content does."""
+        """A hash of what the clips say and of what is in their sound files: not of names of folders or times, so that
+        a copy of the corpus has the same."""
+        clips = self.clips()
+        described = [[clip.id, clip.split, clip.start, clip.duration, clip.captions] for clip in clips]
+        return hash_data([described, self._hash_contents([str(clip.audio) for clip in clips])])
+
+    def _hash_contents(self, files: Sequence[str]) -> str:
+        memory = cache_folder() / "hashes" / f"{hash_data([str(self), str(Path.cwd())])}.safetensors"
+        return hash_data(hash_contents(files, memory).tolist())
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.init_arguments.items())
@@ -37,26 +56,33 @@ class Corpus(Configurable, ABC):
 class ManifestCorpus(Corpus):
     """The clips of a JSON-lines manifest; fields in docs/data.md. Rows whose audio is null are left out.
 
+    All rows are checked when it is first read, and each becomes a `Clip` when it is asked for.
+
     Args:
         path: the manifest, or a folder that holds a manifest.jsonl.
         default_split: the split of rows that name none.
+        allow_outside: take sound files that lie outside the manifest's folder.
     """
 
-    def __init__(self, path: str, default_split: Split = "train") -> None:
+    def __init__(self, path: str, default_split: Split = "train", allow_outside: bool = False) -> None:
         self.path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
         self.default_split = default_split
+        self.allow_outside = allow_outside
+        self._opened: ManifestClips | None = None
 
-    def clips(self) -> list[Clip]:
-        clips = []
-        for where, line in manifest_lines(self.path):
-            clip = parse_row(line, self.path.parent, where, self.default_split)
-            if clip is not None:
-                clips.append(clip)
-        refuse_leaks(clips)
-        return clips
+    def clips(self) -> ManifestClips:
+        if self._opened is None or stamp_of(self.path) != self._opened.index.stamp:
+            rows = ManifestRows(self.path, self.default_split, self.allow_outside)
+            self._opened = ManifestClips(rows, index_rows(rows))
+        return self._opened
+
+    def splits(self) -> dict[Split, Sequence[Clip]]:
+        clips = self.clips()
+        return {split: clips.of_split(split) for split in SPLITS}
 
     def fingerprint(self) -> str:
-        return hash_data([hash_file(self.path), self.default_split, _sizes(self.clips())])
+        contents = self._hash_contents(self.clips().audio_files())
+        return hash_data([hash_file(self.path), self.default_split, contents])
 
 
 class FolderCorpus(Corpus):
@@ -72,7 +98,7 @@ class FolderCorpus(Corpus):
 
     def clips(self) -> list[Clip]:
         clips = [self.clip(audio) for audio in folder_files(self.path)]
-        refuse_leaks(clips)
+        refuse_conflicts(clips)
         return clips
 
     def clip(self, audio: Path) -> Clip:
@@ -90,36 +116,57 @@ class FolderCorpus(Corpus):
         row = {"id": name, "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
         return make_clip(row, self.path, where, "train")
 
-    def fingerprint(self) -> str:
-        clips = self.clips()
-        described = [[clip.id, clip.split, clip.start, clip.duration, clip.captions] for clip in clips]
-        return hash_data([described, _sizes(clips)])
-
 
 def open_corpus(path: str) -> Corpus:
-    """The corpus at a path: a manifest, a folder with one, or a plain folder of sound files.
+    """The corpus at a path: a manifest, a folder with one, a plain folder of sound files, or a YAML file that describes
+    a corpus as recipes do.
 
     Raises:
         FileNotFoundError: there is nothing at the path.
-        ValueError: it is a file but no .jsonl manifest.
+        ValueError: it is another kind of file, or describes no corpus.
     """
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such manifest or folder")
+    if place.is_file() and place.suffix in (".yaml", ".yml"):
+        return _described_corpus(place)
     if place.is_file() and place.suffix != ".jsonl":
-        raise ValueError(f"{path}: not a .jsonl manifest; give one, or a folder of sound files")
+        raise ValueError(
+            f"{path}: not a .jsonl manifest; give one, a folder of sound files, or a .yaml with the class_path and "
+            "init_args of a corpus"
+        )
     if place.is_file() or (place / MANIFEST_NAME).is_file():
         return ManifestCorpus(path)
     return FolderCorpus(path)
 
 
+def _described_corpus(path: Path) -> Corpus:
+    try:
+        config = yaml.safe_load(_read_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if isinstance(config, dict) and "class_path" not in config:
+        config = config.get("corpus")
+    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
+        raise ValueError(f"{path}: describes no corpus; it needs class_path and init_args, or a key `corpus` with them")
+    try:
+        corpus = build(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(corpus, Corpus):
+        raise ValueError(f"{path}: {config['class_path']} is no corpus; docs/data.md lists them")
+    return corpus
+
+
 def manifest_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The non-empty lines of a manifest, each with its place ("file, row n", counted from 1)."""
+    """The non-empty lines of a manifest, each with its place ("file, row n", counted from 1); bytes that are not UTF-8
+    as `surrogateescape` leaves them, for `parse_row` to refuse."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield f"{path}, row {number}", line
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}, row {number}", line.decode(errors="surrogateescape")
 
 
 def folder_files(path: Path) -> list[Path]:
@@ -141,8 +188,3 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _sizes(clips: list[Clip]) -> list[str]:
-    paths = sorted({clip.audio for clip in clips})
-    return [f"{path.name} {path.stat().st_size if path.is_file() else None}" for path in paths]

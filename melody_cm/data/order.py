@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -40,7 +41,7 @@ class TrainingOrder(Sampler[list[Key]]):
         self.first_batch = first_batch
         self.rank = rank
         self.share = share_of(batch_size, num_processes)
-        self._known: tuple[int, list[int]] = (-1, [])
+        self._known: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __iter__(self) -> Iterator[list[Key]]:
         start = self.first_batch() * self.batch_size + self.rank * self.share
@@ -53,8 +54,8 @@ class TrainingOrder(Sampler[list[Key]]):
         epoch, place = divmod(position, self.num_items)
         if self._known[0] != epoch:
             generator = keyed_generator(self.seed, "order", epoch, 0)
-            self._known = (epoch, torch.randperm(self.num_items, generator=generator).tolist())
-        return epoch, self._known[1][place]
+            self._known = (epoch, torch.randperm(self.num_items, generator=generator).numpy())
+        return epoch, int(self._known[1][place])
 
 
 class EvaluationOrder(Sampler[list[Key]]):

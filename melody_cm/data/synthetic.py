@@ -1,33 +1,30 @@
 """Captioned procedural instrumental music, rendered once from a seed, read like any other manifest."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from melody_cm.data.audio_files import write_audio
+from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.composition import captions, compose, describe, draw_piece
+from melody_cm.data.locking import locked
 from melody_cm.data.manifest import MANIFEST_NAME, Corpus, ManifestCorpus
 from melody_cm.data.synthesis import render
-from melody_cm.storage import folder_atomically, hash_data
+from melody_cm.storage import hash_data, write_text
 
 # Raise it when the same arguments give other sound or other captions: it is a part of the cache's key.
 CONTENT_VERSION = 1
 MIN_CLIPS = 3
 MIN_CLIP_SECONDS = 0.5
-
-
-def cache_folder() -> Path:
-    """Where rendered music is kept: $MELODY_CM_CACHE, or ~/.cache/melody_cm."""
-    return Path(os.environ.get("MELODY_CM_CACHE") or "~/.cache/melody_cm").expanduser()
+SAMPLE_RATES = range(8000, 192001)
 
 
 class SyntheticCorpus(Corpus):
@@ -39,11 +36,11 @@ class SyntheticCorpus(Corpus):
         num_clips: how many clips, at least 3 (a piece for each split).
         seconds: length of a clip, at least 0.5.
         seed: another seed is another corpus.
-        sample_rate: Hz.
+        sample_rate: Hz, 8000 to 192000.
     """
 
     def __init__(self, num_clips: int, seconds: float, seed: int = 0, sample_rate: int = 24000) -> None:
-        _check_size(num_clips, seconds)
+        _check_size(num_clips, seconds, sample_rate)
         self.num_clips, self.seconds, self.seed, self.sample_rate = num_clips, seconds, seed, sample_rate
 
     @property
@@ -54,55 +51,87 @@ class SyntheticCorpus(Corpus):
         return cache / "synthetic" / name
 
     def clips(self) -> list[Clip]:
-        if not self._rendered():
-            with _locked(self.folder):
-                if not self._rendered():
-                    write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
-        return ManifestCorpus(str(self.folder)).clips()
-
-    def _rendered(self) -> bool:
-        return (self.folder / MANIFEST_NAME).is_file()
+        if not (self.folder / MANIFEST_NAME).is_file():
+            write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
+        return list(ManifestCorpus(str(self.folder)).clips())
 
     def fingerprint(self) -> str:
         return hash_data([CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate])
 
 
 def write_corpus(folder: Path, num_clips: int, seed: int = 0, seconds: float = 10.0, sample_rate: int = 24000) -> None:
-    """Render a corpus as FLAC files and a manifest; `folder` appears, or is replaced, when all of it is there."""
-    _check_size(num_clips, seconds)
-    with folder_atomically(folder) as aside:
-        (aside / "audio").mkdir()
+    """Render a corpus as FLAC files and a manifest; `folder` appears when all of it is there.
+
+    Until then the clips gather in a hidden folder beside it, where a rendering that was stopped goes on. Equal
+    arguments give equal bytes; where they lie in `folder` already, nothing is done.
+
+    Raises:
+        ValueError: `folder` holds something else, or a size is too small.
+    """
+    _check_size(num_clips, seconds, sample_rate)
+    folder, indices = folder.resolve(), range(num_clips)
+    rows = [_row(index, num_clips, seed, seconds, sample_rate) for index in indices]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if _is_there(folder, text, rows):
+            return
+        aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"
+        (aside / "audio").mkdir(parents=True, exist_ok=True)
         title, console = f"rendering {num_clips} synthetic clips", Console(stderr=True)
-        indices = track(range(num_clips), title, console=console, disable=not console.is_terminal)
-        rows = [_write_clip(aside, index, num_clips, seed, seconds, sample_rate) for index in indices]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (aside / MANIFEST_NAME).write_text(text, encoding="utf-8")
+        for index in track(indices, title, console=console, disable=not console.is_terminal):
+            audio = aside / rows[index]["audio"]
+            if not audio.is_file():
+                write_audio(audio, _waveform(index, num_clips, seed, seconds, sample_rate), sample_rate)
+        write_text(aside / MANIFEST_NAME, text)
+        aside.replace(folder)
 
 
-def _check_size(num_clips: int, seconds: float) -> None:
+def _is_there(folder: Path, manifest: str, rows: list[dict[str, Any]]) -> bool:
+    """Whether the folder holds exactly this corpus; a ValueError if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    found = folder / MANIFEST_NAME
+    same = found.is_file() and found.read_bytes() == manifest.encode()
+    if not same or not all((folder / row["audio"]).is_file() for row in rows):
+        raise ValueError(f"{folder}: holds something else; give a new folder, or remove it")
+    return True
+
+
+def _check_size(num_clips: int, seconds: float, sample_rate: int) -> None:
     if num_clips < MIN_CLIPS:
         raise ValueError(f"num_clips is {num_clips}; at least {MIN_CLIPS} are needed, one for each split")
-    if seconds < MIN_CLIP_SECONDS:
+    if not MIN_CLIP_SECONDS <= seconds < math.inf:
         raise ValueError(f"seconds is {seconds}; music needs at least {MIN_CLIP_SECONDS}")
+    if sample_rate not in SAMPLE_RATES:
+        raise ValueError(f"sample_rate is {sample_rate}; {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz can be rendered")
 
 
-def _write_clip(
-    folder: Path, index: int, num_clips: int, seed: int, seconds: float, sample_rate: int
-) -> dict[str, Any]:
-    num_pieces = max(MIN_CLIPS, -(-num_clips // 2))
-    section, number = divmod(index, num_pieces)
+def _place(index: int, num_clips: int) -> tuple[int, int]:
+    """Which section of which piece a clip is."""
+    return divmod(index, _num_pieces(num_clips))
+
+
+def _num_pieces(num_clips: int) -> int:
+    return max(MIN_CLIPS, -(-num_clips // 2))
+
+
+def _waveform(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> Float[Tensor, " t"]:
+    section, number = _place(index, num_clips)
+    score = compose(draw_piece(seed, number), seconds, seed, number, section)
+    return torch.from_numpy(render(score, seconds, sample_rate))
+
+
+def _row(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> dict[str, Any]:
+    section, number = _place(index, num_clips)
     piece = draw_piece(seed, number)
-    audio = f"audio/{index:06d}.flac"
-    waveform = render(compose(piece, seconds, seed, number, section), seconds, sample_rate)
-    write_audio(folder / audio, torch.from_numpy(waveform), sample_rate)
     caption, *alternatives = captions(piece, seed, number, section)
     return {
         "id": f"synthetic_{seed}_{number:06d}_{section}",
-        "audio": audio,
+        "audio": f"audio/{index:06d}.flac",
         "start": 0.0,
         "duration": seconds,
         "sample_rate": sample_rate,
-        "split": _piece_split(number, num_pieces),
+        "split": _piece_split(number, _num_pieces(num_clips)),
         "caption": caption,
         "alt_captions": alternatives,
         "piece": f"synthetic_{seed}_{number:06d}",
@@ -113,12 +142,3 @@ def _write_clip(
 def _piece_split(number: int, num_pieces: int) -> Split:
     tenth = max(1, round(num_pieces / 10))
     return "test" if number < tenth else "valid" if number < 2 * tenth else "train"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from rendering the same corpus at the same time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -87,12 +87,13 @@ class TextConditioner(Conditioner):
         Raises:
             ValueError: there is no joint embedding.
         """
-        if self.source == "audio" and batch.embedding is not None:
-            return batch.embedding
+        known = batch.audio_embedding if self.source == "audio" else batch.text_embedding
+        if known is not None:
+            return known
         if self.joint_embedding is None:
             raise ValueError("this conditioner was exported without its joint embedding; call embed with embeddings")
         if self.source == "audio":
-            return self.joint_embedding.embed_audio(batch.waveform)
+            return self.joint_embedding.embed_audio(batch.need_waveform())
         return self.joint_embedding.embed_text(batch.captions)
 
     def embed(self, source: Float[Tensor, "b d"]) -> Conditioning:

@@ -67,7 +67,7 @@ class LogMelKMeans(Tokenizer):
 
     def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
         """Log-mels averaged to the frame rate, natural logarithm."""
-        return self._log_mel(batch.waveform)
+        return self._log_mel(batch.need_waveform())
 
     def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Int[Tensor, "b 1 l"]:
         """The codes of waveforms at `sample_rate`."""
@@ -134,12 +134,12 @@ class ResidualKMeans(Tokenizer):
         Raises:
             ValueError: neither the batch nor this tokenizer has an embedding.
         """
-        if batch.embedding is not None:
-            return batch.embedding[:, None]
+        if batch.audio_embedding is not None:
+            return batch.audio_embedding[:, None]
         if self.embedding is None:
             raise ValueError("this tokenizer was exported without its joint embedding; quantize embeddings instead")
         with torch.no_grad():
-            return self.embedding.embed_audio(batch.waveform)[:, None]
+            return self.embedding.embed_audio(batch.need_waveform())[:, None]
 
     def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
         residual = features.detach().cpu().float()

@@ -1,16 +1,46 @@
 """Metrics: how near generated music is to real music, and decoded audio to its target."""
 
-from melody_cm.evaluation.frechet import FrechetDistance, frechet_distance
+from melody_cm.evaluation.clip_sample import ClipSample
+from melody_cm.evaluation.fadtk import read_fadtk, write_fadtk
+from melody_cm.evaluation.frechet import FrechetDistance, clip_distance, frechet_distance, frechet_infinity
+from melody_cm.evaluation.group_sums import Gaussian, GroupSums
+from melody_cm.evaluation.judge import Judge
+from melody_cm.evaluation.kernel import KernelDistance, kernel_distance
+from melody_cm.evaluation.memorization import Memorization
+from melody_cm.evaluation.reference_cache import cached_statistics
 from melody_cm.evaluation.resampling import embed, resample
-from melody_cm.evaluation.si_snr import SISNR, mean_si_snr, mean_si_snr_improvement, si_snr
+from melody_cm.evaluation.score import REASONS, Score, refuse_unlike, unlike_n
+from melody_cm.evaluation.si_snr import SISNR, SISNRImprovement, si_snr
+from melody_cm.evaluation.statistics import EmbeddingStatistics
+from melody_cm.evaluation.text_correlation import TextCorrelation
+from melody_cm.evaluation.uncertainty import PairedComparison, compare_paired
 
 __all__ = [
+    "REASONS",
     "SISNR",
+    "ClipSample",
+    "EmbeddingStatistics",
     "FrechetDistance",
+    "Gaussian",
+    "GroupSums",
+    "Judge",
+    "KernelDistance",
+    "Memorization",
+    "PairedComparison",
+    "SISNRImprovement",
+    "Score",
+    "TextCorrelation",
+    "cached_statistics",
+    "clip_distance",
+    "compare_paired",
     "embed",
     "frechet_distance",
-    "mean_si_snr",
-    "mean_si_snr_improvement",
+    "frechet_infinity",
+    "kernel_distance",
+    "read_fadtk",
+    "refuse_unlike",
     "resample",
     "si_snr",
+    "unlike_n",
+    "write_fadtk",
 ]

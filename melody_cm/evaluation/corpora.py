@@ -1,53 +1,132 @@
-"""The Frechet distance between two collections of sound files."""
+"""Sound files of any origin as clips, read ahead in threads and embedded one by one."""
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from melody_cm.data import Corpus, read_audio
-from melody_cm.evaluation.frechet import FrechetDistance
+from jaxtyping import Float
+from torch import Tensor
+
+from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
+from melody_cm.data.manifest import MANIFEST_NAME, folder_files
 from melody_cm.evaluation.resampling import embed
 from melody_cm.interfaces import AudioEmbedding
 
+MAX_WORKERS = 16
+AHEAD = 4
+NOT_FINITE = "its embedding is not finite"
 
-def corpus_distance(
-    generated: Corpus,
-    reference: Corpus,
+
+@dataclass(frozen=True)
+class Dropped:
+    """A clip that was left out: the reason in a word or two ("silent", "empty", ...), and the message with its file."""
+
+    reason: str
+    message: str
+
+    def line(self) -> str:
+        """Both in one line."""
+        return f"{self.reason}: {self.message}"
+
+
+def find_clips(path: str, split: str | None = None) -> list[Clip]:
+    """The clips of a folder of sound files, or those of one split of a manifest; nothing is decoded.
+
+    In a plain folder only the sound files count, whatever text lies beside them, because it comes from any system.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path; ValueError: no clip, or a split that does not exist.
+    """
+    place = Path(path)
+    if place.is_dir() and not (place / MANIFEST_NAME).is_file():
+        if split is not None:
+            raise ValueError(f"{path} has no {MANIFEST_NAME}, so no split {split!r}; leave the split out")
+        clips = [_whole_file(file, place) for file in folder_files(place)]
+    else:
+        clips = _of_split(list(open_corpus(path).clips()), path, split)
+    if not clips:
+        raise ValueError(f"{path}: no sound files; evaluation reads .wav, .flac, .ogg, .opus and .mp3")
+    return clips
+
+
+def _whole_file(file: Path, folder: Path) -> Clip:
+    name = file.relative_to(folder).as_posix()
+    return Clip(name, file, 0.0, None, "test", [], name, str(file))
+
+
+def _of_split(clips: list[Clip], path: str, split: str | None) -> list[Clip]:
+    if split is None:
+        return clips
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; use one of {', '.join(SPLITS)}")
+    chosen = [clip for clip in clips if clip.split == split]
+    if not chosen:
+        counts = ", ".join(f"{sum(clip.split == name for clip in clips)} {name}" for name in SPLITS)
+        raise ValueError(f"{path} has no clip of split {split!r}; it has {counts}")
+    return chosen
+
+
+def embed_clips(
+    clips: Iterable[Clip],
     embedding: AudioEmbedding,
+    on_drop: Callable[[Dropped], Any],
     on_clip: Callable[[], Any] = lambda: None,
-) -> dict[str, Any]:
-    """`FrechetDistance.compute()` over all clips of both, and `problems`: what was left out and why.
+) -> Iterator[tuple[Clip, Float[Tensor, "1 l d"]]]:
+    """Every usable clip with its embedding, in order; memory does not grow with the number of clips.
 
     Args:
+        on_drop: called with every clip that is left out: unreadable, silent, too short, not finite.
         on_clip: called after every clip, for a progress bar.
-
-    Raises:
-        ValueError: a side has too few usable clips.
     """
-    metric = FrechetDistance(embedding.identity)
-    problems = []
-    for corpus, real in ((generated, False), (reference, True)):
-        problems += _add(metric, corpus, embedding, real, on_clip)
-    return {**metric.compute(), "problems": problems}
-
-
-def _add(
-    metric: FrechetDistance, corpus: Corpus, embedding: AudioEmbedding, real: bool, on_clip: Callable[[], Any]
-) -> list[str]:
-    """Add every usable clip; one message for each other one.
-
-    Raises:
-        ValueError: no clip is usable.
-    """
-    clips = corpus.clips()
-    problems = []
-    for clip in clips:
-        try:
-            waveform = read_audio(clip.audio, clip.start, clip.duration, embedding.sample_rate)
-            metric.update(embed(embedding, waveform[None, None], embedding.sample_rate), real=real)
-        except ValueError as problem:
-            problems.append(str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}")
+    for clip, waveform in read_ahead(clips, embedding.sample_rate):
+        frames = waveform if isinstance(waveform, ValueError) else _embed_one(waveform, embedding)
+        if isinstance(frames, ValueError):
+            on_drop(_dropped(clip, frames))
+        else:
+            yield clip, frames
         on_clip()
-    if len(problems) == len(clips):
-        reason = f"; the first: {problems[0]}" if problems else ""
-        raise ValueError(f"none of the {len(clips)} clips of {corpus} is usable{reason}")
-    return problems
+
+
+def read_ahead(clips: Iterable[Clip], sample_rate: int) -> Iterator[tuple[Clip, Tensor | AudioProblem]]:
+    """Every clip in order with its mono waveform (t,) at `sample_rate` Hz, or with what is wrong with it.
+
+    Decoding and resampling release Python's lock, so threads read on all cores; a few clips are held at a time.
+    """
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[Clip, Future]] = deque()
+    try:
+        for clip in clips:
+            waiting.append((clip, pool.submit(_read, clip, sample_rate)))
+            if len(waiting) > AHEAD * workers:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        for first, result in waiting:
+            yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(clip: Clip, sample_rate: int) -> Tensor | AudioProblem:
+    try:
+        return read_audio(clip.audio, clip.start, clip.duration, sample_rate)
+    except AudioProblem as problem:
+        return problem
+
+
+def _embed_one(waveform: Float[Tensor, " t"], embedding: AudioEmbedding) -> Tensor | ValueError:
+    try:
+        frames = embed(embedding, waveform[None, None], embedding.sample_rate).cpu()
+    except ValueError as refusal:
+        return refusal
+    return frames if frames.isfinite().all() else ValueError(NOT_FINITE)
+
+
+def _dropped(clip: Clip, problem: ValueError) -> Dropped:
+    message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
+    other = "not finite" if str(problem) == NOT_FINITE else "other"
+    return Dropped(getattr(problem, "reason", other), message)

@@ -35,13 +35,18 @@ def enter_run(run: Path) -> None:
     os.environ[RUN_VARIABLE] = str(Path(run).resolve())
 
 
+def current_run() -> Path:
+    """The folder of the run in which frozen stages are looked up."""
+    return Path(os.environ.get(RUN_VARIABLE, "."))
+
+
 def stage_folder(stage: str) -> Path:
     """Where a stage of the current run lives.
 
     Raises:
         FileNotFoundError: no finished stage of that name; the message names the recipe that makes it.
     """
-    folder = Path(os.environ.get(RUN_VARIABLE, ".")) / stage
+    folder = current_run() / stage
     if not (folder / "finished.json").is_file():
         raise FileNotFoundError(
             f"stage {stage} is not finished in {folder.parent.parent}; "
@@ -63,6 +68,7 @@ class Frozen(Network):
         super().__init__()
         from melody_cm.storage.export import load_network
 
+        self.stage = stage
         self.network: Any = load_network(stage_folder(stage) / "export" / self.slot).requires_grad_(False)
         self.eval()
 
@@ -111,6 +117,11 @@ class FrozenTokenizer(Frozen, Tokenizer):
         self.num_codebooks = self.network.num_codebooks
         self.codebook_size = self.network.codebook_size
         self.frame_rate = self.network.frame_rate
+
+    def forward(self, batch: MusicBatch) -> Tensor:
+        """The codes of a batch: those of this stage that were encoded before, else quantized now."""
+        known = batch.codes.get(self.stage)
+        return super().forward(batch) if known is None else known
 
     @torch.no_grad()
     def features(self, batch: MusicBatch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.autoencoder import AutoencoderTraining
+from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.consistency_distillation import ConsistencyDistillation
 from melody_cm.training.joint_embedding import JointEmbeddingTraining
 from melody_cm.training.language_model import LanguageModelTraining
@@ -14,6 +15,7 @@ __all__ = [
     "AdversarialStage",
     "Adversary",
     "AutoencoderTraining",
+    "BestCheckpoint",
     "ConsistencyDistillation",
     "Generated",
     "JointEmbeddingTraining",

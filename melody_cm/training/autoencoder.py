@@ -44,7 +44,7 @@ class AutoencoderTraining(AdversarialStage):
         self.kl_weight = kl_weight
 
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
-        result = networks["autoencoder"].reconstruct(batch.waveform, batch.draws(self.seed))
+        result = networks["autoencoder"].reconstruct(batch.need_waveform(), batch.draws(self.seed))
         terms = self.reconstruction_loss(result.prediction, result.target)
         return Generated({**terms, "kl": self.kl_weight * result.kl.mean()}, result.target, result.prediction)
 
@@ -52,7 +52,7 @@ class AutoencoderTraining(AdversarialStage):
         """The losses, and what diffusion will see: the latent's mean and spread, and the share that is clipped."""
         super().validation_step(batch, batch_idx)
         autoencoder = self.averaged["autoencoder"]
-        mean, std = autoencoder.posterior(batch.waveform)
+        mean, std = autoencoder.posterior(batch.need_waveform())
         drawn = mean + std * batch.draws(self.seed).normal("posterior", mean.shape[1:], mean.device)
         limited = autoencoder.limit(drawn)
         values = {"mean": limited.mean(), "std": limited.std(), "trimmed": (limited != drawn).float().mean()}
@@ -63,11 +63,15 @@ class AutoencoderTraining(AdversarialStage):
     def on_train_end(self) -> None:
         """The latent's scale is fixed from held-back music with the weights that are exported."""
         batches = islice(self.trainer.datamodule.batches("valid", batch_size=32), CALIBRATION_BATCHES)
-        waveform = torch.cat([batch.waveform for batch in batches]).to(self.device)
+        waveform = torch.cat([batch.need_waveform() for batch in batches]).to(self.device)
         self.averaged["autoencoder"].calibrate(waveform)
 
     @torch.no_grad()
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """The reconstruction (b, 1, t) of a batch."""
+    def reconstruct(self, batch: MusicBatch) -> Tensor:
+        """The reconstruction (b, 1, t) of a batch by the averaged autoencoder, from the mean of the posterior."""
         autoencoder = self.averaged["autoencoder"]
-        return autoencoder.decode(autoencoder.encode(batch.waveform))[..., : batch.waveform.shape[-1]]
+        return autoencoder.decode(autoencoder.encode(batch.need_waveform()))[..., : batch.frame_mask.shape[-1]]
+
+    def sample(self, batch: MusicBatch) -> Tensor:
+        """What there is to hear of an autoencoder: its reconstruction (b, 1, t)."""
+        return self.reconstruct(batch)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Denoiser, Objective, Sampler
+from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Objective, Sampler
 from melody_cm.storage import thaw
 from melody_cm.training.ema import averaged_copy, update_average
 from melody_cm.training.latent_diffusion import encode, sample_music
@@ -23,6 +23,8 @@ class ConsistencyDistillation(Stage):
         schedule, sampler, num_steps: how the student is sampled.
         target_decay: of the target network.
     """
+
+    reads_waveform = False
 
     def __init__(
         self,
@@ -61,6 +63,17 @@ class ConsistencyDistillation(Stage):
     def after_step(self) -> None:
         super().after_step()
         update_average(self.target, self.trained["denoiser"], self.target_decay)
+
+    @property
+    def hears_audio(self) -> bool:
+        """Whether `sample` needs a batch's waveform, not its captions alone."""
+        return self.conditioner.hears_audio
+
+    @torch.no_grad()
+    def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
+        """Latents, their conditioning and the averaged student: what one step is judged with."""
+        latent = encode(self.autoencoder, batch, self.seed)
+        return latent, self.conditioner.embed(self.conditioner.describe(batch)), self.averaged["denoiser"]
 
     @torch.no_grad()
     def sample(self, batch: MusicBatch) -> Tensor:

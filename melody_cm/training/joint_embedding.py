@@ -31,7 +31,7 @@ class JointEmbeddingTraining(Stage):
         super().__init__(trained, optimization, ema_decay, sample_rate, seed)
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
-        audio = networks["joint_embedding"].embed_audio(batch.waveform)
+        audio = networks["joint_embedding"].embed_audio(batch.need_waveform())
         text = networks["joint_embedding"].embed_text(batch.captions)
         together = self.training and torch.distributed.is_initialized()
         return {"contrastive": networks["contrastive"](audio, text, gather=self._gather if together else None)}

@@ -22,6 +22,8 @@ class LanguageModelTraining(Stage):
         ValueError: a tokenizer does not fit its stream.
     """
 
+    reads_waveform = False
+
     def __init__(
         self,
         language_model: TokenLM,

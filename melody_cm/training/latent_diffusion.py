@@ -20,6 +20,8 @@ class LatentDiffusion(Stage):
         schedule, sampler, num_steps, guidance_scale: how `sample` draws music while training is watched.
     """
 
+    reads_waveform = False
+
     def __init__(
         self,
         autoencoder: Autoencoder,
@@ -52,6 +54,18 @@ class LatentDiffusion(Stage):
         conditioning = conditioner.embed(conditioner.describe(batch))
         return self.objective({"student": networks["denoiser"]}, latent, conditioning, draws).terms
 
+    @property
+    def hears_audio(self) -> bool:
+        """Whether `sample` needs a batch's waveform, not its captions alone."""
+        return self.trained["conditioner"].hears_audio
+
+    @torch.no_grad()
+    def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
+        """Latents, their conditioning and the averaged denoiser, without guidance: what one step is judged with."""
+        conditioner = self.averaged["conditioner"]
+        latent = encode(self.autoencoder, batch, self.seed)
+        return latent, conditioner.embed(conditioner.describe(batch)), self.averaged["denoiser"]
+
     @torch.no_grad()
     def sample(self, batch: MusicBatch) -> Tensor:
         """Music (b, 1, t) for the captions or tokens of a batch, by the averaged networks."""
@@ -67,7 +81,7 @@ def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
         if batch.latent_mean is not None and batch.latent_std is not None:
             mean, std = batch.latent_mean, batch.latent_std
         else:
-            mean, std = autoencoder.posterior(batch.waveform)
+            mean, std = autoencoder.posterior(batch.need_waveform())
         noise = batch.draws(seed).normal("posterior", mean.shape[1:], mean.device)
         return autoencoder.limit(mean.float() + std.float() * noise)
 
@@ -75,8 +89,9 @@ def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
 def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:
     """Draw latents with a stage's sampler and schedule and decode them to the length of the batch."""
     draws = batch.draws(stage.seed)
-    shape = stage.autoencoder.latent_shape(batch.waveform.shape[-1] / stage.sample_rate)
-    noise = draws.normal("sampling noise", shape, batch.waveform.device)
+    length = batch.frame_mask.shape[-1]
+    shape = stage.autoencoder.latent_shape(length / stage.sample_rate)
+    noise = draws.normal("sampling noise", shape, batch.frame_mask.device)
     angles = stage.schedule.angles(stage.num_steps)
     latent = stage.sampler.sample(denoiser, noise, conditioning, angles, draws.generators("sampler"))
-    return stage.autoencoder.decode(latent)[..., : batch.waveform.shape[-1]]
+    return stage.autoencoder.decode(latent)[..., :length]

@@ -16,7 +16,11 @@ class Resumable(LightningModule):
     Attributes:
         batches_seen: micro-batches consumed so far; the data module goes on from here after a resume.
         configuration: saved with the checkpoint, as plain data.
+        reads_waveform: False where only the parts that a recipe fills in hear music, and not the step itself: then
+            what frozen parts made of the music before can stand in for it.
     """
+
+    reads_waveform: bool = True
 
     batches_seen: Tensor
 

@@ -23,6 +23,8 @@ class TokenizerFitting(Resumable):
         outcome: the share of the features' variance that quantization leaves, before (1 by definition) and after.
     """
 
+    reads_waveform = False
+
     def __init__(self, tokenizer: Tokenizer, sample_rate: int = 24000, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False

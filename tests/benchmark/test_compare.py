@@ -9,7 +9,7 @@ import torch
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.benchmark import System, compare, markdown_table, measure_speed, prompt_sensitivity
-from melody_cm.evaluation import frechet_distance
+from melody_cm.evaluation import Judge, frechet_distance
 from melody_cm.interfaces import GeneratedAudio, Pipeline
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
@@ -44,7 +44,7 @@ def compared(tmp_path_factory):
 def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
     results, out = compared
     assert json.loads((out / "results.json").read_text()) == results
-    assert results["schema_version"] == 1
+    assert results["schema_version"] == 2
     assert results["metadata"]["command"] == "melody-cm compare"
     assert results["metadata"]["weights"]["melody"] == toy_melody().weight_hashes()
     assert [(row["system"], row["num_steps"]) for row in results["rows"]] == [
@@ -56,6 +56,7 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
         metric = row["metrics"]["fad_toy"]
         assert (metric["n_generated"], metric["n_reference"], metric["embedding"]["name"]) == (6, 6, "toy")
         assert metric["value"] > 0
+        assert row["metrics"]["kad_toy"]["n_generated"] == 6
         assert row["speed"]["times_real_time"] > 0
         assert row["silent_clips"] == 0
 
@@ -89,6 +90,21 @@ def test_too_few_clips_are_marked_in_results_and_table(tmp_path, seeds, too_few)
     results = run(tmp_path, seeds=seeds)
     assert {row["metrics"]["fad_toy"]["too_few"] for row in results["rows"]} == {too_few}
     assert ("fewer than 4 clips" in (tmp_path / "table.md").read_text()) is too_few
+
+
+def test_one_clip_a_side_has_no_kernel_distance_but_still_a_row(tmp_path):
+    (row,) = run(tmp_path, seeds=[0], prompts=PROMPTS[:1], systems={"melody": System(toy_melody(), [1])})["rows"]
+    assert set(row["metrics"]) == {"fad_toy"}
+    assert "fewer than 4 clips" in (tmp_path / "table.md").read_text()
+
+
+def test_clips_of_one_prompt_are_left_out_together(tmp_path, monkeypatch):
+    pieces = []
+    monkeypatch.setattr(Judge, "add", lambda self, frames, clips, ids: pieces.append((list(clips), list(ids))))
+    monkeypatch.setattr(Judge, "scores", lambda self: {})
+    run(tmp_path, systems={"melody": System(toy_melody(), [1])}, batch_size=3)
+    assert [ids for _, ids in pieces] == [PROMPTS, PROMPTS]
+    assert len({clip for clips, _ in pieces for clip in clips}) == 6
 
 
 def test_a_system_deaf_to_its_prompt_shows(tmp_path):
@@ -165,8 +181,9 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     assert table == markdown_table(results)
     assert "fad_toy ↓" in table
     assert "times real time ↑" in table
+    assert "kad_toy ↓" in table
     assert "not plain FAD" in table
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
-    assert {line.count("|") for line in lines} == {7}
+    assert {line.count("|") for line in lines} == {8}
     assert "| 6 / 6 |" in lines[2]

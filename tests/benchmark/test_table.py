@@ -2,14 +2,17 @@
 
 from dataclasses import asdict
 
+import pytest
 from rich.console import Console
 
 from melody_cm.benchmark import markdown_table, rich_table
+from melody_cm.evaluation import Score
 from melody_cm.interfaces import EmbeddingIdentity
 
 
-def results(trained, too_few):
-    metric = {"value": 1.23456, "n_generated": 4, "n_reference": 50, "too_few": too_few, "embedding": "vggish/1"}
+def results(trained, too_few, interval=(None, None, None), version="1"):
+    identity = EmbeddingIdentity("vggish", version, "abc", 16000, "0.96 s", 128, trained)
+    metric = Score(1.23456, *interval, "jackknife", 4, 50, too_few, asdict(identity)).as_dict()
     row = {
         "system": "a|b",
         "num_steps": 5,
@@ -17,8 +20,7 @@ def results(trained, too_few):
         "speed": {"times_real_time": 12.345},
         "prompt_sensitivity": None,
     }
-    embedding = asdict(EmbeddingIdentity("vggish", "1", "abc", 16000, "0.96 s", 128, trained))
-    return {"metadata": {"embedding": embedding}, "rows": [row]}
+    return {"metadata": {"embedding": asdict(identity)}, "rows": [row]}
 
 
 def test_a_value_with_too_few_clips_carries_a_mark_and_a_note():
@@ -27,6 +29,18 @@ def test_a_value_with_too_few_clips_carries_a_mark_and_a_note():
     assert "fewer than 256 clips" in marked
     assert "| 1.235 |" in plain
     assert "†" not in plain
+
+
+def test_an_interval_comes_with_the_corrected_value():
+    assert "| 1.111 [0.9, 1.322] |" in markdown_table(results(True, False, interval=(1.111, 0.9, 1.322)))
+    assert "| 1.235 [0.9, 1.322] † |" in markdown_table(results(True, True, interval=(None, 0.9, 1.322)))
+
+
+def test_rows_of_unlike_embeddings_do_not_stand_in_one_table():
+    joined = results(True, False)
+    joined["rows"] += results(True, False, version="2")["rows"]
+    with pytest.raises(ValueError, match="embeddings differ in version '1' against '2'"):
+        markdown_table(joined)
 
 
 def test_only_hand_made_features_are_denied_the_name_of_fad():

@@ -27,7 +27,10 @@ RECIPE = {
                 "class_path": "melody_cm.training.Adversary",
                 "init_args": {
                     "discriminator": {"class_path": "toys.ToyDiscriminator"},
-                    "loss": {"class_path": "melody_cm.losses.LeastSquaresLoss", "init_args": {"weight": 0.01, "feature_matching_weight": 0.0}},
+                    "loss": {
+                        "class_path": "melody_cm.losses.LeastSquaresLoss",
+                        "init_args": {"weight": 0.01, "feature_matching_weight": 0.0},
+                    },
                     "optimization": {"learning_rate": 0.001},
                     "start": 0.2,
                 },

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from melody_cm.cli.data import add_parser
-from melody_cm.data import check_corpus
+from melody_cm.data import SyntheticCorpus, check_corpus
 
 
 def run(*arguments):
@@ -57,6 +57,10 @@ def test_every_problem_is_listed_with_file_and_row(messy):
     assert report.sample_rates == {8000: 4}
     assert report.licenses == {"CC0-1.0": 4}
     assert (report.without_audio, report.without_caption) == (1, 0)
+    assert report.reasons == {
+        "silent": 1, "not finite": 1, "unreadable": 1, "missing": 1, "too short": 1, "id twice": 1,
+        "piece in two splits": 1, "bad row": 1,
+    }  # fmt: skip
 
 
 def test_exit_codes(messy, tmp_path_factory, capsys):
@@ -76,6 +80,14 @@ def test_exit_codes(messy, tmp_path_factory, capsys):
     assert "clips without a caption: 1" in printed
     (empty / "a.json").write_text("[]")
     assert run("check", str(empty), "--strict") == 2
+
+
+def test_a_corpus_that_knows_no_rows_is_checked_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path))
+    report = check_corpus(SyntheticCorpus(4, 0.5, sample_rate=8000))
+    assert sum(report.clips.values()) == 4
+    assert sum(report.seconds.values()) == 2.0
+    assert (report.problems, report.missing, report.reasons) == ([], [], {})
 
 
 def test_the_parser_is_light():

@@ -79,7 +79,8 @@ def test_collate_joins_along_the_batch(tmp_path):
     assert batch.waveform.shape == (2, 1, 8000)
     assert batch.waveform.dtype == torch.float32
     assert batch.frame_mask.dtype == torch.bool
-    assert batch.codes is None
+    assert batch.latent_mean is None
+    assert batch.codes == {}
 
 
 def bad(tmp_path: Path, number: int) -> Clip:

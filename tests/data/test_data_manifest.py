@@ -1,11 +1,18 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
-from melody_cm.data import FolderCorpus, ManifestCorpus, audio_info, open_corpus
-from melody_cm.data.manifest import hashed_split
+from melody_cm.data import FolderCorpus, ManifestCorpus, SyntheticCorpus, audio_info, open_corpus
+from melody_cm.data.manifest import hashed_split, manifest_lines
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def write_manifest(folder, *rows):
@@ -86,10 +93,20 @@ def test_one_sound_file_in_two_splits_is_refused(tmp_path):
         ManifestCorpus(write_manifest(tmp_path, row(), row(id="b", split="test"))).clips()
 
 
-def test_manifests_that_are_not_utf8_are_named(tmp_path):
-    (tmp_path / "manifest.jsonl").write_bytes('{"caption": "caf\xe9"}'.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"manifest.jsonl: not UTF-8"):
+def test_rows_that_are_not_utf8_are_named(tmp_path):
+    line = json.dumps(row()).encode() + b"\n"
+    (tmp_path / "manifest.jsonl").write_bytes(line + line.replace(b"One", b"caf\xe9"))
+    with pytest.raises(ValueError, match=r"manifest\.jsonl, row 2: not UTF-8 text"):
         ManifestCorpus(str(tmp_path)).clips()
+    assert [where[-5:] for where, _ in manifest_lines(tmp_path / "manifest.jsonl")] == ["row 1", "row 2"]
+
+
+def test_files_outside_the_folder_can_be_allowed(tmp_path):
+    path = write_manifest(tmp_path, row(audio="../music/a.wav"))
+    with pytest.raises(ValueError, match="allow_outside"):
+        ManifestCorpus(path).clips()
+    (clip,) = ManifestCorpus(path, allow_outside=True).clips()
+    assert clip.audio == tmp_path.parent / "music/a.wav"
 
 
 def sound(path, seconds=1.0):
@@ -126,7 +143,7 @@ def test_splits_of_a_folder_depend_on_names_alone(tmp_path):
     assert {clip.id: clip.split for clip in corpus.clips()}.items() <= before.items()
 
 
-def test_fingerprints_follow_the_content(tmp_path):
+def test_fingerprints_follow_the_content(tmp_path, cache):
     sound(tmp_path / "audio" / "a.wav")
     path = write_manifest(tmp_path, row())
     manifest, folder = ManifestCorpus(path), FolderCorpus(str(tmp_path))
@@ -142,6 +159,38 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert folder.fingerprint() != longer[1]
 
 
+def both_fingerprints(folder):
+    return ManifestCorpus(str(folder)).fingerprint(), FolderCorpus(str(folder)).fingerprint()
+
+
+def test_fingerprints_notice_an_edit_of_equal_size(tmp_path, cache):
+    sound(tmp_path / "audio" / "a.wav")
+    write_manifest(tmp_path, row())
+    before = both_fingerprints(tmp_path)
+    with (tmp_path / "audio" / "a.wav").open("r+b") as file:
+        file.seek(4000)
+        file.write(b"\x01")
+    after = both_fingerprints(tmp_path)
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def test_fingerprints_of_a_copy_are_equal(tmp_path, cache):
+    sound(tmp_path / "here" / "audio" / "a.wav")
+    write_manifest(tmp_path / "here", row())
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "there" / "audio" / "a.wav").touch()
+    assert both_fingerprints(tmp_path / "here") == both_fingerprints(tmp_path / "there")
+
+
+def test_fingerprints_say_whether_a_file_is_there(tmp_path, cache):
+    path = write_manifest(tmp_path, row())
+    before = ManifestCorpus(path).fingerprint()
+    sound(tmp_path / "audio" / "a.wav")
+    assert ManifestCorpus(path).fingerprint() != before
+    assert ManifestCorpus(path, default_split="test").fingerprint() != ManifestCorpus(path).fingerprint()
+
+
 def test_open_corpus_tells_manifests_from_folders(tmp_path):
     assert isinstance(open_corpus(str(tmp_path)), FolderCorpus)
     path = write_manifest(tmp_path, row())
@@ -152,6 +201,39 @@ def test_open_corpus_tells_manifests_from_folders(tmp_path):
     (tmp_path / "a.csv").touch()
     with pytest.raises(ValueError, match=r"a\.csv: not a \.jsonl"):
         open_corpus(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("under_a_key", [False, True])
+@pytest.mark.parametrize("suffix", ["yaml", "yml"])
+def test_a_yaml_file_describes_any_corpus(tmp_path, under_a_key, suffix):
+    slot = {"class_path": "melody_cm.data.SyntheticCorpus", "init_args": {"num_clips": 7, "seconds": 2.0}}
+    file = tmp_path / f"mine.{suffix}"
+    file.write_text(yaml.safe_dump({"corpus": slot, "sample_rate": 8000} if under_a_key else slot))
+    corpus = open_corpus(str(file))
+    assert isinstance(corpus, SyntheticCorpus)
+    assert corpus.init_arguments == {"num_clips": 7, "seconds": 2.0, "seed": 0, "sample_rate": 24000}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not YAML"),
+        ("just words", "describes no corpus; it needs class_path"),
+        ("{data: {corpus: 1}}", "describes no corpus"),
+        ("corpus: folder", "describes no corpus"),
+        ("class_path: melody_cm.data.FolderCorpse", "no class 'melody_cm.data.FolderCorpse'"),
+        ("class_path: os.system\ninit_args: {command: 'true'}", "not one of melody_cm's"),
+        ("class_path: melody_cm.data.FolderCorpus\ninit_args: {path: a, pth: b}", "pth"),
+        ("class_path: melody_cm.data.SyntheticCorpus\ninit_args: {num_clips: 1, seconds: 2.0}", "num_clips is 1"),
+        ("class_path: melody_cm.diffusion.LinearAngles", "LinearAngles is no corpus"),
+    ],
+)
+def test_a_yaml_file_without_a_corpus_is_refused(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml: ") as error:
+        open_corpus(str(tmp_path / "mine.yaml"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_real_music_opens(shared_data):

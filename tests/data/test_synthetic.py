@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from melody_cm.data import ManifestCorpus, SyntheticCorpus, read_audio, write_corpus
+from melody_cm.data import ManifestCorpus, SyntheticCorpus, read_audio, write_audio, write_corpus
 from melody_cm.data.composition import captions, compose, describe, draw_piece
 from melody_cm.data.instruments import DRUMS, INSTRUMENTS
 from melody_cm.data.styles import KEYS, MOODS, SCALES, STYLES
@@ -155,12 +155,14 @@ def test_the_cache_is_filled_once_and_read_like_a_manifest(tmp_path, monkeypatch
     assert SyntheticCorpus(30, 1.0, 6, 16000).fingerprint() != corpus.fingerprint()
 
 
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_rendering_is_deterministic_and_seeded(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         write_corpus(tmp_path / name, 4, seed=seed, seconds=1.0, sample_rate=16000)
-    a, b, c = (
-        {file.name: file.read_bytes() for file in (tmp_path / name).rglob("*") if file.is_file()} for name in "abc"
-    )
+    a, b, c = (contents(tmp_path / name) for name in "abc")
     assert a == b
     assert all(a[name] != c[name] for name in a)
     rows = [json.loads(line) for line in a["manifest.jsonl"].decode().splitlines()]
@@ -169,14 +171,43 @@ def test_rendering_is_deterministic_and_seeded(tmp_path):
     assert {row["split"] for row in rows} == {"train", "valid", "test"}
 
 
-def test_an_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("disk full")
+def test_a_stopped_rendering_goes_on_and_is_no_corpus_before(tmp_path, monkeypatch):
+    folder, made = tmp_path / "a", []
 
-    monkeypatch.setattr("melody_cm.data.synthetic.write_audio", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_corpus(tmp_path / "a", 4, seconds=1.0)
-    assert list(tmp_path.iterdir()) == []
+    def fail_at_third(path, waveform, sample_rate):
+        if len(made) == 2:
+            raise OSError("disk full")
+        made.append(path)
+        write_audio(path, waveform, sample_rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("melody_cm.data.synthetic.write_audio", fail_at_third)
+        with pytest.raises(OSError, match="disk full"):
+            write_corpus(folder, 4, seconds=1.0)
+    assert not folder.exists()
+    stamps = [path.stat().st_mtime_ns for path in made]
+    write_corpus(folder, 4, seconds=1.0)
+    assert [(folder / "audio" / path.name).stat().st_mtime_ns for path in made] == stamps
+    write_corpus(tmp_path / "b", 4, seconds=1.0)
+    assert contents(folder) == contents(tmp_path / "b")
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_what_lies_in_the_folder_is_kept(tmp_path):
+    folder = tmp_path / "a"
+    write_corpus(folder, 3, seconds=0.5)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    write_corpus(folder, 3, seconds=0.5)
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    for arguments in ({"seed": 1}, {"sample_rate": 16000}):
+        with pytest.raises(ValueError, match="holds something else"):
+            write_corpus(folder, 3, seconds=0.5, **arguments)
+    (folder / "audio" / "000001.flac").unlink()
+    with pytest.raises(ValueError, match="holds something else"):
+        write_corpus(folder, 3, seconds=0.5)
+    (tmp_path / "empty").mkdir()
+    write_corpus(tmp_path / "empty", 3, seconds=0.5)
+    assert len(ManifestCorpus(str(tmp_path / "empty")).clips()) == 3
 
 
 def test_sizes_are_checked():
@@ -184,6 +215,10 @@ def test_sizes_are_checked():
         SyntheticCorpus(2, 10.0)
     with pytest.raises(ValueError, match=r"seconds is 0\.1"):
         SyntheticCorpus(10, 0.1)
+    with pytest.raises(ValueError, match="seconds is nan"):
+        SyntheticCorpus(10, float("nan"))
+    with pytest.raises(ValueError, match="sample_rate is 0"):
+        SyntheticCorpus(10, 1.0, sample_rate=0)
 
 
 def test_a_manifest_of_it_elsewhere_opens(tmp_path):

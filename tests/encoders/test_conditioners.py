@@ -40,7 +40,7 @@ def test_semantic_conditioning_has_the_paper_s_size_and_learns():
 
 def test_text_conditioning_is_the_caption_s_embedding():
     embedding = SpectrumEmbedding()
-    batch = music_batch(embedding=torch.zeros(4, 16))
+    batch = music_batch(audio_embedding=torch.zeros(4, 16))
     conditioner = TextConditioner(embedding, width=16)
     source = conditioner.describe(batch)
     assert not source.requires_grad
@@ -58,7 +58,7 @@ def test_audio_can_take_the_captions_place():
     batch = music_batch()
     torch.testing.assert_close(conditioner.describe(batch), embedding.embed_audio(batch.waveform).detach())
     cached = torch.randn(4, 16)
-    assert torch.equal(conditioner.describe(music_batch(embedding=cached)), cached)
+    assert torch.equal(conditioner.describe(music_batch(audio_embedding=cached)), cached)
     assert conditioner.hears_audio
 
 

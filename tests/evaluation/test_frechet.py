@@ -1,4 +1,4 @@
-"""The Frechet distance against closed forms and scipy; its sums against one pass over all frames."""
+"""The Frechet distance against closed forms, scipy and its known bias; the metric against one pass over all frames."""
 
 import math
 from dataclasses import asdict
@@ -8,7 +8,16 @@ import pytest
 import scipy.linalg
 import torch
 
-from melody_cm.evaluation import FrechetDistance, frechet_distance
+from melody_cm.evaluation import (
+    EmbeddingStatistics,
+    FrechetDistance,
+    Gaussian,
+    GroupSums,
+    clip_distance,
+    frechet_distance,
+    frechet_infinity,
+)
+from melody_cm.evaluation.frechet import raw_distances
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -26,6 +35,10 @@ def diagonal(*values):
 
 def mean(*values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def ids(count, prefix="clip"):
+    return [f"{prefix}{index}" for index in range(count)]
 
 
 CLOSED_FORMS = [
@@ -51,7 +64,7 @@ def test_closed_forms_in_both_directions(case):
 def gaussian(seed, d=6, n=50):
     frames = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     frames = frames @ torch.randn(d, d, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
-    return frames.mean(0), torch.cov(frames.T)
+    return Gaussian(frames.mean(0), torch.cov(frames.T))
 
 
 def test_equals_the_matrix_square_root_of_scipy():
@@ -69,11 +82,19 @@ def test_a_shared_rotation_changes_nothing():
 
 
 def test_fewer_frames_than_dimensions_stay_real_and_finite():
-    (mean_a, cov_a), (mean_b, cov_b) = gaussian(0, d=128, n=20), gaussian(10, d=128, n=20)
-    assert 0 <= frechet_distance(mean_a, cov_a, mean_a, cov_a) < 1e-3
+    first, second = gaussian(0, d=128, n=20), gaussian(10, d=128, n=20)
+    (mean_a, cov_a), (mean_b, cov_b) = first, second
+    assert 0 <= frechet_distance(*first, *first) < 1e-3
     nuclear = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
     expected = ((mean_a - mean_b) ** 2).sum() + cov_a.trace() + cov_b.trace() - 2 * nuclear
     assert frechet_distance(mean_a, cov_a, mean_b, cov_b) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_rank_deficient_unit_variance_against_itself_is_0():
+    frames = torch.randn(20, 128, dtype=torch.float64)
+    itself = Gaussian(frames.mean(0), torch.cov(frames.T))
+    assert 0 <= frechet_distance(*itself, *itself) <= 1e-4
+    assert raw_distances(itself, [itself]).item() >= -1e-4
 
 
 def _factor(cov):
@@ -81,68 +102,120 @@ def _factor(cov):
     return vectors * values.clamp_min(0).sqrt()
 
 
-def filled(generated, reference, width):
-    metric = FrechetDistance(identity(width))
-    metric.update(generated, real=False)
-    metric.update(reference, real=True)
+def filled(generated, reference, width, num_groups=20):
+    metric = FrechetDistance(identity(width), num_groups)
+    metric.update(generated, real=False, clips=ids(len(generated)))
+    metric.update(reference, real=True, clips=ids(len(reference), "real"))
     return metric
+
+
+def pooled(clips):
+    frames = clips.double().flatten(0, 1)
+    return Gaussian(frames.mean(0), torch.cov(frames.T))
 
 
 def test_the_metric_is_the_distance_of_the_pooled_frames():
     generated, reference = torch.randn(7, 5, 3), torch.randn(9, 4, 3) * 2 + 1
-    result = filled(generated, reference, 3).compute()
-    stats = [(x.double().flatten(0, 1).mean(0), torch.cov(x.double().flatten(0, 1).T)) for x in (generated, reference)]
-    assert result["value"] == pytest.approx(frechet_distance(*stats[0], *stats[1]), rel=1e-9)
-    assert (result["n_generated"], result["n_reference"]) == (7, 9)
-    assert (result["frames_generated"], result["frames_reference"]) == (35, 36)
-    assert result["embedding"] == asdict(identity(3))
+    score = filled(generated, reference, 3).compute()
+    assert score.value == pytest.approx(frechet_distance(*pooled(generated), *pooled(reference)), rel=1e-9)
+    assert (score.n_generated, score.n_reference) == (7, 9)
+    assert score.embedding == asdict(identity(3))
 
 
 def test_audio_against_itself_is_at_distance_0():
     frames = torch.randn(10, 20, 4)
-    assert filled(frames, frames, 4).compute()["value"] == pytest.approx(0, abs=1e-9)
+    score = filled(frames, frames, 4).compute()
+    assert score.value == pytest.approx(0, abs=1e-9)
+    assert score.details["raw"] == pytest.approx(0, abs=1e-9)
 
 
-def test_two_halves_summed_equal_the_whole():
-    generated, reference = torch.randn(1001, 2, 8) + 3, torch.randn(50, 2, 8)
-    whole = filled(generated, reference, 8)
-    first, second = filled(generated[:700], reference[:20], 8), filled(generated[700:], reference[20:], 8)
-    for state in first._defaults:
-        setattr(first, state, getattr(first, state) + getattr(second, state))
-        assert first._reductions[state] is not None
-    assert first.compute()["value"] == pytest.approx(whole.compute()["value"], abs=1e-10)
-    assert first.compute()["n_generated"] == 1001
+def test_batches_of_any_size_give_one_result():
+    generated, reference = torch.randn(101, 2, 8) + 3, torch.randn(50, 2, 8)
+    whole = filled(generated, reference, 8).compute()
+    metric = FrechetDistance(identity(8))
+    metric.update(reference, real=True, clips=ids(50, "real"))
+    for start in range(0, 101, 7):
+        metric.update(generated[start : start + 7], real=False, clips=ids(101)[start : start + 7])
+    score = metric.compute()
+    for name in ("value", "corrected", "low", "high"):
+        assert getattr(score, name) == pytest.approx(getattr(whole, name), abs=1e-10)
+
+
+def leave_one_group_out(generated, reference, num_groups):
+    """The jackknife in slow loops over clips, straight from Busing, Meijer and van der Leeden (1999)."""
+    from melody_cm.evaluation.group_sums import clip_key
+
+    sides = [(generated, ids(len(generated))), (reference, ids(len(reference), "real"))]
+    full = frechet_distance(*pooled(generated), *pooled(reference))
+    corrected, variance = full, 0.0
+    for side, (clips, names) in enumerate(sides):
+        groups = torch.tensor([clip_key(name) % num_groups for name in names])
+        pseudo, weighted, weights = [], [], []
+        for group in sorted(set(groups.tolist())):
+            others = [generated, reference]
+            others[side] = clips[groups != group]
+            size, n = int((groups == group).sum()), len(clips)
+            without = frechet_distance(*pooled(others[0]), *pooled(others[1]))
+            pseudo.append(n / size * full - (n / size - 1) * without)
+            weighted.append((1 - size / n) * without)
+            weights.append(n / size - 1)
+        estimate = len(pseudo) * full - sum(weighted)
+        corrected += estimate - full
+        variance += sum((p - estimate) ** 2 / w for p, w in zip(pseudo, weights, strict=True)) / len(pseudo)
+    return corrected, variance
+
+
+def test_the_corrected_value_and_its_interval_are_those_of_a_slow_jackknife():
+    generated, reference = torch.randn(60, 2, 3), torch.randn(40, 2, 3) + 0.5
+    score = filled(generated, reference, 3, num_groups=6).compute()
+    corrected, variance = leave_one_group_out(generated, reference, 6)
+    assert score.corrected == pytest.approx(corrected, rel=1e-8)
+    assert (score.low + score.high) / 2 == pytest.approx(corrected, rel=1e-8)
+    quantile = (score.high - score.low) / 2 / math.sqrt(variance)
+    assert 1.96 < quantile < 2.58  # Student's 97.5 % point for infinitely many and for 5 degrees of freedom.
 
 
 def test_a_large_offset_does_not_spoil_the_covariance():
     frames = torch.randn(5000, 1, 4, dtype=torch.float64)
     metric = FrechetDistance(identity(4))
-    metric.update(frames + 1e4, real=True)
-    _, cov = metric._gaussian("reference")
-    torch.testing.assert_close(cov, torch.cov(frames[:, 0].T), rtol=0, atol=1e-6)
+    metric.update(frames + 1e4, real=True, clips=ids(5000))
+    torch.testing.assert_close(metric.sums(True).gaussian().cov, torch.cov(frames[:, 0].T), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("clips", "too_few"), [(5, True), (6, False)])
 def test_too_few_counts_clips_not_frames_on_either_side(clips, too_few):
     few, many = torch.randn(clips, 10, 3), torch.randn(20, 10, 3)
-    assert filled(few, many, 3).compute()["too_few"] is too_few
-    assert filled(many, few, 3).compute()["too_few"] is too_few
+    for score in (filled(few, many, 3).compute(), filled(many, few, 3).compute()):
+        assert score.too_few is too_few
+        assert (score.corrected is None) is (score.low is None) is (score.high is None) is too_few
+        assert bool(score.warnings) is too_few
+        assert score.value > 0
 
 
 def test_a_non_finite_clip_is_left_out_and_counted():
     generated, reference = torch.randn(7, 5, 3), torch.randn(9, 4, 3)
     clean = filled(generated, reference, 3).compute()
     broken = torch.cat([generated, torch.full((1, 5, 3), float("nan")), torch.full((1, 5, 3), float("inf"))])
-    result = filled(broken, reference, 3).compute()
-    assert result["value"] == clean["value"]
-    assert (result["n_generated"], result["dropped_generated"]) == (7, 2)
+    metric = filled(broken, reference, 3)
+    metric.drop("silent", real=True)
+    metric.drop("bored", real=False)
+    score = metric.compute()
+    assert (score.value, score.corrected, score.low) == (clean.value, clean.corrected, clean.low)
+    assert score.n_generated == 7
+    assert score.dropped == {"generated": {"not finite": 2, "other": 1}, "reference": {"silent": 1}}
 
 
-def test_an_empty_side_is_an_error_that_names_it():
+def test_what_is_wrong_is_said_in_one_line():
     metric = FrechetDistance(identity(3))
-    metric.update(torch.randn(4, 5, 3), real=True)
-    with pytest.raises(ValueError, match="of generated audio"):
+    metric.update(torch.randn(4, 5, 3), real=True, clips=ids(4))
+    with pytest.raises(ValueError, match=r"0 usable frame.* of generated audio"):
         metric.compute()
+    with pytest.raises(ValueError, match="3 clip ids for 4 clips"):
+        metric.update(torch.randn(4, 5, 3), real=True, clips=ids(3))
+    with pytest.raises(ValueError, match="width 2, but the metric was made for width 3"):
+        metric.update(torch.randn(4, 5, 2), real=True, clips=ids(4))
+    with pytest.raises(ValueError, match="at least 2 groups"):
+        FrechetDistance(identity(3), num_groups=1)
 
 
 def test_sums_are_float64_before_the_first_clip_and_after_half_precision():
@@ -150,8 +223,136 @@ def test_sums_are_float64_before_the_first_clip_and_after_half_precision():
     assert metric.generated_sum.dtype == metric.reference_outer.dtype == torch.float64
 
 
-def test_reset_forgets_everything():
+def test_reset_forgets_everything_but_a_given_reference():
     metric = filled(torch.randn(4, 5, 3), torch.randn(4, 5, 3), 3)
+    metric.drop("silent", real=False)
     metric.reset()
-    assert int(metric.generated_clips) == int(metric.reference_frames) == 0
-    assert not metric.reference_outer.any()
+    assert metric.sums(False).num_clips == metric.sums(True).num_frames == int(metric.dropped.sum()) == 0
+    metric.reference(gaussian(0, d=3))
+    metric.reset()
+    metric.update(torch.randn(8, 5, 3), real=False, clips=ids(8))
+    assert metric.compute().value > 0
+
+
+def test_given_statistics_replace_real_clips():
+    generated, reference = torch.randn(50, 2, 3), torch.randn(40, 2, 3) + 0.5
+    expected = filled(generated, reference, 3).compute()
+    statistics = EmbeddingStatistics.empty(3)
+    statistics.add(reference, ids(40, "real"))
+    statistics.drop("silent")
+    metric = FrechetDistance(identity(3))
+    metric.reference(statistics)
+    metric.update(generated, real=False, clips=ids(50))
+    score = metric.compute()
+    assert (score.value, score.corrected, score.low) == (expected.value, expected.corrected, expected.low)
+    assert score.n_reference == 40
+    assert score.dropped["reference"] == {"silent": 1}
+    with pytest.raises(ValueError, match="add no real clips"):
+        metric.update(reference, real=True, clips=ids(40))
+
+
+def test_statistics_of_another_program_bound_the_generated_side_alone():
+    metric = FrechetDistance(identity(3))
+    metric.reference(Gaussian(torch.zeros(3).double(), eye(3)))
+    metric.update(torch.randn(50, 2, 3), real=False, clips=ids(50))
+    score = metric.compute()
+    assert score.n_reference is None
+    assert score.low < score.corrected < score.high
+    assert "only the generated side" in score.warnings[0]
+    with pytest.raises(ValueError, match="statistics of width 2, but test has 3"):
+        metric.reference(Gaussian(torch.zeros(2).double(), eye(2)))
+
+
+def bias_of_equal_sources(d, n, m, seed):
+    generator = torch.Generator().manual_seed(seed)
+    sides = [torch.randn(count, d, generator=generator, dtype=torch.float64) for count in (n, m)]
+    return frechet_distance(*[part for side in sides for part in (side.mean(0), torch.cov(side.T))])
+
+
+def test_the_bias_is_what_theory_says():
+    distances = [bias_of_equal_sources(128, 2000, 20000, seed) for seed in range(5)]
+    assert np.mean(distances) == pytest.approx(2.341, rel=0.05)
+
+
+def group_sums(frames):
+    sums = GroupSums.empty(frames.shape[1])
+    sums.add(frames[:, None], ids(len(frames)))
+    return sums
+
+
+def test_extrapolation_removes_the_bias_that_few_clips_have():
+    reference = torch.randn(20000, 128, dtype=torch.float64)
+    sums = group_sums(torch.randn(5000, 128, dtype=torch.float64))
+    theirs = Gaussian(reference.mean(0), torch.cov(reference.T))
+    assert frechet_distance(*sums.gaussian(), *theirs) > 0.9
+    # What stays is the bias of the reference's own 20000 clips.
+    assert frechet_infinity(sums, theirs) == pytest.approx(0.213, abs=0.1)
+
+
+def test_extrapolation_is_repeatable_and_needs_groups():
+    sums, reference = group_sums(torch.randn(400, 4, dtype=torch.float64)), gaussian(0, d=4)
+    assert frechet_infinity(sums, reference) == frechet_infinity(sums, reference)
+    assert frechet_infinity(sums, reference) != frechet_infinity(sums, reference, seed=1)
+    with pytest.raises(ValueError, match="1 groups of clips"):
+        frechet_infinity(group_sums(torch.randn(1, 4, dtype=torch.float64)), reference)
+
+
+def test_the_interval_covers_the_truth():
+    """d = 16, n = 400 of N(m, I) against exact N(0, I), |m|^2 = 0.64: sec. 8's experiment."""
+    shift, covered, corrected, plain = 0.2 * torch.ones(16).double(), 0, [], []
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        clips = torch.randn(400, 1, 16, generator=generator, dtype=torch.float64) + shift
+        metric = FrechetDistance(identity(16))
+        metric.reference(Gaussian(torch.zeros(16).double(), eye(16)))
+        metric.update(clips, real=False, clips=ids(400))
+        score = metric.compute()
+        covered += score.low <= 0.64 <= score.high
+        corrected.append(score.corrected)
+        plain.append(score.value)
+    assert np.mean(corrected) == pytest.approx(0.640, abs=0.05)
+    assert np.mean(plain) == pytest.approx(0.857, abs=0.05)
+    assert covered / 60 >= 0.85
+
+
+def test_both_sides_are_corrected_and_covered():
+    truth, covered, corrected = 8 * 0.3**2, 0, []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        score = filled(torch.randn(200, 1, 8) + 0.3, torch.randn(150, 1, 8), 8).compute()
+        covered += score.low <= truth <= score.high
+        corrected.append(score.corrected)
+    assert np.mean(corrected) == pytest.approx(truth, abs=0.05)
+    assert 0.85 <= covered / 60 < 1
+
+
+def test_frames_of_one_clip_do_not_make_the_interval_narrower():
+    clips = torch.randn(100, 1, 4)
+    repeated = clips.expand(-1, 10, -1)
+    reference = Gaussian(torch.zeros(4).double(), eye(4))
+    widths = []
+    for embeddings in (clips, repeated):
+        metric = FrechetDistance(identity(4))
+        metric.reference(reference)
+        metric.update(embeddings, real=False, clips=ids(100))
+        score = metric.compute()
+        widths.append(score.high - score.low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+
+
+@pytest.mark.parametrize("frames", [2, 5, 30])
+def test_the_distance_of_one_clip_is_that_of_its_own_gaussian(frames):
+    reference = gaussian(3, d=8)
+    clip = torch.randn(frames, 8)
+    expected = frechet_distance(clip.double().mean(0), torch.cov(clip.double().T), *reference)
+    assert clip_distance(clip, reference) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_metric_ranks_clips_against_its_reference():
+    metric = filled(torch.randn(9, 4, 3), torch.randn(9, 4, 3), 3)
+    clips = torch.stack([torch.randn(6, 3), torch.randn(6, 3) + 5])
+    near, far = metric.per_clip(clips).tolist()
+    assert far > near + 10
+    assert near == pytest.approx(clip_distance(clips[0], metric.sums(True).gaussian()))
+    with pytest.raises(ValueError, match="1 frame"):
+        metric.per_clip(clips[:, :1])

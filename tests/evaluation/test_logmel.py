@@ -73,9 +73,9 @@ def test_the_identity_names_the_settings():
 def distance(first, second):
     embedding = LogMelEmbedding()
     metric = FrechetDistance(embedding.identity)
-    metric.update(embedding(first), real=False)
-    metric.update(embedding(second), real=True)
-    return metric.compute()["value"]
+    for clips, real in ((first, False), (second, True)):
+        metric.update(embedding(clips), real=real, clips=[f"{real} {index}" for index in range(len(clips))])
+    return metric.compute().value
 
 
 def test_different_tones_are_nearer_to_tones_than_noise_is():

@@ -1,0 +1,153 @@
+"""How much faster do MusicCM's stages train from the encoded cache (`melody-cm data encode`)? Goals: the teacher 1.9
+times, consistency distillation 1.45 times as many clips a second (arXiv 2404.13358; 1 / (1 - share of the encoder)).
+
+    python benchmarks/encoded_cache.py --narrower 4 --pairs 7
+
+The networks are the paper's with all channels divided by --narrower, so that U-Net, mel-VAE and the captions' network
+keep the paper's proportion of work (counted and printed); 1 is the paper's size. A step is all that training does:
+reading clips, encoding or reading what was encoded, loss, gradient, optimizer, averages. Steps with and without the
+cache take turns. Printed: clips a second, the median of the pairs' ratios and their range, by wall time and by CPU time
+of the process (on a busy machine the more reliable of the two).
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule
+from torch.utils.flop_counter import FlopCounterMode
+
+from melody_cm.batch import MusicBatch
+from melody_cm.benchmark.machine import describe_machine
+from melody_cm.cli.encode import Options, encode_all
+from melody_cm.cli.recipe import Recipe, compose
+from melody_cm.cli.run import quieten
+from melody_cm.cli.training import StageCLI, read_encoded
+from melody_cm.data import write_corpus
+from melody_cm.interfaces import Network
+from melody_cm.storage import build, enter_run, save_network, write_json
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+GOALS = {"musiccm/3_teacher": 1.9, "musiccm/4_consistency_distillation": 1.45}
+TOWERS = {"audio_width": 768, "audio_heads": 12, "text_width": 768, "text_heads": 12}
+WIDTHS = ([128, 256, 512], [128, 256, 384, 640])  # Of the mel-VAE and of the U-Net.
+
+
+def finish(run: Path, stage: str, **networks: Network) -> None:
+    """Declare untrained networks a finished stage: speed does not depend on the weights."""
+    for slot, network in networks.items():
+        save_network(network, run / stage / "export" / slot)
+    write_json(run / stage / "finished.json", {})
+
+
+def prepare(run: Path, corpus: Path, arguments: argparse.Namespace) -> list[Recipe]:
+    """The stages that the two measured ones read, and the recipes of these two."""
+    enter_run(run)
+
+    def recipe(stage: str, *overrides: str) -> Recipe:
+        sizes = ["--data.seconds", str(arguments.seconds), "--data.batch_size", str(arguments.batch)]
+        return compose(RECIPES / f"{stage}.yaml", "paper", "cpu", [*sizes, *overrides], str(corpus))
+
+    def slots(made: Recipe) -> dict:
+        return made.config["model"]["init_args"]
+
+    narrow = [f"[{', '.join(str(width // arguments.narrower) for width in widths)}]" for widths in WIDTHS]
+    towers = itertools.chain(
+        *((f"--model.joint_embedding.{name}", str(n // arguments.narrower)) for name, n in TOWERS.items())
+    )
+    joint = recipe("shared/1_joint_embedding", *towers)
+    finish(run, "shared/1_joint_embedding", joint_embedding=build(slots(joint)["joint_embedding"]))
+    vae = recipe("musiccm/1_mel_vae", "--model.autoencoder.block_out_channels", narrow[0])
+    finish(run, "musiccm/1_mel_vae", autoencoder=build(slots(vae)["autoencoder"]))
+    teacher = recipe("musiccm/3_teacher", "--model.denoiser.network.channels", narrow[1])
+    parts = {name: build(slots(teacher)[name]) for name in ("denoiser", "conditioner")}
+    finish(run, "musiccm/3_teacher", **parts)
+    return [teacher, recipe("musiccm/4_consistency_distillation")]
+
+
+def train_step(model: LightningModule, optimizer: torch.optim.Optimizer, batches: Iterator[MusicBatch]) -> None:
+    """Everything between two steps of a training."""
+    loss = torch.stack(list(model.losses(model.trained, next(batches)).values())).sum()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    model.steps_taken += 1
+    model.after_step()
+
+
+def timed(model: LightningModule, optimizer: torch.optim.Optimizer, batches: Iterator[MusicBatch], steps: int) -> tuple:
+    """Wall and CPU seconds of some steps."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        train_step(model, optimizer, batches)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def measure(recipe: Recipe, run: Path, arguments: argparse.Namespace) -> None:
+    """Take turns and print."""
+    cli = StageCLI(recipe, run / recipe.name)
+    optimizer, _ = cli.model.optimization.build(cli.model.trained.parameters(), 1000)
+    heard = iter(cli.datamodule.train_dataloader())
+    read_encoded(cli)
+    cached = iter(cli.datamodule.train_dataloader())
+    print_work(cli.model, next(heard), next(cached))
+    pairs = []
+    for pair in range(arguments.pairs + 1):  # The first warms up.
+        both = [timed(cli.model, optimizer, batches, arguments.steps) for batches in (heard, cached)]
+        if pair:
+            pairs.append(both)
+    clips = arguments.steps * arguments.batch
+    for column, clock in enumerate(("wall", "CPU")):
+        ratios = [without[column] / within[column] for without, within in pairs]
+        rates = [statistics.median(clips / pair[side][column] for pair in pairs) for side in (0, 1)]
+        print(
+            f"{recipe.name} by {clock} time: {rates[0]:.3f} clips/s without, {rates[1]:.3f} with; "
+            f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f}, {len(ratios)} pairs, "
+            f"goal {GOALS[recipe.name]}x)",
+            flush=True,
+        )
+
+
+def print_work(model: LightningModule, heard: MusicBatch, cached: MusicBatch) -> None:
+    """Count what a step computes with and without the cache, a clip."""
+    work = []
+    for batch in (heard, cached):
+        with FlopCounterMode(display=False) as counter:
+            torch.stack(list(model.losses(model.trained, batch).values())).sum().backward()
+        work.append(counter.get_total_flops() / len(batch) / 1e9)
+    print(
+        f"GFLOP a clip: {work[0]:.1f} without, {work[1]:.1f} with the cache; ratio {work[0] / work[1]:.2f}", flush=True
+    )
+
+
+def main() -> None:
+    """Measure both stages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--narrower", type=int, default=4, help="divides all channels; 1 is the paper's size")
+    parser.add_argument("--seconds", type=float, default=10.24)
+    parser.add_argument("--clips", type=int, default=24, help="in the corpus, which is encoded once before")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1, help="in each turn")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    quieten()
+    print(describe_machine(), f"load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        run, corpus = Path(folder) / "run", Path(folder) / "corpus"
+        write_corpus(corpus, arguments.clips, seconds=arguments.seconds, sample_rate=16000)
+        recipes = prepare(run, corpus, arguments)
+        encode_all(recipes[:1], run, Options(processes=1), skip_unfinished=False)
+        for recipe in recipes:
+            measure(recipe, run, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Clips of different splits that sound the same, found by a spectral fingerprint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from melody_cm.data.audio_files import AudioProblem, read_audio
+from melody_cm.data.clips import SPLITS, Clip
+from melody_cm.data.manifest import Corpus
+from melody_cm.signal import MelFrontEnd, MelSettings
+
+# 16 frames a second hold a rhythm; every codec and sample rate keeps what lies below 4 kHz.
+SETTINGS = MelSettings(sample_rate=8000, n_fft=1024, hop_length=500, num_mels=32, f_min=60.0, f_max=3800.0)
+FRAME_SECONDS = SETTINGS.hop_length / SETTINGS.sample_rate
+WINDOW, HOP, MAX_SHIFT = 160, 80, 40
+# Copies are above, at 20 kbit/s too; different pieces in one style, played by the same instruments, below 0.75.
+THRESHOLD = 0.8
+# Two windows are compared by what they share, but not by a quiet end alone.
+MIN_SHARED_NORM = 0.25
+BLOCK = 512
+
+
+@dataclass
+class Duplicate:
+    """Two clips that sound the same.
+
+    Attributes:
+        first, second: of different splits.
+        similarity: 1 for equal sound, about 0 for any two.
+        offset: seconds by which the sound comes later in the second clip.
+    """
+
+    first: Clip
+    second: Clip
+    similarity: float
+    offset: float
+
+
+@dataclass
+class DuplicateReport:
+    """What was found.
+
+    Attributes:
+        found: near duplicates across splits, the most similar first.
+        compared: clips that could be read; problems: a line for each other one.
+    """
+
+    found: list[Duplicate] = field(default_factory=list)
+    compared: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Fingerprints:
+    """The windows of the clips of one split.
+
+    Attributes:
+        windows: (n, l, f); owners: the clip of each; starts: its first frame in that clip.
+    """
+
+    windows: Float[Tensor, "n l f"]
+    owners: list[Clip]
+    starts: Int[Tensor, " n"]
+
+
+def find_duplicates(corpus: Corpus, threshold: float = THRESHOLD) -> DuplicateReport:
+    """Compare all clips of each split with all clips of the others.
+
+    Raises:
+        ValueError: threshold not between 0 and 1.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; give a similarity above 0, up to 1")
+    report = DuplicateReport()
+    prints = _read(corpus.clips(), report)
+    for one, other in combinations(prints, 2):
+        report.found.extend(_matches(one, other, threshold))
+    report.found.sort(key=lambda pair: (-pair.similarity, pair.first.id, pair.second.id))
+    return report
+
+
+def fingerprint(waveform: Float[Tensor, " t"]) -> Float[Tensor, "n l f"]:
+    """Windows of 10 s every 5 s of a waveform of 8000 Hz: how the loudness of 32 mel bands moves, at unit norm.
+
+    The square root of the magnitude keeps quiet bands, which codecs change most, from counting like loud ones. A
+    gain is divided out, a filter and a hum by taking each band's own mean away. Short ends are filled with zeros.
+    """
+    level = waveform / waveform.square().mean().sqrt().clamp(min=1e-9)
+    loudness = (MelFrontEnd(SETTINGS)(level[None, None])[0] / 2).exp()
+    starts = range(0, max(len(loudness) - WINDOW + HOP, 1), HOP)
+    windows = [loudness[start : start + WINDOW] for start in starts]
+    moving = [window - window.mean(dim=0) for window in windows]
+    filled = torch.stack([F.pad(window, (0, 0, 0, WINDOW - len(window))) for window in moving])
+    return filled / filled.norm(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+
+
+def similarity(
+    one: Float[Tensor, "n l f"], other: Float[Tensor, "m l f"]
+) -> tuple[Float[Tensor, "n m"], Int[Tensor, "n m"]]:
+    """The correlation of what two windows share, each band about its own mean, at the shift (2.5 s at most) where it
+    is greatest; and that shift, by which the sound comes later in the other, in frames."""
+    best = torch.full((len(one), len(other)), -1.0)
+    shifts = torch.zeros(len(one), len(other), dtype=torch.long)
+    length = one.shape[1]
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
+        a = _centred(one[:, max(0, -shift) : length - max(0, shift)])
+        b = _centred(other[:, max(0, shift) : length - max(0, -shift)])
+        norms = a.norm(dim=1).clamp(min=MIN_SHARED_NORM)[:, None] * b.norm(dim=1).clamp(min=MIN_SHARED_NORM)
+        correlation = a @ b.T / norms
+        better = correlation > best
+        best, shifts = torch.where(better, correlation, best), shifts.masked_fill(better, shift)
+    return best, shifts
+
+
+def _centred(windows: Float[Tensor, "n l f"]) -> Float[Tensor, "n d"]:
+    return (windows - windows.mean(dim=1, keepdim=True)).flatten(1)
+
+
+def _read(clips: Sequence[Clip], report: DuplicateReport) -> list[Fingerprints]:
+    """The fingerprints of each split that has clips."""
+    console, kept = Console(stderr=True), {split: ([], [], []) for split in SPLITS}
+    for clip in track(clips, f"reading {len(clips)} clips", console=console, disable=not console.is_terminal):
+        try:
+            waveform = read_audio(clip.audio, clip.start, clip.duration, SETTINGS.sample_rate)
+        except AudioProblem as problem:
+            report.problems.append(f"{clip.where}: {problem}")
+            continue
+        report.compared += 1
+        windows, owners, starts = kept[clip.split]
+        for number, window in enumerate(fingerprint(waveform)):
+            windows.append(window)
+            owners.append(clip)
+            starts.append(number * HOP)
+    return [Fingerprints(torch.stack(w), owners, torch.tensor(s)) for w, owners, s in kept.values() if w]
+
+
+def _matches(one: Fingerprints, other: Fingerprints, threshold: float) -> list[Duplicate]:
+    """The best match of each pair of clips, in blocks that bound the memory."""
+    best: dict[tuple[str, str], Duplicate] = {}
+    for i in range(0, len(one.owners), BLOCK):
+        for j in range(0, len(other.owners), BLOCK):
+            values, shifts = similarity(one.windows[i : i + BLOCK], other.windows[j : j + BLOCK])
+            for a, b in (values >= threshold).nonzero().tolist():
+                first, second, value = one.owners[i + a], other.owners[j + b], float(values[a, b])
+                frames = int(shifts[a, b] + other.starts[j + b] - one.starts[i + a])
+                known = best.get((first.id, second.id))
+                if known is None or value > known.similarity:
+                    best[first.id, second.id] = Duplicate(first, second, value, frames * FRAME_SECONDS)
+    return list(best.values())

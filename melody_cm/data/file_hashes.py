@@ -1,0 +1,111 @@
+"""Hashes of what is in sound files: each file is read once and known again by its path, size and times of change."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from melody_cm.storage import hash_file, write_atomically
+
+# Two changes within one tick of a file system's clock look like one: what changed this lately is read again next time.
+RECENT_SECONDS = 2.0
+FILES_BETWEEN_WRITES = 50_000
+log = logging.getLogger(__name__)
+
+
+class Known(NamedTuple):
+    """Hashes of earlier days: keys (n,) uint64, sorted, and the hash (n,) uint64 of the content under each."""
+
+    keys: np.ndarray
+    hashes: np.ndarray
+
+
+def hash_contents(paths: Sequence[str], memory: Path) -> np.ndarray:
+    """(n,) uint64, a hash of the content of each file and of nothing else; 0 where there is no file.
+
+    Args:
+        paths: the files, absolute.
+        memory: the file that keeps hashes for the next time. It may be removed; if it cannot be written, a warning
+            says so, and the next time takes as long.
+    """
+    places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
+    files = list(places)
+    keys, settled = _look(files)
+    hashes = _known_hashes(_recall(memory), keys)
+    unknown = np.flatnonzero((hashes == 0) & (keys != 0)).tolist()
+    # In parts, so that whoever is interrupted among a million files does not begin again at the first.
+    for start in range(0, len(unknown), FILES_BETWEEN_WRITES):
+        part = unknown[start : start + FILES_BETWEEN_WRITES]
+        hashes[part] = _hash_all([files[place] for place in part])
+        keep = settled & (hashes != 0)
+        _remember(memory, keys[keep], hashes[keep])
+    return hashes[[places[path] for path in paths]]
+
+
+def _look(paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """A key (n,) uint64 of each file as it is now, 0 if there is none; and (n,) bool, whether it can be trusted."""
+    keys, changed = np.zeros(len(paths), np.uint64), np.zeros(len(paths), np.int64)
+    now = time.time_ns()
+    for place, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if S_ISREG(status.st_mode):
+            described = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
+            digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=8).digest()
+            keys[place] = int.from_bytes(digest, "little")
+            changed[place] = max(status.st_mtime_ns, status.st_ctime_ns)
+    return keys, (keys != 0) & (changed < now - int(RECENT_SECONDS * 1e9))
+
+
+def _known_hashes(known: Known, keys: np.ndarray) -> np.ndarray:
+    """(n,) uint64, 0 where a key is not known."""
+    if not len(known.keys):
+        return np.zeros_like(keys)
+    places = np.searchsorted(known.keys, keys).clip(max=len(known.keys) - 1)
+    return np.where(known.keys[places] == keys, known.hashes[places], np.uint64(0))
+
+
+def _hash_all(paths: list[str]) -> list[int]:
+    console = Console(stderr=True)
+    title = f"hashing {len(paths)} sound files, once"
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(_hash, paths)
+        return list(track(found, title, len(paths), console=console, transient=True, disable=not console.is_terminal))
+
+
+def _hash(path: str) -> int:
+    try:
+        return int(hash_file(Path(path)), 16)
+    except OSError as error:
+        log.warning("%s: cannot be read (%s)", path, error.strerror)
+        return 0
+
+
+def _recall(memory: Path) -> Known:
+    try:
+        arrays = load_file(memory)
+        return Known(arrays["keys"], arrays["hashes"])
+    except (OSError, SafetensorError, KeyError):
+        return Known(np.empty(0, np.uint64), np.empty(0, np.uint64))
+
+
+def _remember(memory: Path, keys: np.ndarray, hashes: np.ndarray) -> None:
+    order = np.argsort(keys)
+    arrays = {"keys": keys[order], "hashes": hashes[order]}
+    try:
+        write_atomically(memory, lambda aside: save_file(arrays, aside))
+    except (OSError, SafetensorError) as error:
+        log.warning("%s: cannot keep the hashes of sound files (%s); they will be made again", memory, error)

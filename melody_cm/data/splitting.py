@@ -1,0 +1,127 @@
+"""Splits that no piece crosses, drawn from the name of the piece alone."""
+
+import filecmp
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from melody_cm.data.audio_files import AudioProblem, audio_info
+from melody_cm.data.clips import SPLITS, Split, load_row
+from melody_cm.data.manifest import ManifestCorpus, manifest_lines
+from melody_cm.storage import write_atomically
+
+RATIOS = (80.0, 10.0, 10.0)
+
+
+class PieceSplit:
+    """The split of a piece: a function of its name, the seed and the ratios, so that adding rows moves none.
+
+    Args:
+        ratios: shares of train, valid and test; only their proportion counts.
+        seed: another seed, another split.
+
+    Raises:
+        ValueError: not three numbers from 0, or nothing but zeros.
+    """
+
+    def __init__(self, ratios: Sequence[float] = RATIOS, seed: int = 0) -> None:
+        total = math.fsum(ratios)
+        if len(ratios) != len(SPLITS) or min(ratios) < 0 or not 0 < total < math.inf:
+            given = ",".join(f"{ratio:g}" for ratio in ratios)
+            raise ValueError(f"ratios are {given}; give a share from 0 to each of {', '.join(SPLITS)}, as in 80,10,10")
+        self.shares = {split: ratio / total for split, ratio in zip(SPLITS, ratios, strict=True) if ratio}
+        self.seed = seed
+
+    def __call__(self, piece: str) -> Split:
+        digest = hashlib.blake2b(f"{self.seed}/{piece}".encode(), digest_size=8).digest()
+        place = (int.from_bytes(digest, "little") >> 11) / 2**53
+        for split, share in self.shares.items():
+            if place < share:
+                return split
+            place -= share
+        return split
+
+
+@dataclass
+class SplitReport:
+    """What each split holds.
+
+    Attributes:
+        clips, seconds: by split.
+        pieces: names, by split.
+        unknown: clips whose length neither row nor sound file tells; they are not in `seconds`.
+    """
+
+    clips: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    pieces: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
+    unknown: int = 0
+
+    def add(self, row: dict[str, Any], piece: str, folder: Path) -> None:
+        """Count a row that has its split."""
+        seconds = _seconds(row, folder)
+        self.clips[row["split"]] += 1
+        self.pieces[row["split"]].add(piece)
+        self.seconds[row["split"]] += seconds or 0.0
+        self.unknown += seconds is None
+
+
+def split_manifest(path: str, out: Path, split: PieceSplit, force: bool = False) -> SplitReport:
+    """Write a manifest whose rows differ from those at `path` in nothing but `split`.
+
+    Args:
+        path: the manifest, or a folder that holds a manifest.jsonl.
+        out: the new manifest, in the same folder, as rows name their sound files relative to it.
+        split: gives the split of a piece.
+        force: replace `out` if it holds something else.
+
+    Raises:
+        FileNotFoundError: no such manifest.
+        ValueError: a row that is no JSON object or has nothing to tell its piece by; `out` is elsewhere, or is there.
+    """
+    source, report = ManifestCorpus(path).path, SplitReport()
+    if out.resolve().parent != source.resolve().parent:
+        raise ValueError(f"{out}: not in the folder of {source}, which its rows' paths start from; put it there")
+
+    def write(aside: Path) -> None:
+        with aside.open("w", encoding="utf-8") as file:
+            for where, line in manifest_lines(source):
+                row = load_row(line, where)
+                piece = piece_of(row, where)
+                row["split"] = split(piece)
+                report.add(row, piece, source.parent)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if out.exists() and not force and not filecmp.cmp(aside, out, shallow=False):
+            raise ValueError(f"{out}: exists and differs from this split; give another --out, or replace it by --force")
+
+    write_atomically(out, write)
+    return report
+
+
+def piece_of(row: dict[str, Any], where: str) -> str:
+    """What must stay in one split: the piece a row names, else its MIDI file, sound file, or itself."""
+    if row.get("piece"):
+        return str(row["piece"])
+    for name in ("midi", "audio"):
+        if row.get(name):
+            return os.path.normpath(str(row[name]))
+    if "id" not in row:
+        raise ValueError(f"{where}: field 'id' is missing")
+    return str(row["id"])
+
+
+def _seconds(row: dict[str, Any], folder: Path) -> float | None:
+    """The length of a row's clip; None if neither the row nor its sound file says it."""
+    if isinstance(row.get("duration"), int | float):
+        return float(row["duration"])
+    try:
+        start = 0.0 if row.get("midi") else float(row.get("start") or 0.0)
+        return max(audio_info(folder / str(row["audio"])).seconds - start, 0.0)
+    except (AudioProblem, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,70 @@
+"""What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+# Why a clip is left out; the first seven are those of `AudioProblem.reason`.
+REASONS = ("missing", "empty", "unreadable", "truncated", "silent", "not finite", "too short", "other")
+SIDES = ("generated", "reference")
+
+
+@dataclass
+class Score:
+    """The result of one metric.
+
+    Attributes:
+        value: the plain estimate; None only where no clip was usable.
+        corrected: the estimate without the bias that it has in small samples; None with too few samples.
+        low, high: confidence interval of what `corrected` estimates; None where it cannot be told.
+        level: of the interval.
+        method: how the interval was made, in words.
+        n_generated, n_reference: clips on each side; None for reference statistics that do not tell theirs.
+        too_few: fewer clips on a side than the value needs to mean something (Frechet distance: 2 d).
+        embedding: fields of the `EmbeddingIdentity` in which the value was measured; None for a metric without one.
+        dropped: clips that were left out, by side and reason.
+        details: further numbers that belong to this metric.
+        warnings: one line each.
+    """
+
+    value: float | None
+    corrected: float | None
+    low: float | None
+    high: float | None
+    method: str
+    n_generated: int
+    n_reference: int | None
+    too_few: bool
+    embedding: dict[str, Any] | None = None
+    dropped: dict[str, dict[str, int]] = field(default_factory=lambda: {side: {} for side in SIDES})
+    details: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    level: float = 0.95
+
+    def as_dict(self) -> dict[str, Any]:
+        """The score as plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Score":
+        """The score that `as_dict` wrote down; what other programs added is ignored."""
+        return cls(**{part.name: data[part.name] for part in fields(cls) if part.name in data})
+
+
+def refuse_unlike(first: Score, second: Score) -> None:
+    """Refuse to compare scores that were not measured in the same way.
+
+    Raises:
+        ValueError: their embeddings differ; the message names the parts that do, with both values.
+    """
+    one, other = first.embedding or {}, second.embedding or {}
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    if names:
+        unlike = "; ".join(f"{name} {one.get(name)!r} against {other.get(name)!r}" for name in names)
+        raise ValueError(f"these scores cannot be compared, their embeddings differ in {unlike}; measure both alike")
+
+
+def unlike_n(first: Score, second: Score) -> str | None:
+    """One sentence if the scores come from different numbers of clips (their plain values then differ by bias)."""
+    sides = ((side, getattr(first, f"n_{side}"), getattr(second, f"n_{side}")) for side in SIDES)
+    unlike = [f"{one} against {other} {side} clips" for side, one, other in sides if one != other]
+    return f"unlike n: {', '.join(unlike)}; compare the corrected values" if unlike else None

@@ -1,0 +1,107 @@
+"""How sure a number is: intervals of means, the grouped jackknife, and the paired comparison of two systems."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from scipy import stats
+from torch import Tensor
+
+from melody_cm.randomness import keyed_generator
+
+
+class LeftOut(NamedTuple):
+    """An estimate without each group in turn: values (g,), and how many clips each group holds: sizes (g,)."""
+
+    values: Float64[Tensor, " g"]
+    sizes: Int64[Tensor, " g"]
+
+
+class Jackknifed(NamedTuple):
+    """An estimate without its bias of order 1/n, and the confidence interval around it."""
+
+    corrected: float
+    low: float
+    high: float
+
+
+class PairedComparison(NamedTuple):
+    """Mean of first - second over prompts with its interval; `verdict` speaks of the first, larger being better."""
+
+    difference: float
+    low: float
+    high: float
+    verdict: Literal["better", "worse", "not distinguishable"]
+
+
+def jackknife(value: float, sides: Sequence[LeftOut], level: float = 0.95) -> Jackknifed:
+    """The grouped jackknife for groups of unequal size (Busing, Meijer and van der Leeden, 1999).
+
+    Independent samples are left out one after the other: their biases and their variances add up, and the interval is
+    Student's with Satterthwaite's degrees of freedom.
+
+    Args:
+        value: the estimate from everything.
+        sides: one for each independent sample, of at least two groups.
+    """
+    corrected, parts = value, []
+    for values, sizes in sides:
+        ratio = sizes.sum() / sizes.double()
+        side = (len(sizes) * value - ((1 - 1 / ratio) * values).sum()).item()
+        pseudo = ratio * value - (ratio - 1) * values
+        parts.append((((pseudo - side).square() / (ratio - 1)).mean().item(), len(sizes) - 1))
+        corrected += side - value
+    half = _half_width(parts, level)
+    return Jackknifed(corrected, corrected - half, corrected + half)
+
+
+def _half_width(parts: Sequence[tuple[float, int]], level: float) -> float:
+    """Of Student's interval, from the variance and the degrees of freedom of each independent part."""
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
+
+
+def mean_interval(total: float, squares: float, n: int, level: float = 0.95) -> tuple[float | None, float | None]:
+    """Student's interval of a mean, from the sum and the sum of squares of n numbers; nothing for n < 2."""
+    if n < 2:
+        return None, None
+    variance = max(squares - total**2 / n, 0.0) / (n - 1)
+    half = _half_width([(variance / n, n - 1)], level)
+    return total / n - half, total / n + half
+
+
+def share_interval(hits: int, n: int, level: float = 0.95) -> tuple[float | None, float | None]:
+    """The exact (Clopper-Pearson) interval of a share of n; nothing for n = 0."""
+    if n == 0:
+        return None, None
+    interval = stats.binomtest(hits, n).proportion_ci(level, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def compare_paired(
+    first: Float[Tensor, " p"], second: Float[Tensor, " q"], seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> PairedComparison:
+    """Whether one system beats another on the same prompts, by a bootstrap over prompts.
+
+    A percentile interval is right for a mean of many prompts (unlike for a Frechet distance, which is biased).
+
+    Args:
+        first, second: one number a prompt, in the same order, larger being better.
+
+    Raises:
+        ValueError: the prompts cannot be paired, or there are fewer than two.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"{len(first)} against {len(second)} prompts; a paired comparison needs the same two or more")
+    differences = first.double().cpu() - second.double().cpu()
+    generator = keyed_generator(seed, "paired bootstrap", 0, 0)
+    rows = torch.randint(len(differences), (resamples, len(differences)), generator=generator)
+    tail = (1 - level) / 2
+    low, high = differences[rows].mean(1).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+    return PairedComparison(differences.mean().item(), low, high, verdict)

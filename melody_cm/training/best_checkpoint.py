@@ -1,0 +1,75 @@
+"""The checkpoint that was best by a metric, beside the last one."""
+
+import difflib
+import logging
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from melody_cm.storage import read_json, write_json
+
+log = logging.getLogger(__name__)
+VALIDATION_LOSS = "val/loss"
+
+
+class BestCheckpoint(Callback):
+    """Keeps `best.ckpt`, saved whenever a metric is better than ever before; `best.json` says value and step.
+
+    A resumed training reads the best so far from `best.json`, so that both files always agree.
+
+    Args:
+        monitor: what an evaluation among the callbacks logs (val/fad_logmel, val/si_snri, ...), or val/loss.
+        mode: whether the smallest ("min") or the largest ("max") value is best.
+
+    Raises:
+        ValueError: nothing logs `monitor`.
+    """
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"] = "min") -> None:
+        self.monitor = monitor
+        self.mode = mode
+        self._best: float | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        known = [VALIDATION_LOSS, *(key for callback in trainer.callbacks for key in getattr(callback, "keys", ()))]
+        if self.monitor not in known:
+            near = difflib.get_close_matches(self.monitor, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"BestCheckpoint: nothing here logs monitor {self.monitor!r}; the nearest is {near!r}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        path = Path(trainer.default_root_dir) / "best.json"
+        known = read_json(path) if path.is_file() and int(pl_module.batches_seen) else {}
+        same = (known.get("monitor"), known.get("mode")) == (self.monitor, self.mode)
+        self._best = trainer.strategy.broadcast(known["value"] if same else None)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.monitor != VALIDATION_LOSS:
+            self._keep(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor == VALIDATION_LOSS:
+            self._keep(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._best is None:
+            log.warning("no best.ckpt: %s was never measured; its evaluation says why", self.monitor)
+
+    def _keep(self, trainer: Trainer, module: LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None or not math.isfinite(value) or not self._is_better(float(value)):
+            return
+        self._best = float(value)
+        folder = Path(trainer.default_root_dir)
+        trainer.save_checkpoint(folder / "best.ckpt")
+        if trainer.is_global_zero:
+            record = {"monitor": self.monitor, "mode": self.mode, "value": self._best, "step": int(module.steps_taken)}
+            write_json(folder / "best.json", record)
+
+    def _is_better(self, value: float) -> bool:
+        if self._best is None:
+            return True
+        return value < self._best if self.mode == "min" else value > self._best

@@ -1,0 +1,342 @@
+"""Sound files as they should not be, and as they may be: none stops the others, each is told in one line."""
+
+import json
+import pickle
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from melody_cm.data import AudioProblem, audio_info, check_corpus, read_audio
+from melody_cm.data.audio_files import BLOCK_SAMPLES, scan_audio
+from melody_cm.data.headers import lacks_ogg_end
+
+CODECS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+DATA_SIZE = 40  # Where a plain WAV header says how many bytes of samples follow.
+FLAC_TOTAL = 21  # Where a FLAC header holds the number of samples: half a byte and four.
+
+
+def noise(rate, seconds, channels=1):
+    return 0.1 * np.random.default_rng(0).standard_normal((round(rate * seconds), channels)).clip(-5, 5)
+
+
+def written(path, seconds=6.0, rate=24000):
+    container, codec = CODECS[path.suffix]
+    soundfile.write(path, noise(rate, seconds), rate, format=container, subtype=codec)
+    return path
+
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def problem_of(read, *arguments):
+    with pytest.raises(AudioProblem) as raised:
+        read(*arguments)
+    assert "\n" not in str(raised.value)
+    return raised.value
+
+
+@pytest.mark.parametrize("share", [0.97, 0.6, 0.2])
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_file_whose_end_is_missing_is_never_taken_for_a_whole_one(tmp_path, suffix, share):
+    path = written(tmp_path / f"a{suffix}")
+    assert scan_audio(path, 0.0, None) == (24000, 1, 6.0)
+    assert len(read_audio(path, 0.0, None, 24000)) == 144000
+    cut(path, share)
+    for problem in (problem_of(scan_audio, path, 0.0, None), problem_of(read_audio, path, 0.0, None, 24000)):
+        assert problem.reason == "truncated"
+        assert str(problem).startswith(f"{path}: truncated")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_what_is_left_of_it_can_be_read(tmp_path, suffix):
+    path = written(tmp_path / f"a{suffix}")
+    before = read_audio(path, 0.5, 1.0, 24000)
+    cut(path, 0.6)
+    assert torch.equal(read_audio(path, 0.5, 1.0, 24000), before)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_a_crop_out_of_the_missing_end_is_truncated_too(tmp_path, suffix):
+    path = cut(written(tmp_path / f"a{suffix}"), 0.6)
+    assert audio_info(path).seconds == 6.0
+    assert problem_of(read_audio, path, 4.8, 1.0, 24000).reason == "truncated"
+    assert problem_of(scan_audio, path, 4.8, 1.0).reason == "truncated"
+
+
+def test_a_file_cut_inside_its_header_is_unreadable(tmp_path):
+    for suffix in CODECS:
+        path = written(tmp_path / f"a{suffix}")
+        path.write_bytes(path.read_bytes()[:30])
+        assert problem_of(audio_info, path).reason == ("truncated" if "OGG" in CODECS[suffix] else "unreadable")
+
+
+def test_damage_in_the_middle_is_not_called_a_missing_end(tmp_path):
+    path = written(tmp_path / "a.flac")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    path.write_bytes(data)
+    assert problem_of(scan_audio, path, 0.0, None).reason == "unreadable"
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFDB])
+def test_a_wav_written_to_a_pipe_knows_no_length_and_is_good(tmp_path, size):
+    path = written(tmp_path / "a.wav", 2.0)
+    expected = read_audio(path, 0.0, None, 24000)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, DATA_SIZE, size)
+    path.write_bytes(data)
+    assert torch.equal(read_audio(path, 0.0, None, 24000), expected)
+    assert scan_audio(path, 0.0, None).seconds == 2.0
+
+
+@pytest.mark.parametrize("size", [0, 8, 36, 0xFFFFFFFF])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_wav_that_was_never_closed_is_good(tmp_path, size, channels):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(24000, 2.0, channels), 24000)
+    expected = read_audio(path, 0.5, 1.0, 16000)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 4, size)
+    struct.pack_into("<I", data, DATA_SIZE, 0)
+    path.write_bytes(data)
+    assert torch.equal(read_audio(path, 0.5, 1.0, 16000), expected)
+    assert scan_audio(path, 0.0, None) == (24000, channels, 2.0)
+
+
+def test_a_wav_that_holds_nothing_stays_empty(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(0), 24000)
+    path.write_bytes(path.read_bytes() + b"LIST" + struct.pack("<I", 80000) + bytes(80000))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    path.write_bytes(data)
+    assert problem_of(read_audio, path, 0.0, None, 24000).reason == "too short"
+
+
+def test_other_chunks_around_the_samples_do_not_matter(tmp_path):
+    path = written(tmp_path / "a.wav", 2.0)
+    data = path.read_bytes()
+    extra = b"LIST" + struct.pack("<I", 5) + b"abcde\0"
+    path.write_bytes(data[:12] + extra + data[12:] + extra)
+    assert scan_audio(path, 0.0, None).seconds == 2.0
+    path.write_bytes(data[:12] + extra + data[12:-48000])
+    assert problem_of(scan_audio, path, 0.0, None).reason == "truncated"
+
+
+@pytest.mark.parametrize(("container", "seconds"), [("RF64", 2.0), ("WAVEX", 2.0)])
+def test_the_other_kinds_of_wav(tmp_path, container, seconds):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(24000, seconds, 2), 24000, format=container, subtype="PCM_24")
+    assert scan_audio(path, 0.0, None).seconds == seconds
+    assert problem_of(scan_audio, cut(path, 0.5), 0.0, None).reason == "truncated"
+
+
+def test_big_endian_wav(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(24000, 2.0), 24000, format="WAV", subtype="PCM_16", endian="BIG")
+    assert path.read_bytes()[:4] == b"RIFX"
+    assert scan_audio(path, 0.0, None).seconds == 2.0
+    assert problem_of(scan_audio, cut(path, 0.5), 0.0, None).reason == "truncated"
+
+
+@pytest.mark.parametrize("claimed", [2**36 - 1, 10**9, 300_000])
+def test_a_flac_that_claims_more_than_it_holds_neither_passes_nor_fills_the_memory(tmp_path, claimed):
+    path = written(tmp_path / "a.flac")
+    data = bytearray(path.read_bytes())
+    data[FLAC_TOTAL] = (data[FLAC_TOTAL] & 0xF0) | (claimed >> 32)
+    struct.pack_into(">I", data, FLAC_TOTAL + 1, claimed & 0xFFFFFFFF)
+    path.write_bytes(data)
+    assert len(read_audio(path, 1.0, 1.0, 24000)) == 24000
+    assert problem_of(read_audio, path, 0.0, None, 24000).reason == "truncated"
+    assert problem_of(scan_audio, path, 0.0, None).reason == "truncated"
+
+
+def test_a_flac_of_unknown_length_is_told(tmp_path):
+    path = written(tmp_path / "a.flac")
+    data = bytearray(path.read_bytes())
+    data[FLAC_TOTAL] &= 0xF0
+    struct.pack_into(">I", data, FLAC_TOTAL + 1, 0)
+    path.write_bytes(data)
+    assert "does not say how long it is" in str(problem_of(audio_info, path))
+
+
+@pytest.mark.parametrize("rate", [1, 10**9])
+def test_impossible_sample_rates_are_told(tmp_path, rate):
+    path = written(tmp_path / "a.wav", 2.0)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 24, rate)
+    path.write_bytes(data)
+    problem = problem_of(read_audio, path, 0.0, None, 24000)
+    assert problem.reason == "unreadable"
+    assert f"{rate} Hz" in str(problem)
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".opus"])
+def test_the_last_ogg_page_is_found_wherever_the_file_stops(tmp_path, suffix):
+    path = written(tmp_path / f"a{suffix}")
+    assert not lacks_ogg_end(path)
+    data = path.read_bytes()
+    last_page = data.rfind(b"OggS")
+    for size in (len(data) - 1, len(data) - 30, last_page, last_page + 20, len(data) // 2, 100):
+        path.write_bytes(data[:size])
+        assert lacks_ogg_end(path), size
+    path.write_bytes(data + b"TAG" + bytes(125))
+    assert not lacks_ogg_end(path)
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 192000])
+def test_one_sample_is_too_short(tmp_path, rate):
+    for suffix in (".wav", ".flac"):
+        soundfile.write(tmp_path / f"a{suffix}", np.array([0.5]), rate)
+        for read in ((read_audio, 0.0, None, 24000), (read_audio, 0.0, 1.0, 24000), (scan_audio, 0.0, None)):
+            assert problem_of(read[0], tmp_path / f"a{suffix}", *read[1:]).reason == "too short"
+
+
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"),
+    [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-22), ("PCM_32", 1e-7), ("FLOAT", 1e-7), ("DOUBLE", 1e-7)],
+)
+def test_all_sample_formats(tmp_path, subtype, tolerance):
+    samples = noise(24000, 1.0)
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype=subtype)
+    assert np.abs(read_audio(tmp_path / "a.wav", 0.0, None, 24000).numpy() - samples[:, 0]).max() <= tolerance
+
+
+def test_32_channels_are_averaged(tmp_path):
+    samples = noise(24000, 1.0, 32)
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="FLOAT")
+    crop = read_audio(tmp_path / "a.wav", 0.25, 0.5, 24000).numpy()
+    assert np.allclose(crop, samples[6000:18000].mean(axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 96000, 176400, 192000])
+def test_all_sample_rates(tmp_path, rate):
+    time = np.arange(3 * rate) / rate
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * time), rate, subtype="FLOAT")
+    crop = read_audio(tmp_path / "a.wav", 1.0, 1.0, 24000).numpy()
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (1 + np.arange(24000) / 24000))
+    assert np.abs(crop - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_no_numbers_are_told_wherever_they_are(tmp_path, value):
+    samples = noise(24000, 3.0, 2)
+    samples[-100, 1] = value
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="DOUBLE")
+    assert problem_of(read_audio, tmp_path / "a.wav", 0.0, None, 24000).reason == "not finite"
+    assert "1 samples are NaN or infinite" in str(problem_of(scan_audio, tmp_path / "a.wav", 0.0, None))
+    assert len(read_audio(tmp_path / "a.wav", 0.0, 1.0, 24000)) == 24000
+
+
+def test_reading_in_blocks_changes_nothing(tmp_path, monkeypatch):
+    samples = noise(24000, 2.0, 2)
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="FLOAT")
+    whole = read_audio(tmp_path / "a.wav", 0.5, 1.0, 16000)
+    monkeypatch.setattr("melody_cm.data.audio_files.BLOCK_SAMPLES", 999)
+    assert torch.equal(read_audio(tmp_path / "a.wav", 0.5, 1.0, 16000), whole)
+    samples[[20000, 40000], 1] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="FLOAT")
+    assert "2 samples are NaN" in str(problem_of(scan_audio, tmp_path / "a.wav", 0.0, None))
+
+
+def sparse_hour(path, rate=16000):
+    """An hour of stereo that takes no room on disk, with noise in its last second."""
+    frames = 3600 * rate
+    soundfile.write(path, noise(rate, 0.01, 2), rate, subtype="PCM_16")
+    header = bytearray(path.read_bytes()[:44])
+    struct.pack_into("<I", header, DATA_SIZE, frames * 4)
+    loud = (noise(rate, 1.0, 2) * 32767).astype("<i2").tobytes()
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(44 + frames * 4)
+        file.seek(44 + frames * 4 - len(loud))
+        file.write(loud)
+    return path
+
+
+def test_a_crop_of_an_hour_reads_a_crop_only(tmp_path, monkeypatch):
+    path = sparse_hour(tmp_path / "hour.wav")
+    asked = []
+    read = soundfile.SoundFile.read
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **more: asked.append(n) or read(self, n, **more))
+    assert len(read_audio(path, 3599.0, 1.0, 24000)) == 24000
+    assert asked
+    assert sum(asked) <= 2 * 16000
+    assert problem_of(read_audio, path, 1800.0, 10.0, 24000).reason == "silent"
+    assert sum(asked) <= 14 * 16000
+    asked.clear()
+    assert scan_audio(path, 0.0, None).seconds == 3600.0
+    assert sum(asked) == 3600 * 16000
+    assert max(asked) <= BLOCK_SAMPLES
+
+
+def test_reading_an_hour_through_keeps_memory_flat(tmp_path):
+    path = sparse_hour(tmp_path / "hour.wav")
+    tracemalloc.start()
+    scan_audio(path, 0.0, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 1_000_000 < peak < 40_000_000  # bytes; the samples take 461 MB as floats
+
+
+def test_problems_cross_process_borders_with_their_reason():
+    problem = pickle.loads(pickle.dumps(AudioProblem("a.wav: silent", "silent")))
+    assert (str(problem), problem.reason) == ("a.wav: silent", "silent")
+    assert AudioProblem("told anew from the message alone").reason == "unreadable"
+
+
+def test_check_counts_every_kind_and_goes_on(tmp_path):
+    kinds = {"truncated.wav": 0.5, "truncated.ogg": 0.5, "truncated.mp3": 0.5, "truncated.flac": 0.5}
+    for name, share in kinds.items():
+        cut(written(tmp_path / name), share)
+    written(tmp_path / "good.wav")
+    soundfile.write(tmp_path / "one.wav", np.ones(1), 24000)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "nothing.wav").write_bytes(b"nothing" * 99)
+    soundfile.write(tmp_path / "nan.wav", np.full(24000, np.nan), 24000, subtype="FLOAT")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(24000), 24000)
+    (tmp_path / "good.txt").write_bytes(b"fine")
+    (tmp_path / "caf.txt").write_bytes(b"caf\xe9")
+    written(tmp_path / "caf.wav")
+    (tmp_path / "json.json").write_bytes(b'{"caption": "caf\xe9"}')
+    written(tmp_path / "json.wav")
+    report = check_corpus(str(tmp_path))
+    assert sum(report.clips.values()) == 1
+    assert report.reasons == {
+        "truncated": 4, "too short": 1, "empty": 1, "unreadable": 1, "not finite": 1, "silent": 1, "bad row": 2,
+    }  # fmt: skip
+    assert len(report.problems) == sum(report.reasons.values())
+    assert any("caf.txt: not UTF-8" in problem for problem in report.problems)
+    assert any("json.json: not UTF-8" in problem for problem in report.problems)
+
+
+def test_check_names_rows_of_a_manifest_that_are_not_utf8_climb_or_share_an_id(tmp_path):
+    (tmp_path / "in").mkdir()
+    written(tmp_path / "in" / "a.wav")
+    written(tmp_path / "b.wav")
+    rows = [
+        json.dumps({"id": "a", "audio": "a.wav", "caption": "x"}).encode(),
+        b'{"id": "b", "audio": "a.wav", "caption": "caf\xe9"}',
+        json.dumps({"id": "c", "audio": "../b.wav", "caption": "x"}).encode(),
+        json.dumps({"id": "a", "audio": "a.wav", "caption": "x"}).encode(),
+        json.dumps({"id": "d", "audio": "gone.wav", "caption": "x"}).encode(),
+    ]
+    (tmp_path / "in" / "manifest.jsonl").write_bytes(b"\n".join(rows))
+    report = check_corpus(str(tmp_path / "in"))
+    for number, words in {2: "not UTF-8", 3: "allow_outside", 4: "id 'a' is that of", 5: "no such file"}.items():
+        assert any(f"manifest.jsonl, row {number}: " in line and words in line for line in report.problems), number
+    assert report.reasons == {"bad row": 2, "id twice": 1, "missing": 1}
+    assert report.clips == {"train": 2}

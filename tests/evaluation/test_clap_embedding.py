@@ -1,0 +1,167 @@
+"""CLAP from a tiny folder of the same layout as the public ones: nothing random, windows, texts."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertModel,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from melody_cm.evaluation.embeddings import ClapEmbedding
+from melody_cm.storage import hash_weights
+
+SAMPLE_RATE = 48000
+
+
+def write_clap(folder, fusion=False, seed=0):
+    """A CLAP of windows of one second, with letters as its vocabulary."""
+    torch.manual_seed(seed)
+    text = {
+        "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+        "max_position_embeddings": 24, "pad_token_id": 1,
+    }  # fmt: skip
+    audio = {
+        "num_mel_bins": 16, "spec_size": 32, "window_size": 4, "patch_size": 4, "patch_stride": [4, 4],
+        "depths": [1, 1], "num_attention_heads": [2, 2], "patch_embeds_hidden_size": 8, "hidden_size": 16,
+        "enable_fusion": fusion, "aff_block_r": 2, "num_classes": 4,
+    }  # fmt: skip
+    model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
+    extractor = ClapFeatureExtractor(
+        feature_size=16, sampling_rate=SAMPLE_RATE, hop_length=960, max_length_s=1, fft_window_size=1024
+    )
+    words = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    model.save_pretrained(folder)
+    ClapProcessor(extractor, fast).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    parent = tmp_path_factory.mktemp("clap")
+    write_clap(parent / "plain")
+    write_clap(parent / "fused", fusion=True)
+    return parent
+
+
+@pytest.fixture(params=["plain", "fused"])
+def embedding(folders, request):
+    return ClapEmbedding(str(folders / request.param))
+
+
+def music(seconds, rows=2):
+    return 0.3 * torch.randn(rows, 1, round(seconds * SAMPLE_RATE))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "truncation"), [("plain", "rand_trunc"), ("fused", "fusion")])
+def test_the_vectors_are_those_of_transformers_window_by_window(folders, name, truncation):
+    embedding = ClapEmbedding(str(folders / name))
+    waveform = music(3.0)
+    found = embedding(waveform)
+    assert found.shape == (2, 3, 8)
+    model = ClapModel.from_pretrained(folders / name).eval()
+    processor = ClapProcessor.from_pretrained(folders / name)
+    windows = list(waveform.view(6, SAMPLE_RATE).numpy())
+    mels = processor.feature_extractor(windows, sampling_rate=SAMPLE_RATE, truncation=truncation, return_tensors="pt")
+    text = processor.tokenizer(["abc"] * 6, return_tensors="pt")
+    short = torch.zeros(6, 1, dtype=torch.bool)
+    expected = model(text["input_ids"], mels["input_features"].float(), is_longer=short)
+    torch.testing.assert_close(found.flatten(0, 1), expected.audio_embeds)
+    torch.testing.assert_close(embedding.embed_text(["abc"] * 6), expected.text_embeds)
+
+
+@torch.no_grad()
+def test_nothing_is_random_and_no_global_number_is_drawn(embedding):
+    waveform = music(2.6)
+    np.random.seed(1)
+    first = embedding(waveform)
+    np.random.seed(2)
+    assert torch.equal(embedding(waveform), first)
+    torch.testing.assert_close(embedding(waveform[1:]), first[1:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_unit_vectors_of_windows_clips_and_texts(embedding):
+    waveform = music(2.6)
+    windows = embedding(waveform)
+    clips, texts = embedding.embed_audio(waveform), embedding.embed_text(["a slow waltz", "techno"])
+    for vectors in (windows, clips, texts):
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
+    assert clips.shape == texts.shape == (2, 8)
+    torch.testing.assert_close(clips, F.normalize(windows.sum(1), dim=-1))
+    torch.testing.assert_close(embedding.embed_audio(waveform[..., :SAMPLE_RATE]), windows[:, 0])
+
+
+@torch.no_grad()
+def test_a_text_does_not_depend_on_its_company_and_long_ones_are_cut(embedding):
+    texts = ["waltz", "a" * 100, "b" * 100]
+    together = embedding.embed_text(texts)
+    torch.testing.assert_close(embedding.embed_text(texts[:1]), together[:1])
+    torch.testing.assert_close(embedding.embed_text(["a" * 22]), together[1:2])
+    assert not torch.allclose(together[1], together[2])
+    last_letter_counts = embedding.embed_text(["a" * 21 + "b"])
+    assert not torch.allclose(together[1:2], last_letter_counts)
+
+
+@torch.no_grad()
+def test_short_audio_is_repeated_to_a_window(folders):
+    embedding = ClapEmbedding(str(folders / "plain"))
+    waveform = music(0.5)
+    torch.testing.assert_close(embedding(waveform), embedding(torch.cat([waveform, waveform], dim=-1)))
+
+
+def test_the_identity_is_of_weights_and_settings(embedding, folders, tmp_path):
+    identity = embedding.identity
+    assert (identity.name, identity.sample_rate, identity.width) == ("clap", SAMPLE_RATE, 8)
+    assert (identity.window, identity.trained) == ("1 s windows, evenly spread", True)
+    assert identity.weights == hash_weights(embedding.model)
+    write_clap(tmp_path / "other", seed=1)
+    assert ClapEmbedding(str(tmp_path / "other")).identity.weights != identity.weights
+    shutil.copytree(folders / "plain", tmp_path / "padded")
+    ClapFeatureExtractor(
+        feature_size=16, sampling_rate=SAMPLE_RATE, hop_length=960, max_length_s=1, padding="pad"
+    ).save_pretrained(tmp_path / "padded")
+    (tmp_path / "padded/processor_config.json").unlink()
+    padded, plain = ClapEmbedding(str(tmp_path / "padded")).identity, ClapEmbedding(str(folders / "plain")).identity
+    assert padded.weights == plain.weights
+    assert padded.version != plain.version
+
+
+def test_it_is_frozen_in_fp32(embedding):
+    embedding.train()
+    assert not any(module.training for module in embedding.modules())
+    assert {(p.dtype, p.requires_grad) for p in embedding.parameters()} == {(torch.float32, False)}
+    assert torch.nn.ModuleList([embedding]).state_dict() == {}
+
+
+def test_half_precision_weights_are_used_in_fp32(folders, tmp_path):
+    shutil.copytree(folders / "plain", tmp_path / "half")
+    ClapModel.from_pretrained(folders / "plain", dtype=torch.float16).save_pretrained(tmp_path / "half")
+    assert next(ClapEmbedding(str(tmp_path / "half")).parameters()).dtype == torch.float32
+
+
+def test_wrong_folders_are_one_clear_error(folders, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"clap needs weights: hf download laion/clap-htsat-unfused"):
+        ClapEmbedding(None)
+    with pytest.raises(FileNotFoundError, match="there is no folder /no/such/clap"):
+        ClapEmbedding("/no/such/clap")
+    with pytest.raises(ValueError, match="gives no ClapProcessor for clap"):
+        ClapEmbedding(str(tmp_path))
+    shutil.copytree(folders / "plain", tmp_path / "bert")
+    tiny = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(tiny).save_pretrained(tmp_path / "weights_of_bert")
+    shutil.copy(tmp_path / "weights_of_bert/model.safetensors", tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"is no complete ClapModel: \d+ weights are missing, the first"):
+        ClapEmbedding(str(tmp_path / "bert"))

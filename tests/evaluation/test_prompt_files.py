@@ -1,0 +1,70 @@
+"""Which prompt belongs to which file, in all three forms, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from melody_cm.data import Clip
+from melody_cm.evaluation.prompt_files import read_prompts
+
+
+def clips(*names):
+    return [Clip(name, Path("/music") / name, 0.0, None, "test", [], name, name) for name in names]
+
+
+THREE = clips("a.wav", "b/c.wav", "d.wav")
+
+
+def test_lines_belong_to_the_files_in_order(tmp_path):
+    (tmp_path / "p.txt").write_text("\ufeffcalm piano\n\n  loud drums \nslow strings\n", encoding="utf-8")
+    prompts = read_prompts(tmp_path / "p.txt", THREE)
+    assert prompts == {"a.wav": "calm piano", "b/c.wav": "loud drums", "d.wav": "slow strings"}
+
+
+ROWS = [("d.wav", 'a, "quoted" one'), ("c.wav", "two\u2028lines"), ("a.wav", "three")]
+
+
+def as_jsonl(path, rows):
+    path.write_text("\n".join(json.dumps({"file": file, "caption": caption}) for file, caption in rows) + "\n\n")
+
+
+def as_csv(path, rows):
+    import csv
+
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("caption", "file"), *((caption, name) for name, caption in rows)])
+
+
+@pytest.mark.parametrize(("name", "write"), [("p.jsonl", as_jsonl), ("p.csv", as_csv)])
+def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
+    write(tmp_path / name, ROWS)
+    prompts = read_prompts(tmp_path / name, THREE)
+    assert prompts == {"a.wav": "three", "b/c.wav": "two\u2028lines", "d.wav": 'a, "quoted" one'}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.txt", "one\ntwo\n", r"2 prompts for 3 sound files"),
+        ("p.csv", "file,caption\na.wav,x\n", r"1 prompts for 3 sound files"),
+        ("p.csv", "file,caption\na.wav,x\nc.wav,y\ne.wav,z\n", r"files that are not there, the first 'e\.wav'"),
+        ("p.csv", "file,caption\na.wav,x\na.wav,y\nd.wav,z\n", r"row 2: 'a\.wav' is named twice"),
+        ("p.csv", "file,caption\nb/c.wav,x\nc.wav,y\nd.wav,z\n", r"no prompt for 1 of the files, the first 'a\.wav'"),
+        ("p.csv", "name,caption\na.wav,x\nc.wav,y\nd.wav,z\n", r"row 1: the texts 'file' and 'caption' are needed"),
+        ("p.jsonl", '{"file": "a.wav"\n', r"row 1: not JSON"),
+        ("p.jsonl", '["a"]\n["b"]\n["c"]\n', r"row 1: the texts 'file' and 'caption'"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_prompts(tmp_path / name, THREE)
+
+
+def test_missing_and_undecodable_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"p\.txt: no such file of prompts"):
+        read_prompts(tmp_path / "p.txt", THREE)
+    (tmp_path / "p.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(ValueError, match="not UTF-8 text"):
+        read_prompts(tmp_path / "p.txt", THREE)

@@ -1,0 +1,76 @@
+"""The mean cosine of text and audio against torch's cosine and a loop over shuffled captions."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from melody_cm.evaluation import TextCorrelation
+from melody_cm.interfaces import EmbeddingIdentity
+
+
+def identity(width):
+    return EmbeddingIdentity("joint", "1", "abc", 16000, "10 s", width, True)
+
+
+def score_of(text, audio):
+    metric = TextCorrelation(identity(text.shape[1]))
+    metric.update(text, audio)
+    return metric.compute()
+
+
+def test_equal_unit_vectors_score_1_and_opposite_ones_minus_1():
+    vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1)
+    assert score_of(vectors, vectors).value == pytest.approx(1)
+    assert score_of(vectors, -vectors).value == pytest.approx(-1)
+    assert score_of(vectors, 7 * vectors).value == pytest.approx(1)
+
+
+def test_the_mean_cosine_and_its_interval():
+    text, audio = torch.randn(20, 8), torch.randn(20, 8)
+    metric = TextCorrelation(identity(8))
+    for start in range(0, 20, 7):
+        metric.update(text[start : start + 7], audio[start : start + 7])
+    score = metric.compute()
+    cosine = torch.nn.functional.cosine_similarity(text.double(), audio.double()).numpy()
+    assert score.value == pytest.approx(cosine.mean())
+    assert (score.low, score.high) == pytest.approx(stats.t.interval(0.95, 19, cosine.mean(), stats.sem(cosine)))
+    assert (score.n_generated, score.n_reference, score.too_few) == (20, 20, False)
+    assert score.embedding == asdict(identity(8))
+
+
+def test_shuffled_captions_score_what_all_wrong_pairs_do():
+    text = torch.randn(6, 8)
+    audio = text + 0.5 * torch.randn(6, 8)
+    wrong = [
+        torch.nn.functional.cosine_similarity(text[i : i + 1].double(), audio[j : j + 1].double()).item()
+        for i in range(6)
+        for j in range(6)
+        if i != j
+    ]
+    score = score_of(text, audio)
+    assert score.details["shuffled"] == pytest.approx(np.mean(wrong))
+    assert score.value > score.details["shuffled"] + 0.3
+
+
+def test_vectors_without_a_direction_are_left_out_and_counted():
+    text, audio = torch.randn(8, 4), torch.randn(8, 4)
+    clean = score_of(text[:5], audio[:5])
+    audio[5], text[6], audio[7] = torch.nan, torch.inf, 0
+    metric = TextCorrelation(identity(4))
+    metric.update(text, audio)
+    metric.drop("silent")
+    score = metric.compute()
+    assert (score.value, score.low) == (pytest.approx(clean.value), pytest.approx(clean.low))
+    assert score.details == pytest.approx(clean.details)
+    assert score.dropped["generated"] == {"silent": 1, "not finite": 2, "other": 1}
+    assert score.n_generated == 5
+
+
+def test_no_clip_gives_no_value_and_another_width_is_refused():
+    score = score_of(torch.zeros(2, 4), torch.zeros(2, 4))
+    assert (score.value, score.low, score.too_few, score.details) == (None, None, True, {})
+    with pytest.raises(ValueError, match="width 4, but joint has 3"):
+        TextCorrelation(identity(3)).update(torch.zeros(2, 4), torch.zeros(2, 4))

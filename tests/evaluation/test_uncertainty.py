@@ -1,0 +1,101 @@
+"""Intervals against closed forms and other libraries; verdicts on systems whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from melody_cm.evaluation import compare_paired
+from melody_cm.evaluation.uncertainty import LeftOut, jackknife, mean_interval, share_interval
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    x = torch.randn(30).double()
+    without = (x.sum() - x) / 29
+    estimate = jackknife(x.mean().item(), [LeftOut(without, torch.ones(30, dtype=torch.int64))])
+    expected = stats.t.interval(0.95, 29, x.mean().item(), stats.sem(x.numpy()))
+    assert estimate.corrected == pytest.approx(x.mean().item())
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+
+
+def test_the_jackknife_removes_the_bias_of_a_variance():
+    x = torch.randn(12).double()
+    keep = ~torch.eye(12, dtype=torch.bool)
+    without = torch.stack([x[row].var(correction=0) for row in keep])
+    estimate = jackknife(x.var(correction=0).item(), [LeftOut(without, torch.ones(12, dtype=torch.int64))])
+    assert estimate.corrected == pytest.approx(x.var().item())
+
+
+@pytest.mark.parametrize("sizes", [[5, 5, 5, 5], [1, 2, 5, 12]])
+def test_groups_of_any_size_remove_a_bias_of_one_over_n(sizes):
+    n, bias = sum(sizes), 3.0
+    without = torch.tensor([1.0 + bias / (n - size) for size in sizes]).double()
+    assert jackknife(1.0 + bias / n, [LeftOut(without, torch.tensor(sizes))]).corrected == pytest.approx(1.0)
+
+
+def test_two_samples_give_welchs_interval():
+    x, y = torch.randn(12).double(), 3 * torch.randn(20).double()
+    sides = [
+        LeftOut((x.sum() - x) / 11 - y.mean(), torch.ones(12, dtype=torch.int64)),
+        LeftOut(x.mean() - (y.sum() - y) / 19, torch.ones(20, dtype=torch.int64)),
+    ]
+    estimate = jackknife((x.mean() - y.mean()).item(), sides)
+    expected = stats.ttest_ind(x.numpy(), y.numpy(), equal_var=False).confidence_interval()
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_level_is_a_width():
+    sides = [LeftOut(torch.randn(10).double(), torch.ones(10, dtype=torch.int64))]
+    narrow, wide = (jackknife(0.0, sides, level) for level in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_what_never_varies_is_certain():
+    estimate = jackknife(2.0, [LeftOut(torch.full((5,), 2.0).double(), torch.ones(5, dtype=torch.int64))])
+    assert estimate == (2.0, 2.0, 2.0)
+
+
+def test_intervals_of_means_and_shares():
+    x = np.arange(10.0)
+    interval = mean_interval(x.sum(), (x**2).sum(), 10)
+    assert interval == pytest.approx(stats.t.interval(0.95, 9, x.mean(), stats.sem(x)))
+    assert mean_interval(1.0, 1.0, 1) == (None, None)
+    low, high = share_interval(0, 10)
+    assert (low, high) == pytest.approx((0, 1 - 0.025 ** (1 / 10)))
+    assert share_interval(0, 0) == (None, None)
+
+
+def test_paired_systems_are_told_apart_where_their_prompts_differ_more_than_they_do():
+    prompts = 10 * torch.randn(50)
+    better = prompts + 0.5 + 0.3 * torch.randn(50)
+    result = compare_paired(better, prompts)
+    assert result.verdict == "better"
+    assert 0 < result.low < result.difference < result.high
+    assert compare_paired(prompts, better).verdict == "worse"
+    assert compare_paired(prompts, better[torch.randperm(50)]).verdict == "not distinguishable"
+
+
+def test_the_paired_interval_is_about_that_of_students_test():
+    x, y = torch.randn(200).double(), torch.randn(200).double()
+    result = compare_paired(x, y)
+    expected = stats.ttest_rel(x.numpy(), y.numpy()).confidence_interval()
+    assert result.difference == pytest.approx((x - y).mean().item())
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert compare_paired(x, y) == result
+    assert compare_paired(x, y, seed=1) != result
+
+
+def test_equal_systems_are_rarely_called_different():
+    verdicts = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        pair = torch.randn(2, 40, generator=generator)
+        verdicts.append(compare_paired(pair[0], pair[1], seed=seed, resamples=1000).verdict)
+    wrong = sum(verdict != "not distinguishable" for verdict in verdicts) / 200
+    assert 0.01 <= wrong <= 0.11
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
+def test_unpaired_prompts_are_refused(first, second):
+    with pytest.raises(ValueError, match=f"{first} against {second} prompts"):
+        compare_paired(torch.randn(first), torch.randn(second))
