@@ -98,10 +98,17 @@ def test_before_its_start_the_adversary_changes_nothing(tmp_path):
 
 
 def test_accumulated_micro_batches_equal_one_large_batch(tmp_path):
+    """Gradients too, which AdamW would forgive a wrong factor."""
     whole, parts = stage(), stage(accumulate=2)
-    fit(whole, tmp_path)
-    fit(parts, tmp_path, size=2)
+    for module, size in ((whole, 4), (parts, 2)):
+        module.norms = []
+        module.clip_gradients = lambda optimizer, module=module, **_: module.norms.append(
+            [float(p.grad.norm()) for group in optimizer.param_groups for p in group["params"]]
+        )
+        fit(module, tmp_path, size=size)
     assert (int(parts.steps_taken), int(parts.batches_seen)) == (6, 12)
+    for ours, theirs in zip(parts.norms, whole.norms, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-6)
     for part in ("trained", "averaged", "adversary"):
         torch.testing.assert_close(weights(getattr(whole, part)), weights(getattr(parts, part)), rtol=1e-5, atol=1e-6)
 
