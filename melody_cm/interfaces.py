@@ -335,6 +335,33 @@ class Objective(Configurable, ABC):
         """Losses on a clean latent (b, c, *axes). `networks` holds "student"; distillation adds "teacher", "target"."""
 
 
+class Judgement(NamedTuple):
+    """What one discriminator says of a batch: `logits` (b, n), high for real music, and its hidden `features`."""
+
+    logits: Float[Tensor, "b n"]
+    features: list[Tensor]
+
+
+class Discriminator(Network, ABC):
+    """Tells real from generated samples; several judges may sit in one."""
+
+    @abstractmethod
+    def forward(self, sample: Tensor) -> list[Judgement]:
+        """One judgement a judge, of samples (b, ...)."""
+
+
+class AdversarialLoss(Configurable, ABC):
+    """How a discriminator and a generator learn from judgements of real and generated samples, judge by judge."""
+
+    @abstractmethod
+    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+        """Scalar terms whose sum the discriminator makes small."""
+
+    @abstractmethod
+    def generator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+        """Weighted scalar terms that the generator adds to its other losses; `real` is a target, without gradient."""
+
+
 @dataclass(frozen=True)
 class EmbeddingIdentity:
     """What decides the numbers of an audio embedding: distances of unlike identities must never be compared.

@@ -61,8 +61,12 @@ def count_parameters(recipe: Recipe, setting: Setting) -> int:
     if "teacher" in slots:
         teacher = setting.compose(recipe.path.parents[1] / f"{slots['teacher']['init_args']['stage']}.yaml")
         slots = {"denoiser": teacher.config["model"]["init_args"]["denoiser"]}
-    networks = [network for network in map(_on_meta, slots.values()) if isinstance(network, Network)]
+    networks = [network for network in map(_on_meta, filter(_is_network, slots.values())) if network is not None]
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def _is_network(slot: Any) -> bool:
+    return isinstance(slot, dict) and "class_path" in slot and issubclass(find_class(slot["class_path"]), Network)
 
 
 def _on_meta(slot: Any) -> Any:

@@ -56,10 +56,9 @@ class StageCLI(LightningCLI):
         self.trace = LossTrace(span=max(1, min(20, steps // (5 * self.config["trainer"]["log_every_n_steps"]))))
         self.checkpoint = LastCheckpoint(self.folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
         config = self.config_init["trainer"]
-        batches = steps * (config["accumulate_grad_batches"] or 1)
         # What is best is decided after it was measured, and saved before the state that a resume goes on from.
         given = sorted(config["callbacks"] or [], key=lambda callback: isinstance(callback, BestCheckpoint))
-        own = [self.trace, StageProgress(self.recipe.name, batches), self.checkpoint]
+        own = [self.trace, StageProgress(self.recipe.name, steps), self.checkpoint]
         return super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=[CSVLogger(self.folder, "logs"), TensorBoardLogger(self.folder, "tensorboard")],

@@ -1,5 +1,6 @@
 """LightningModules, one per objective, and what surrounds their steps."""
 
+from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.autoencoder import AutoencoderTraining
 from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.consistency_distillation import ConsistencyDistillation
@@ -11,9 +12,12 @@ from melody_cm.training.stage import Stage
 from melody_cm.training.tokenizer import TokenizerFitting
 
 __all__ = [
+    "AdversarialStage",
+    "Adversary",
     "AutoencoderTraining",
     "BestCheckpoint",
     "ConsistencyDistillation",
+    "Generated",
     "JointEmbeddingTraining",
     "LanguageModelTraining",
     "LatentDiffusion",

@@ -1,4 +1,4 @@
-"""Autoencoders: reconstruction and a small KL term (arXiv 2305.15719, appendix B.1, without its discriminators)."""
+"""Autoencoders: reconstruction, a small KL term and, if there is one, an adversary (arXiv 2305.15719, appendix B.1)."""
 
 from itertools import islice
 
@@ -8,19 +8,21 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Autoencoder
 from melody_cm.losses import ReconstructionLoss
+from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.optimization import Optimization
-from melody_cm.training.stage import Networks, Stage
+from melody_cm.training.stage import Networks
 
 CALIBRATION_BATCHES = 8
 
 
-class AutoencoderTraining(Stage):
-    """Trains a waveform or mel autoencoder.
+class AutoencoderTraining(AdversarialStage):
+    """Trains a waveform or mel autoencoder: with an adversary, a VAE-GAN.
 
     Args:
         autoencoder: learns.
         reconstruction_loss: compares what came out with what went in.
         kl_weight: of the KL divergence from N(0, I), averaged over the batch.
+        adversary, gradient_clip, accumulate: as in `AdversarialStage`.
     """
 
     def __init__(
@@ -29,18 +31,33 @@ class AutoencoderTraining(Stage):
         reconstruction_loss: ReconstructionLoss,
         optimization: Optimization,
         kl_weight: float = 5e-3,
+        adversary: Adversary | None = None,
+        gradient_clip: float = 1.0,
+        accumulate: int = 1,
         ema_decay: float = 0.999,
         sample_rate: int = 24000,
         seed: int = 0,
     ) -> None:
-        super().__init__({"autoencoder": autoencoder}, optimization, ema_decay, sample_rate, seed)
+        trained = {"autoencoder": autoencoder}
+        super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
         self.reconstruction_loss = reconstruction_loss
         self.kl_weight = kl_weight
 
-    def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
+    def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
         result = networks["autoencoder"].reconstruct(batch.need_waveform(), batch.draws(self.seed))
         terms = self.reconstruction_loss(result.prediction, result.target)
-        return {**terms, "kl": self.kl_weight * result.kl.mean()}
+        return Generated({**terms, "kl": self.kl_weight * result.kl.mean()}, result.target, result.prediction)
+
+    def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
+        """The losses, and what diffusion will see: the latent's mean and spread, and the share that is clipped."""
+        super().validation_step(batch, batch_idx)
+        autoencoder = self.averaged["autoencoder"]
+        mean, std = autoencoder.posterior(batch.need_waveform())
+        drawn = mean + std * batch.draws(self.seed).normal("posterior", mean.shape[1:], mean.device)
+        limited = autoencoder.limit(drawn)
+        values = {"mean": limited.mean(), "std": limited.std(), "trimmed": (limited != drawn).float().mean()}
+        named = {f"val/latent_{name}": value for name, value in values.items()}
+        self.log_dict(named, batch_size=len(batch), sync_dist=True, on_epoch=True)
 
     @torch.no_grad()
     def on_train_end(self) -> None:

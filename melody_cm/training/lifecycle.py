@@ -58,15 +58,14 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fit_loop._should_accumulate():
+        if not pl_module.between_steps:
             return
         stop = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
         self.signalled = stop
         if 0 < trainer.max_steps <= trainer.global_step:
             refuse_non_finite(outputs, trainer)
             return  # The last state is saved after `on_train_end`, without which it would not be complete.
-        steps = int(pl_module.batches_seen) // trainer.accumulate_grad_batches
-        if stop or steps % self.every_n_steps == 0:
+        if stop or pl_module.steps_done % self.every_n_steps == 0:
             refuse_non_finite(outputs, trainer)
             trainer.save_checkpoint(self.path)
         if stop:
@@ -93,6 +92,11 @@ def refuse_non_finite(outputs: Any, trainer: Trainer) -> None:
         )
 
 
+def is_logged(trainer: Trainer, module: LightningModule) -> bool:
+    """Whether the step that has just ended is one of those whose loss is looked at: the first, then every n-th."""
+    return module.between_steps and (module.steps_done - 1) % trainer.log_every_n_steps == 0
+
+
 class LossTrace(Callback):
     """Remembers how the training loss moved: the mean of the first and of the last logged steps, across resumes.
 
@@ -108,7 +112,7 @@ class LossTrace(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not outputs or batch_idx % trainer.log_every_n_steps:
+        if not outputs or not is_logged(trainer, pl_module):
             return
         refuse_non_finite(outputs, trainer)
         loss = float(outputs["loss"].detach())
@@ -136,12 +140,12 @@ class StageProgress(Callback):
 
     Args:
         title: the stage's name.
-        total: the number of micro-batches.
+        steps: how many the stage has.
     """
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, steps: int) -> None:
         self.title = title
-        self.total = total
+        self.steps = steps
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,7 +153,8 @@ class StageProgress(Callback):
             columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             self._bar = Progress(TextColumn("{task.description}"), *columns, TextColumn("{task.fields[loss]}"))
             self._bar.start()
-            self._bar.add_task(self.title, total=self.total, completed=int(pl_module.batches_seen), loss="")
+            total = self.steps * pl_module.micro_batches_per_step
+            self._bar.add_task(self.title, total=total, completed=int(pl_module.batches_seen), loss="")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -157,7 +162,7 @@ class StageProgress(Callback):
         if self._bar is None:
             return
         self._bar.advance(self._bar.task_ids[0])
-        if outputs and batch_idx % trainer.log_every_n_steps == 0:  # Reading a loss waits for the GPU.
+        if outputs and is_logged(trainer, pl_module):  # Reading a loss waits for the GPU.
             self._bar.update(self._bar.task_ids[0], loss=f"loss {float(outputs['loss']):.4g}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -30,6 +30,21 @@ class Resumable(LightningModule):
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
         self.strict_loading = False  # Frozen stages are absent from checkpoints; on_load_checkpoint is strict instead.
 
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many micro-batches make one step of the optimizer."""
+        return self.trainer.accumulate_grad_batches
+
+    @property
+    def steps_done(self) -> int:
+        """Whole steps of the optimizer so far."""
+        return int(self.batches_seen) // self.micro_batches_per_step
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no micro-batch waits for others: the only moments at which a checkpoint is whole."""
+        return int(self.batches_seen) % self.micro_batches_per_step == 0
+
     def on_train_batch_start(self, batch: MusicBatch, batch_idx: int) -> None:
         self.batches_seen += 1
 

@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 from toys import SquaredError, ToyAutoencoder
 
 from melody_cm.batch import MusicBatch
-from melody_cm.training import AutoencoderTraining, Optimization
+from melody_cm.training import AutoencoderTraining, Optimization, Stage
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace
 
 
@@ -38,6 +38,18 @@ def stage(**kwargs) -> AutoencoderTraining:
     )
 
 
+class Automatic(Stage):
+    """The same losses under Lightning's own optimization."""
+
+    def __init__(self):
+        torch.manual_seed(3)
+        super().__init__({"autoencoder": ToyAutoencoder()}, Optimization(learning_rate=1e-2), 0.999, 8000, 0)
+
+    def losses(self, networks, batch):
+        result = networks["autoencoder"].reconstruct(batch.waveform, batch.draws(self.seed))
+        return SquaredError()(result.prediction, result.target) | {"kl": 5e-3 * result.kl.mean()}
+
+
 def fit(module, tmp_path, size=4, accumulate=1, steps=6, callbacks=()):
     trainer = Trainer(
         accelerator="cpu", max_steps=steps, accumulate_grad_batches=accumulate, default_root_dir=tmp_path, logger=False,
@@ -48,10 +60,13 @@ def fit(module, tmp_path, size=4, accumulate=1, steps=6, callbacks=()):
     return trainer
 
 
-def test_accumulated_micro_batches_equal_one_large_batch_and_count_once(tmp_path):
-    whole, parts = stage(), stage()
+@pytest.mark.parametrize("manual", [True, False])
+def test_accumulated_micro_batches_equal_one_large_batch_and_count_once(tmp_path, manual):
+    whole, parts = Automatic(), Automatic()
+    if manual:
+        whole, parts = stage(gradient_clip=1e9), stage(gradient_clip=1e9, accumulate=2)
     fit(whole, tmp_path)
-    fit(parts, tmp_path, size=2, accumulate=2)
+    fit(parts, tmp_path, size=2, accumulate=1 if manual else 2)
     assert int(whole.steps_taken) == int(parts.steps_taken) == 6
     assert int(parts.batches_seen) == 12
     for name, value in whole.state_dict().items():
@@ -113,7 +128,7 @@ def test_data_at_another_rate_is_refused_with_both(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
-    module = stage()
+    module = Automatic()
     module.losses = lambda networks, batch: {"broken": sum(p.sum() for p in networks.parameters()) * float("nan")}
     with pytest.raises(ValueError, match=r"the loss became nan .*learning_rate"):
         fit(module, tmp_path, callbacks=[LossTrace(1)])

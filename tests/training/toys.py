@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from melody_cm.interfaces import Autoencoder, Reconstruction
+from melody_cm.interfaces import Autoencoder, Discriminator, Judgement, Reconstruction
 from melody_cm.losses import ReconstructionLoss
 
 
@@ -31,6 +31,18 @@ class ToyAutoencoder(Autoencoder):
 
     def latent_shape(self, seconds):
         return (self.latent_channels, round(seconds * self.sample_rate) // 16)
+
+
+class ToyDiscriminator(Discriminator):
+    """One convolution and one judgement every eight samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.output = nn.Conv1d(1, 4, 8, stride=8), nn.Conv1d(4, 1, 1)
+
+    def forward(self, sample):
+        hidden = self.hidden(sample).tanh()
+        return [Judgement(self.output(hidden).flatten(1), [hidden])]
 
 
 class SquaredError(ReconstructionLoss):
