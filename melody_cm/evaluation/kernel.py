@@ -112,8 +112,8 @@ class KernelDistance(CountingMetric):
     """The kernel distance of generated to reference audio in one embedding space (KAD).
 
     A clip counts as one sample, the mean of its frames: clips are independent, frames are not, and the estimate is
-    unbiased for independent samples only. So it needs no correction, and means something for few clips too. Memory is
-    bounded by keeping, of each side, the `max_clips` clips whose ids hash lowest: a sample that does not depend on
+    unbiased for independent samples only. So it means something for few clips too, and the corrected value differs only
+    where clips of one id (pieces of one song) resemble each other, which adds to the plain one. Memory is bounded by keeping, of each side, the `max_clips` clips whose ids hash lowest: a sample that does not depend on
     order or processes.
 
     Args:
@@ -191,7 +191,7 @@ class KernelDistance(CountingMetric):
         sure = sums.jackknife(self.level)
         return Score(
             value=value,
-            corrected=None if too_few else value,
+            corrected=sure.corrected if sure and not too_few else None,
             low=sure.low if sure else None,
             high=sure.high if sure else None,
             method="unbiased kernel distance of clip means; jackknife over groups of clips",

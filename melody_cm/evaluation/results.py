@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from melody_cm.evaluation.score import Score, refuse_unlike, unlike_n
@@ -87,7 +87,7 @@ def change_table(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Group:
         ValueError: scores of unlike embeddings.
     """
     before, after = scores(older), scores(newer)
-    table, notes = Table("metric", "older", "interval", "this", "interval", "verdict"), []
+    table, notes = Table("metric", "older", "interval", "this", "interval", Column("verdict", overflow="fold")), []
     for key in (key for key in after if key in before):
         refuse_unlike(before[key], after[key])
         sides = [(_number(score.value), interval(score)) for score in (before[key], after[key])]

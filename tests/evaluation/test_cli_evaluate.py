@@ -111,6 +111,14 @@ def test_the_distances_between_two_folders(folders, capsys):
         assert words in " ".join(printed.split())
 
 
+@pytest.mark.parametrize("out", [".", "a_file/results.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(folders, monkeypatch, out):
+    (folders / "a_file").touch()
+    monkeypatch.setattr(verb, "load_embedding", lambda name: pytest.fail("work was begun"))
+    with pytest.raises(ValueError, match=r"--out .* is a folder, or lies below a file"):
+        evaluate(folders, out=out)
+
+
 def test_a_folder_against_itself_is_at_distance_0(folders):
     fad = evaluate(folders, generated="reference")["metrics"]["fad_logmel"]
     assert fad["value"] == pytest.approx(0, abs=1e-6)

@@ -71,7 +71,7 @@ def test_the_metric_takes_each_clip_as_the_mean_of_its_frames():
     expected = slow_distance(generated.double().mean(1).tolist(), reference.double().mean(1).tolist())
     assert score.value == pytest.approx(expected, rel=1e-9)
     assert (score.n_generated, score.n_reference, score.too_few) == (30, 20, False)
-    assert score.corrected == score.value
+    assert score.corrected == pytest.approx((score.low + score.high) / 2)
     assert score.low < score.value < score.high
 
 
@@ -134,6 +134,21 @@ def test_the_interval_is_that_of_a_slow_jackknife():
     middle, variance = leave_group_out(generated[:, 0], reference[:, 0], 6, score.details["bandwidth"])
     assert (score.low + score.high) / 2 == pytest.approx(middle, rel=1e-8)
     assert 1.96 < (score.high - score.low) / 2 / math.sqrt(variance) < 2.58
+
+
+def test_clips_of_one_piece_bias_the_value_but_not_the_corrected_one():
+    values, corrected = [], []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        metric = KernelDistance(identity(4))
+        for real in (False, True):
+            clips = (torch.randn(40, 1, 4) + 0.5 * torch.randn(40, 4, 4)).flatten(0, 1)[:, None]
+            metric.update(clips, real, [f"{seed} {real} {index // 4}" for index in range(160)])
+        score = metric.compute()
+        values.append(score.value)
+        corrected.append(score.corrected)
+    assert np.mean(values) > 1
+    assert abs(np.mean(corrected)) < 4 * np.std(corrected) / math.sqrt(40)
 
 
 def test_few_clips_are_said_and_broken_ones_counted():
