@@ -55,7 +55,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--selftest damages the reference itself and takes no {', '.join(given)}; leave it out")
     out = arguments.out
     if out and (out.is_dir() or not next(parent for parent in out.absolute().parents if parent.exists()).is_dir()):
-        raise ValueError(f"--out {out} is a folder, or lies below a file; name a file for the results, e.g. results.json")
+        raise ValueError(f"--out {out} is a folder, or lies below a file; name a file, e.g. results.json")
 
 
 def _evaluate(arguments: argparse.Namespace, embeddings: list["AudioEmbedding"]) -> int:

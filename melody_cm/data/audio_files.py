@@ -1,6 +1,7 @@
 """Mono crops out of sound files by seeking, and sound files that are never half written."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -134,7 +135,7 @@ def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate
 @contextmanager
 def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # `Path.is_file` raises an error where the name is too long.
         raise AudioProblem(f"{path}: no such file", "missing")
     if path.stat().st_size == 0:
         raise AudioProblem(f"{path}: the file is empty", "empty")

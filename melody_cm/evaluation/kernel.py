@@ -113,8 +113,9 @@ class KernelDistance(CountingMetric):
 
     A clip counts as one sample, the mean of its frames: clips are independent, frames are not, and the estimate is
     unbiased for independent samples only. So it means something for few clips too, and the corrected value differs only
-    where clips of one id (pieces of one song) resemble each other, which adds to the plain one. Memory is bounded by keeping, of each side, the `max_clips` clips whose ids hash lowest: a sample that does not depend on
-    order or processes.
+    where clips of one id (pieces of one song) resemble each other, which adds to the plain one. Memory is bounded by
+    keeping, of each side, the `max_clips` clips whose ids hash lowest: a sample that does not depend on order or
+    processes.
 
     Args:
         identity: of the embedding; distances of unlike identities must not be compared.

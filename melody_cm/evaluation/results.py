@@ -87,7 +87,7 @@ def change_table(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Group:
         ValueError: scores of unlike embeddings.
     """
     before, after = scores(older), scores(newer)
-    table, notes = Table("metric", "older", "interval", "this", "interval", Column("verdict", overflow="fold")), []
+    table, notes = Table("metric", "older", "interval", "this", "interval", Column("verdict", no_wrap=True)), []
     for key in (key for key in after if key in before):
         refuse_unlike(before[key], after[key])
         sides = [(_number(score.value), interval(score)) for score in (before[key], after[key])]

@@ -96,6 +96,11 @@ def test_bad_files_are_audio_problems_that_name_the_file(tmp_path, name):
     assert str(problem.value).startswith(str(path))
 
 
+def test_a_name_too_long_for_the_file_system_is_a_file_that_is_missing(tmp_path):
+    with pytest.raises(AudioProblem, match="no such file"):
+        read_audio(tmp_path / ("x" * 5000 + ".wav"), 0.0, 0.5, 8000)
+
+
 def test_a_file_cut_off_in_the_middle_is_a_problem(tmp_path):
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(24000, 5.0), 24000)

@@ -240,6 +240,7 @@ def test_against_older_results(tones, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "6 against 5 generated clips" in printed
     assert "verdict" in printed
+    assert "…" not in printed
 
 
 def test_unlike_results_are_refused_before_any_work(tones, monkeypatch):

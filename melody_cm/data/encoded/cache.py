@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from melody_cm.data.audio_files import AudioProblem
 from melody_cm.data.clips import Split
 from melody_cm.data.encoded.outputs import FrozenOutput
 from melody_cm.data.encoded.shards import key
 from melody_cm.data.encoded.windows import Crop
-from melody_cm.storage import read_json
+from melody_cm.storage import hash_file, read_json
 
 VERSION = 1
 INDEX = "index.json"
@@ -36,7 +36,7 @@ class EncodedOutput:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        index = read_json(self.folder / INDEX)
+        index = read_index(self.folder)
         self.stage, self.kind, self.frame_samples = index["stage"], index["kind"], index["frame_samples"]
         self.name = f"{self.stage}/{self.kind}"
         self.splits = list(index["samples"])
@@ -44,12 +44,14 @@ class EncodedOutput:
         self._bad = index["bad"]
         self._shards = {split: [s for s in index["shards"] if s["split"] == split] for split in self.splits}
         self._firsts = {split: [shard["first"] for shard in shards] for split, shards in self._shards.items()}
+        self._hashes = {shard["file"]: shard["hash"] for shard in index["shards"]}
         self._open: OrderedDict[str, Any] = OrderedDict()
+        self._checked: set[str] = set()
         if damaged := damaged_shards(self.folder):
             raise ValueError(f"{damaged[0]} is missing or cut short; run `melody-cm data encode`, which makes it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}  # Each worker process opens its own files.
+        return {**self.__dict__, "_open": OrderedDict(), "_checked": set()}  # Each worker process opens its own files.
 
     def samples(self, split: Split, item: int) -> int:
         """The clip's length in samples.
@@ -82,13 +84,18 @@ class EncodedOutput:
 
     def _handle(self, file: str) -> Any:
         if file not in self._open:
-            try:
-                self._open[file] = safe_open(self.folder / file, framework="pt")
-            except (SafetensorError, FileNotFoundError) as error:
-                raise ValueError(f"{self.folder / file} is damaged ({error}); run `melody-cm data encode`") from error
+            self._check(file)
+            self._open[file] = safe_open(self.folder / file, framework="pt")
             if len(self._open) > OPEN_SHARDS:
                 self._open.popitem(last=False)
         return self._open[file]
+
+    def _check(self, file: str) -> None:
+        """Compare a shard with what was written, once a process: wrong numbers would be trained on unnoticed."""
+        path = self.folder / file
+        if file not in self._checked and (not path.is_file() or hash_file(path) != self._hashes[file]):
+            raise ValueError(f"{path} is damaged; run `melody-cm data encode`, which makes it again")
+        self._checked.add(file)
 
 
 class EncodedClips:
@@ -127,14 +134,31 @@ def identity(output: FrozenOutput, data_fingerprint: str) -> dict[str, Any]:
 
 def staleness(folder: Path, expected: dict[str, Any]) -> list[str]:
     """What an index was made from that is different now, as "name: theirs -> ours"."""
-    index = read_json(folder / INDEX)
+    index = read_index(folder)
     pairs = {name: (index.get(name), expected[name]) for name in ("version", "data")}
     theirs, ours = index.get("weights") or {}, expected["weights"]
     pairs |= {f"weights of {stage}": (theirs.get(stage), ours.get(stage)) for stage in sorted({*theirs, *ours})}
     return [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
 
 
-def damaged_shards(folder: Path) -> list[Path]:
-    """The shards of an index that are not on disk as long as they were written."""
-    sizes = {folder / shard["file"]: shard["bytes"] for shard in read_json(folder / INDEX)["shards"]}
-    return [path for path, size in sizes.items() if not path.is_file() or path.stat().st_size != size]
+def damaged_shards(folder: Path, by_content: bool = False) -> list[Path]:
+    """The shards of an index that are not on disk as long as they were written; `by_content` reads them through."""
+    damaged = []
+    for shard in read_index(folder)["shards"]:
+        path = folder / shard["file"]
+        whole = path.is_file() and path.stat().st_size == shard["bytes"]
+        if not whole or (by_content and hash_file(path) != shard["hash"]):
+            damaged.append(path)
+    return damaged
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of an output.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return read_json(folder / INDEX)
+    except ValueError as error:
+        raise ValueError(f"{folder / INDEX} is damaged; run `melody-cm data encode`, which makes it again") from error

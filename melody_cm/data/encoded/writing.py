@@ -14,11 +14,11 @@ from torch import nn
 
 from melody_cm.data.clips import Split
 from melody_cm.data.datamodule import MusicDataModule
-from melody_cm.data.encoded.cache import INDEX, damaged_shards, staleness
+from melody_cm.data.encoded.cache import INDEX, damaged_shards, read_index, staleness
 from melody_cm.data.encoded.encoding import ShardEncoding
 from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs
 from melody_cm.data.encoded.shards import Shard, ShardReport, plan_shards, read_report, write_shard
-from melody_cm.storage import build, enter_run, hash_data, write_text
+from melody_cm.storage import build, enter_run, hash_data, hash_file, write_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -104,7 +104,7 @@ def grid_of(outputs: Sequence[FrozenOutput]) -> int:
 
 def is_current(folder: Path, expected: dict[str, Any]) -> bool:
     """Whether an output is whole (its index is there, and all that it names) and made from what it would be now."""
-    return (folder / INDEX).is_file() and not staleness(folder, expected) and not damaged_shards(folder)
+    return _has_index(folder) and not staleness(folder, expected) and not damaged_shards(folder, by_content=True)
 
 
 def prepare(folder: Path, expected: dict[str, Any], again: bool) -> None:
@@ -115,10 +115,12 @@ def prepare(folder: Path, expected: dict[str, Any], again: bool) -> None:
     """
     if again:
         shutil.rmtree(folder, ignore_errors=True)
-    if (folder / INDEX).is_file():
+    if _has_index(folder):
         if changed := staleness(folder, expected):
             raise ValueError(f"{folder} was encoded from something else: {'; '.join(changed)}; replace it with --again")
-        (folder / INDEX).unlink()  # A shard is damaged: whole is what has an index.
+        for damaged in damaged_shards(folder, by_content=True):
+            damaged.unlink(missing_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)  # Whole is what has an index.
     for remains in folder.glob(".*.part"):
         remains.unlink()
 
@@ -138,7 +140,7 @@ def write_index(folder: Path, output: FrozenOutput, expected: dict[str, Any], sh
         counts = [report.samples.get(item, 0) for item in range(shard.first, shard.last)]
         samples.setdefault(shard.split, []).extend(counts)
         bad.setdefault(shard.split, {}).update(report.bad)
-    files = [{**vars(shard), "file": shard.file, "bytes": (folder / shard.file).stat().st_size} for shard in shards]
+    files = [{**vars(shard), "file": shard.file, **_content(folder / shard.file)} for shard in shards]
     index = {
         **expected,
         "stage": output.network.stage,
@@ -153,6 +155,18 @@ def write_index(folder: Path, output: FrozenOutput, expected: dict[str, Any], sh
         stray.unlink()
     problems = [problem for several in bad.values() for problem in several.values()]
     return Summary(sum(map(len, samples.values())) - len(problems), problems)
+
+
+def _has_index(folder: Path) -> bool:
+    """Whether there is an index that can be read; a damaged one counts as none."""
+    try:
+        return (folder / INDEX).is_file() and bool(read_index(folder))
+    except ValueError:
+        return False
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "hash": hash_file(path)}
 
 
 @contextmanager

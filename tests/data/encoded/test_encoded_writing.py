@@ -12,6 +12,7 @@ from encoded_toys import RATE, SECONDS, SLOTS, frozen
 from melody_cm.data.encoded import EncodedOutput, cache_folder, frozen_outputs
 from melody_cm.data.encoded.processes import _next, _plain, devices
 from melody_cm.data.encoded.shards import plan_shards, read_report
+from melody_cm.data.encoded.windows import Crop
 from melody_cm.storage import build, describe, read_json, save_network, write_json
 
 
@@ -75,6 +76,30 @@ def test_a_cut_or_missing_shard_is_refused_and_made_again(copied):
     cut.unlink()
     with pytest.raises(ValueError, match="missing or cut short"):
         EncodedOutput(folder / "toy/2_tokenizer/codes")
+
+
+def test_damage_that_keeps_the_length_is_refused_when_it_is_read_and_made_again(copied):
+    run, manifest, folder = copied
+    before = files(folder)
+    shard = folder / "toy/1_autoencoder/posterior/00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-40:] = bytes(40)
+    shard.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"00000.safetensors is damaged; run `melody-cm data encode`"):
+        EncodedOutput(shard.parent).fields("train", 0, Crop(0, 64, 64), 0)
+    encode(run, manifest)
+    assert files(folder) == before
+
+
+def test_a_damaged_index_is_refused_and_made_again(copied):
+    run, manifest, folder = copied
+    before = files(folder)
+    index = folder / "toy/2_tokenizer/codes/index.json"
+    index.write_text(index.read_text()[:300])
+    with pytest.raises(ValueError, match=r"index.json is damaged; run `melody-cm data encode`"):
+        found(folder, manifest)
+    encode(run, manifest)
+    assert files(folder) == before
 
 
 def test_an_interrupted_encoding_goes_on_and_comes_out_the_same(made, copied):
