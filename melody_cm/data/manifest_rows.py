@@ -1,7 +1,6 @@
 """The lines of a JSON-lines manifest, each a clip; checked in bulk without making a `Clip` of every one."""
 
 import os
-from codecs import BOM_UTF8
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +53,7 @@ class ManifestRows:
         if not line.strip():
             return None
         where = f"{self.path}, row {number}"
-        text = line.removeprefix(BOM_UTF8).decode(errors="surrogateescape")  # Some editors begin a file with it.
+        text = line.decode(errors="surrogateescape")
         return parse_row(text, self.path.parent, where, self.default_split, self.allow_outside)
 
     def facts(self, number: int, line: bytes) -> RowFacts | None:

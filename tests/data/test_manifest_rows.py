@@ -104,9 +104,3 @@ def test_files_outside_are_taken_where_that_is_allowed(tmp_path, audio):
 def test_empty_lines_are_no_rows(tmp_path):
     assert rows(tmp_path).clip(1, b"  \r\n") is None
     assert rows(tmp_path).facts(1, b"\n") is None
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
-    rows, line = ManifestRows(tmp_path / "manifest.jsonl", "train", False), json.dumps(PLAIN).encode()
-    assert rows.facts(1, b"\xef\xbb\xbf" + line) == rows.facts(1, line)
-    assert rows.clip(1, b"\xef\xbb\xbf" + line) == rows.clip(1, line)
