@@ -143,12 +143,6 @@ def refuse_conflicts(clips: Iterable[Clip]) -> None:
             raise ValueError(message)
 
 
-def find_leaks(clips: Iterable[Clip]) -> list[str]:
-    """One message for each piece that more than one split holds."""
-    seen = SeenClips()
-    return [message for clip in clips if (message := seen.leak(clip))]
-
-
 def _need(row: dict[str, Any], name: str, where: str) -> None:
     if name not in row:
         near = difflib.get_close_matches(name, row, n=1)

@@ -1,6 +1,7 @@
 """The data slot of every recipe: a corpus, at a sample rate and a length, in reproducible batches."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from lightning import LightningDataModule
 from torch import Generator
@@ -91,9 +92,13 @@ class MusicDataModule(LightningDataModule):
     def batches(self, split: Split, batch_size: int) -> Iterator[MusicBatch]:
         """All readable clips of a split in order, as evaluation sees them, outside a Trainer; always with waveforms."""
         dataset = self._dataset(split, random_crop=False, encoded=None)
-        items = self._readable(dataset, split, len(dataset))
-        for keys in EvaluationOrder(items, batch_size):
-            yield collate([dataset[key] for key in keys])
+        examples = dataset.examples(range(len(dataset)))
+        batch = list(islice(examples, batch_size))
+        if not batch:
+            raise self._unreadable(len(dataset), split)
+        while batch:
+            yield collate(batch)
+            batch = list(islice(examples, batch_size))
 
     def train_dataloader(self) -> DataLoader[MusicBatch]:
         dataset = self._dataset("train", random_crop=True, encoded=self.encoded)
@@ -123,8 +128,11 @@ class MusicDataModule(LightningDataModule):
         count = min(at_most, len(dataset))
         items = dataset.readable([i * len(dataset) // count for i in range(count)])
         if not items:
-            raise ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")
+            raise self._unreadable(count, split)
         return items
+
+    def _unreadable(self, count: int, split: Split) -> ValueError:
+        return ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")
 
     def _loader(self, dataset: MusicDataset, order: TrainingOrder | EvaluationOrder) -> DataLoader[MusicBatch]:
         # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.

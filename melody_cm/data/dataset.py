@@ -1,7 +1,7 @@
 """Clips as batches: crops, captions and padding, all a function of (seed, epoch, item)."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from melody_cm.batch import MusicBatch
 from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
 from melody_cm.data.clips import Clip
+from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal import fit_length
 
@@ -83,16 +84,19 @@ class MusicDataset(Dataset[MusicBatch]):
 
     def readable(self, items: Sequence[int]) -> list[int]:
         """Those of `items` that evaluation can read, reporting the others once; with `strict`, they raise."""
-        good = []
+        return [int(example.item) for example in self.examples(items)]
+
+    def examples(self, items: Iterable[int]) -> Iterator[MusicBatch]:
+        """What evaluation sees of the readable ones of `items`, each read when it is asked for."""
         for item in items:
             try:
-                self.read(0, item)
-                good.append(item)
+                example = self.read(EVALUATION_EPOCH, item)
             except AudioProblem as problem:
                 if self.strict:
                     raise
                 self._report(item, problem)
-        return good
+            else:
+                yield example
 
     def read(self, epoch: int, item: int) -> MusicBatch:
         """The clip itself.

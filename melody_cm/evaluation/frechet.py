@@ -1,7 +1,6 @@
 """The Frechet distance between two Gaussians, and between two sets of clips, with its bias told (arXiv 1812.08466,
 2311.01616)."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -207,7 +206,7 @@ class FrechetDistance(CountingMetric):
             n_reference=counts[1],
             too_few=too_few,
             embedding=asdict(self.identity),
-            dropped=self._dropped(),
+            dropped=self.dropped_counts(self._known_dropped),
             details={"raw": raw, **self._extrapolated(reference, too_few)},
             warnings=self._warnings(too_few, sure),
             level=self.level,
@@ -243,10 +242,6 @@ class FrechetDistance(CountingMetric):
         if too_few or len(sums.filled()) < MIN_GROUPS_TO_EXTRAPOLATE:
             return {}
         return {"infinity": frechet_infinity(sums, reference)}
-
-    def _dropped(self) -> dict[str, dict[str, int]]:
-        counts = self.dropped_counts()
-        return {**counts, "reference": dict(Counter(counts["reference"]) + Counter(self._known_dropped))}
 
     def _warnings(self, too_few: bool, sure: Jackknifed | None) -> list[str]:
         known = self._known_gaussian is not None and self._known is None

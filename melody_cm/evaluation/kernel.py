@@ -1,6 +1,5 @@
 """The kernel distance between two sets of clips, an unbiased maximum mean discrepancy (KAD, arXiv 2502.15602)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -200,7 +199,7 @@ class KernelDistance(CountingMetric):
             n_reference=counts[1],
             too_few=too_few,
             embedding=asdict(self.identity),
-            dropped=self._dropped(),
+            dropped=self.dropped_counts(self._known.dropped if self._known else None),
             details={"bandwidth": bandwidth},
             warnings=self._warnings(counts),
             level=self.level,
@@ -210,11 +209,6 @@ class KernelDistance(CountingMetric):
         if real and self._known is not None:
             return self._known.sample.vectors()
         return ClipSample(getattr(self, f"{SIDES[int(real)]}_sample")).vectors()
-
-    def _dropped(self) -> dict[str, dict[str, int]]:
-        counts = self.dropped_counts()
-        known = self._known.dropped if self._known else {}
-        return {**counts, "reference": dict(Counter(counts["reference"]) + Counter(known))}
 
     def _warnings(self, used: tuple[int, int]) -> list[str]:
         reference = self._known.num_clips if self._known else int(self.reference_clips)

@@ -1,5 +1,6 @@
 """What all metrics here share: states that sum over processes, and an account of the clips that were left out."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,10 +36,11 @@ class CountingMetric(Metric):
         for reason, count in counts.items():
             self.drop(reason, real, count)
 
-    def dropped_counts(self) -> dict[str, dict[str, int]]:
-        """The clips left out, by side and reason."""
+    def dropped_counts(self, known: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
+        """The clips left out, by side and reason; `known` were left out of a reference that was made before."""
         rows: list[Any] = self.dropped.tolist()
-        return {
+        counts = {
             side: {reason: count for reason, count in zip(REASONS, row, strict=True) if count}
             for side, row in zip(SIDES, rows, strict=True)
         }
+        return {**counts, "reference": dict(Counter(counts["reference"]) + Counter(known or {}))}

@@ -10,7 +10,7 @@ import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 
-from melody_cm.data import ManifestCorpus, MusicDataModule, SyntheticCorpus, TrainingOrder
+from melody_cm.data import ManifestCorpus, MusicDataModule, MusicDataset, SyntheticCorpus, TrainingOrder
 from melody_cm.randomness import keyed_generator
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs" / "corpus"
@@ -117,6 +117,19 @@ def test_an_empty_split_names_corpus_and_split(tmp_path):
         data.val_dataloader()
     with pytest.raises(ValueError, match="none of 1 'train' clips can be read"):
         next(data.batches("train", 1))
+
+
+def test_batches_outside_a_trainer_read_each_clip_once_and_none_too_early(cache, monkeypatch):
+    read = []
+    original = MusicDataset.read
+    monkeypatch.setattr(
+        MusicDataset, "read", lambda self, epoch, item: read.append(item) or original(self, epoch, item)
+    )
+    data = module()
+    batches = data.batches("train", 3)
+    assert next(batches).item.tolist() == [0, 1, 2] == read
+    everything = [0, 1, 2, *(item for batch in batches for item in batch.item.tolist())]
+    assert everything == read == list(range(len(data.split_clips("train"))))
 
 
 def test_fingerprints_follow_corpus_rate_and_length():
