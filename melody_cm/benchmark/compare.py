@@ -14,10 +14,12 @@ from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.benchmark.machine import describe_machine
+from melody_cm.benchmark.passes import passes_of_a_clip
 from melody_cm.benchmark.speed import measure_speed
 from melody_cm.benchmark.table import markdown_table
 from melody_cm.data import write_audio
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed
+from melody_cm.evaluation.forward_passes import PassCounter
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.storage import write_json, write_text
@@ -106,11 +108,13 @@ class Row:
         judge = Judge(embedding)
         judge.reference(reference)
         waveforms: list[Tensor] = []
-        for prompts, batch in self.generate(batch_size):
-            frames = embed(embedding, batch, self.pipeline.sample_rate).cpu()
-            judge.add(frames, [f"batch {len(waveforms)}, {prompt}" for prompt in prompts], prompts)
-            waveforms.append(batch.cpu())
-            progress.advance(task, len(batch))
+        networks = self.pipeline.networks if isinstance(self.pipeline, PretrainedPipeline) else {}
+        with PassCounter(networks) as counter:
+            for prompts, batch in self.generate(batch_size):
+                frames = embed(embedding, batch, self.pipeline.sample_rate).cpu()
+                judge.add(frames, [f"batch {len(waveforms)}, {prompt}" for prompt in prompts], prompts)
+                waveforms.append(batch.cpu())
+                progress.advance(task, len(batch))
         clips = torch.cat(waveforms).squeeze(1).unflatten(0, (len(self.seeds), len(self.prompts)))
         return {
             "system": self.name,
@@ -118,6 +122,9 @@ class Row:
             "metrics": {key: score.as_dict() for key, score in judge.scores().items()},
             "prompt_sensitivity": prompt_sensitivity(clips),
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
+            "passes": passes_of_a_clip(
+                counter, len(waveforms), sum(map(len, waveforms)), self.pipeline, self.seconds, self.num_steps
+            ),
             "speed": measure_speed(self.pipeline, self.prompts[0], self.seconds, self.num_steps, repetitions),
             "clips": self.write(clips),
         }

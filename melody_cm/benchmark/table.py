@@ -5,26 +5,26 @@ from typing import Any
 
 from rich.table import Table
 
+from melody_cm.benchmark.passes import passes_cells, passes_note
 from melody_cm.evaluation import Score, refuse_unlike
 from melody_cm.interfaces import EmbeddingIdentity
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """A Markdown table with footnotes that say how far the numbers can be trusted."""
-    header, *body = _cells(results)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    header = headings(results)
+    whole = [header, ["---", *["---:"] * (len(header) - 1)], *lines(results)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in whole)
     notes = "\n".join(f"- {note}" for note in footnotes(results))
     return f"{table}\n\n{notes}\n"
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:
     """The same table for a terminal."""
-    header, *body = _cells(results)
     table = Table(caption="\n".join(footnotes(results)), caption_justify="left")
-    for index, title in enumerate(header):
+    for index, title in enumerate(headings(results)):
         table.add_column(title, justify="left" if index == 0 else "right")
-    for line in body:
+    for line in lines(results):
         table.add_row(*line)
     return table
 
@@ -45,13 +45,29 @@ def footnotes(results: Mapping[str, Any]) -> list[str]:
         notes.append(f"† fewer than {limit} clips on a side: too few, mostly bias; compare only rows with the same n.")
     notes.append("n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip.")
     notes.append("prompt sensitivity: change of a clip by its prompt alone, 0 = deaf, about 1.4 = unrelated.")
+    notes.append(passes_note(results["metadata"].get("seconds")))
     return notes
 
 
-def _cells(results: Mapping[str, Any]) -> list[list[str]]:
+def headings(results: Mapping[str, Any]) -> list[str]:
+    """The titles of the columns."""
+    distances = [f"{key} ↓" for key in _scores(results)]
+    return [
+        "system",
+        "steps ↓",
+        *distances,
+        "n",
+        "times real time ↑",
+        "prompt sensitivity",
+        "passes per clip ↓",
+        "saving ↑",
+    ]
+
+
+def lines(results: Mapping[str, Any]) -> list[list[str]]:
+    """The cells below them, row by row."""
     metrics = list(_scores(results))
-    header = ["system", "steps ↓", *[f"{key} ↓" for key in metrics], "n", "times real time ↑", "prompt sensitivity"]
-    return [header, *[_line(row, metrics) for row in results["rows"]]]
+    return [_line(row, metrics) for row in results["rows"]]
 
 
 def _scores(results: Mapping[str, Any]) -> dict[str, list[Score]]:
@@ -78,6 +94,7 @@ def _line(row: Mapping[str, Any], metrics: list[str]) -> list[str]:
         ", ".join(sorted(counts)),
         f"{row['speed']['times_real_time']:.3g}",
         "-" if row["prompt_sensitivity"] is None else f"{row['prompt_sensitivity']:.3f}",
+        *passes_cells(row),
     ]
 
 

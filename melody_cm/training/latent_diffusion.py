@@ -69,10 +69,19 @@ class LatentDiffusion(Stage):
     @torch.no_grad()
     def sample(self, batch: MusicBatch) -> Tensor:
         """Music (b, 1, t) for the captions or tokens of a batch, by the averaged networks."""
+        return sample_music(self, batch, *self.guided(batch))
+
+    @torch.no_grad()
+    def sample_latent(self, batch: MusicBatch, num_steps: int) -> Tensor:
+        """The latents (b, c, *axes) behind `sample`, at any number of steps."""
+        return sample_latent(self, batch, *self.guided(batch), num_steps)
+
+    @torch.no_grad()
+    def guided(self, batch: MusicBatch) -> tuple[Denoiser, Conditioning]:
+        """The averaged denoiser with guidance, and the conditioning of a batch."""
         conditioner = self.averaged["conditioner"]
         denoiser = Guided(self.averaged["denoiser"], self.guidance_scale)
-        conditioning = conditioner.embed(conditioner.describe(batch))
-        return sample_music(self, batch, denoiser, conditioning)
+        return denoiser, conditioner.embed(conditioner.describe(batch))
 
 
 def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
@@ -86,12 +95,16 @@ def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
         return autoencoder.limit(mean.float() + std.float() * noise)
 
 
-def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:
-    """Draw latents with a stage's sampler and schedule and decode them to the length of the batch."""
+def sample_latent(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning, num_steps: int) -> Tensor:
+    """Draw latents (b, c, *axes) of the length of a batch with a stage's sampler and schedule."""
     draws = batch.draws(stage.seed)
-    length = batch.frame_mask.shape[-1]
-    shape = stage.autoencoder.latent_shape(length / stage.sample_rate)
+    shape = stage.autoencoder.latent_shape(batch.frame_mask.shape[-1] / stage.sample_rate)
     noise = draws.normal("sampling noise", shape, batch.frame_mask.device)
-    angles = stage.schedule.angles(stage.num_steps)
-    latent = stage.sampler.sample(denoiser, noise, conditioning, angles, draws.generators("sampler"))
-    return stage.autoencoder.decode(latent)[..., :length]
+    angles = stage.schedule.angles(num_steps)
+    return stage.sampler.sample(denoiser, noise, conditioning, angles, draws.generators("sampler"))
+
+
+def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:
+    """Draw latents and decode them to the length of the batch."""
+    latent = sample_latent(stage, batch, denoiser, conditioning, stage.num_steps)
+    return stage.autoencoder.decode(latent)[..., : batch.frame_mask.shape[-1]]

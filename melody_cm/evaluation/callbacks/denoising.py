@@ -1,6 +1,7 @@
 """How well one step of a denoiser recovers latents, by noise level (MeLoDy, arXiv 2305.15719, appendix E)."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +20,20 @@ STATES = ("squared_error", "improvement", "usable", "silent", "not_finite")
 def evaluation_angles() -> list[float]:
     """The midpoints (k - 1/2) pi / 32, k = 1 .. 16: towards angle 0 an improvement means nothing."""
     return [(k + 0.5) * math.pi / (2 * NUM_ANGLES) for k in range(NUM_ANGLES)]
+
+
+def denoise_at_every_angle(
+    scores: "DenoisingScores",
+    places: list[int],
+    latent: Float[Tensor, "b c *axes"],
+    noise: Float[Tensor, "b c *axes"],
+    predict: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Add what `predict(noisy latent, angle)` gives at each evaluation angle, always from the same noise."""
+    for index, angle in enumerate(evaluation_angles()):
+        angles = latent.new_full((len(latent),), angle)
+        predicted = predict(diffuse(latent, noise, angles), angles)
+        scores.update(places, index, latent, noise, predicted.float())
 
 
 class DenoisingScores(Metric):

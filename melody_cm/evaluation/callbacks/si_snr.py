@@ -1,10 +1,10 @@
 """SI-SNR while training: of reconstructions in the waveform, of denoisers in the latent domain."""
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
-from melody_cm.diffusion import diffuse
 from melody_cm.evaluation import SISNR
-from melody_cm.evaluation.callbacks.denoising import NUM_ANGLES, DenoisingScores, evaluation_angles
+from melody_cm.evaluation.callbacks.denoising import NUM_ANGLES, DenoisingScores, denoise_at_every_angle
 from melody_cm.evaluation.callbacks.fixed_clips import Share
 from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation
 
@@ -63,13 +63,13 @@ class SISNRCallback(PeriodicEvaluation):
         return {**means, "val/si_snri_median": result["si_snri_median"], **counts}
 
     def _denoise(self, trainer: Trainer, module: LightningModule, share: Share, scores: DenoisingScores) -> None:
-        """Predict the velocity of a batch at every angle, always from the same noise."""
         batch = share.batch.to(module.device)
         with trainer.precision_plugin.val_step_context():
             latent, conditioning, denoiser = module.denoising(batch)
-        noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
-        for index, angle in enumerate(evaluation_angles()):
-            angles = latent.new_full((len(latent),), angle)
+
+        def predict(noisy: Tensor, angle: Tensor) -> Tensor:
             with trainer.precision_plugin.val_step_context():
-                predicted = denoiser(diffuse(latent, noise, angles), angles, conditioning)
-            scores.update(share.places, index, latent, noise, predicted.float())
+                return denoiser(noisy, angle, conditioning)
+
+        noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
+        denoise_at_every_angle(scores, share.places, latent, noise, predict)

@@ -1,0 +1,122 @@
+"""What an ablation asks of a trained denoiser: how well it denoises, and what its samples are worth."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from melody_cm.batch import MusicBatch
+from melody_cm.data import MusicDataModule
+from melody_cm.diffusion import DDIMSampler, Guided
+from melody_cm.evaluation import EmbeddingStatistics, Judge, Score, embed
+from melody_cm.evaluation.callbacks.denoising import DenoisingScores, denoise_at_every_angle
+from melody_cm.interfaces import AudioEmbedding
+from melody_cm.training import ConsistencyDistillation, LatentDiffusion
+
+EVALUATION_SEED = 0  # The noise of the denoising measures is the same for all stages.
+FINE_STEPS = 100  # Of the solution that a sampler's few steps are compared with.
+TEACHER_STEPS = 50
+COMPARED_CLIPS = 16  # With either of them.
+
+
+class HeldBackClips:
+    """The first test clips of a stage's own music; every stage of an ablation is judged on the same.
+
+    Args:
+        data: where they come from.
+        num_clips: at most so many.
+        batch_size: clips at a time.
+    """
+
+    def __init__(self, data: MusicDataModule, num_clips: int, batch_size: int = 8) -> None:
+        self.data = data
+        self.num_clips = num_clips
+        self.batch_size = batch_size
+
+    def batches(self, at_most: int | None = None) -> Iterator[MusicBatch]:
+        """All of them, or so many at most, in whole batches."""
+        wanted = min(self.num_clips, at_most or self.num_clips)
+        return islice(self.data.batches("test", self.batch_size), -(-wanted // self.batch_size))
+
+
+@torch.no_grad()
+def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips) -> dict[str, float]:
+    """`velocity_mse`, `si_snri` and `si_snri_median` (dB) of one call without guidance, over 16 noise levels."""
+    batches = list(clips.batches())
+    scores = DenoisingScores(sum(len(batch) for batch in batches))
+    first = 0
+    for batch in batches:
+        latent, conditioning, denoiser = stage.denoising(batch)
+        noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
+        places = list(range(first, first + len(batch)))
+
+        def predict(noisy: Tensor, angle: Tensor, denoiser=denoiser, conditioning=conditioning) -> Tensor:
+            return denoiser(noisy, angle, conditioning)
+
+        denoise_at_every_angle(scores, places, latent, noise, predict)
+        first += len(batch)
+    result = scores.compute()
+    return {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median") if result[name] is not None}
+
+
+@torch.no_grad()
+def sample_scores(
+    stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips, num_steps: int, embedding: AudioEmbedding
+) -> dict[str, Score]:
+    """Distances of samples to the test clips themselves, from whose tokens or captions they were made."""
+    stage.num_steps = num_steps
+    reference, judge = EmbeddingStatistics.empty(embedding.width), Judge(embedding)
+    made: list[tuple[Tensor, list[str]]] = []
+    for batch in clips.batches():
+        names = [str(item) for item in batch.item.tolist()]
+        reference.add(embed(embedding, batch.need_waveform(), stage.sample_rate), names)
+        made.append((embed(embedding, stage.sample(batch).float().clamp(-1, 1), stage.sample_rate), names))
+    judge.reference(reference)
+    for frames, names in made:
+        judge.add(frames, names, names)
+    return judge.scores()
+
+
+def sampling_error(stage: LatentDiffusion, clips: HeldBackClips, num_steps: int) -> float:
+    """How far a deterministic sampler ends from its own solution at 100 steps from the same noise, relative to the
+    RMS of that solution: the error of few steps alone, whatever the denoiser is worth."""
+    return _mean(
+        relative_distance(stage.sample_latent(batch, num_steps), stage.sample_latent(batch, FINE_STEPS))
+        for batch in clips.batches(COMPARED_CLIPS)
+    )
+
+
+def one_step_measures(stage: ConsistencyDistillation, clips: HeldBackClips) -> dict[str, float]:
+    """Distance of one step from the teacher's 50 guided steps from the same noise, relative to their RMS: the
+    student's (`student_error`) and the guided teacher's own (`teacher_error`)."""
+    errors: dict[str, list[Tensor]] = {"student_error": [], "teacher_error": []}
+    for batch in clips.batches(COMPARED_CLIPS):
+        student, teacher, solution = one_step_latents(stage, batch)
+        errors["student_error"].append(relative_distance(student, solution))
+        errors["teacher_error"].append(relative_distance(teacher, solution))
+    return {name: _mean(values) for name, values in errors.items()}
+
+
+@torch.no_grad()
+def one_step_latents(stage: ConsistencyDistillation, batch: MusicBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """From one noise: the student's single step, the guided teacher's single step, its 50 steps; (b, c, *axes) each."""
+    latent, conditioning, student = stage.denoising(batch)
+    noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
+    schedule = stage.schedule.schedule  # The one behind the student's grid.
+    guided = Guided(stage.teacher, stage.objective.guidance_scale)
+    jump = stage.sampler.sample(student, noise, conditioning, stage.schedule.angles(1), [])
+    single, many = (
+        DDIMSampler().sample(guided, noise, conditioning, schedule.angles(steps), []) for steps in (1, TEACHER_STEPS)
+    )
+    return jump, single, many
+
+
+def relative_distance(first: Float[Tensor, "b c *axes"], second: Float[Tensor, "b c *axes"]) -> Float[Tensor, " b"]:
+    """RMS of the difference of two latents, relative to that of the second."""
+    return (first - second).flatten(1).norm(dim=1) / second.flatten(1).norm(dim=1)
+
+
+def _mean(values: Iterator[Tensor] | Sequence[Tensor]) -> float:
+    return torch.cat(list(values)).mean().item()

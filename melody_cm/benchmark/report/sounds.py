@@ -1,0 +1,49 @@
+"""The clips of a comparison inside a page: compressed, equally loud, each with its spectrogram."""
+
+import base64
+import io
+from pathlib import Path
+
+import soundfile
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from melody_cm.evaluation.callbacks.spectrogram import spectrogram_picture
+
+LOUDNESS = 0.07  # RMS that all clips are brought to, about -23 dB below full scale, so that the louder one never wins.
+PEAK = 0.98
+PICTURE_WIDTH = 480
+
+
+def sound_uri(path: Path) -> str:
+    """A clip as the data URI of an MP3, which every browser plays, at the common loudness."""
+    waveform, sample_rate = _read(path)
+    encoded = io.BytesIO()
+    samples = (waveform * loudness_gain(waveform)).numpy()
+    soundfile.write(encoded, samples, sample_rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.5)
+    return _uri("audio/mpeg", encoded.getvalue())
+
+
+def loudness_gain(waveform: Float[Tensor, " t"]) -> float:
+    """The factor that brings a clip to the common RMS, less where its peaks would clip; 1 for silence."""
+    rms, peak = waveform.square().mean().sqrt().item(), waveform.abs().max().item()
+    return 1.0 if peak == 0 else min(LOUDNESS / rms, PEAK / peak)
+
+
+def spectrogram_uri(path: Path) -> str:
+    """The log-mel spectrogram of a clip, as it is and not at the common loudness, as the data URI of a WebP image."""
+    picture = Image.fromarray(spectrogram_picture(*_read(path)))
+    encoded = io.BytesIO()
+    picture.resize((PICTURE_WIDTH, picture.height)).save(encoded, format="WEBP", quality=60)
+    return _uri("image/webp", encoded.getvalue())
+
+
+def _read(path: Path) -> tuple[Float[Tensor, " t"], int]:
+    samples, sample_rate = soundfile.read(path, dtype="float32")
+    return torch.from_numpy(samples), sample_rate
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
