@@ -55,6 +55,11 @@ def _remember_arguments(init: Any) -> Any:
 class Network(Configurable, nn.Module):
     """A torch module that can be exported as `config.json` + safetensors and rebuilt from them."""
 
+    @property
+    def pass_module(self) -> nn.Module:
+        """The module each of whose calls is a forward pass of this network: itself, unless its methods do the work."""
+        return self
+
 
 @dataclass
 class Conditioning:
@@ -102,11 +107,13 @@ class Known(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What an objective returns: scalar `terms` by name, already weighted, whose sum is the loss; and the clean
-    latent (b, c, *axes) that the network predicted."""
+    """What an objective returns: scalar `terms` by name, already weighted, whose sum is the loss; the clean latent
+    (b, c, *axes) that the network predicted; and `from_noise` (b,), True where it was given noise alone, or None if it
+    never was."""
 
     terms: dict[str, Tensor]
     prediction: Tensor
+    from_noise: Tensor | None = None
 
 
 class Reconstruction(NamedTuple):
@@ -172,6 +179,42 @@ class Vocoder(Network, ABC):
         """The waveform of a log-mel spectrogram; t = l * hop_length."""
 
 
+class Codec(Network, ABC):
+    """Waveform <-> codes of a residual quantizer: q codebooks, coarse to fine, `codebook_size` entries each.
+
+    `sample_rate`, `frame_rate` in Hz. What quantizing the first n codebooks gives does not depend on the others.
+    """
+
+    sample_rate: int
+    frame_rate: float
+    num_codebooks: int
+    codebook_size: int
+
+    @abstractmethod
+    def encode_codes(self, waveform: Float[Tensor, "b 1 t"]) -> Int[Tensor, "b q l"]:
+        """The codes of waveforms, l = ceil(t * frame_rate / sample_rate)."""
+
+    @abstractmethod
+    def decode_codes(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b 1 t"]:
+        """The waveform of codes, t = l * sample_rate / frame_rate."""
+
+
+class SemanticEncoder(Network, ABC):
+    """Waveform -> hidden states that semantic tokens are made of.
+
+    `sample_rate`, `frame_rate` in Hz; `width` = d; `num_layers` blocks, so that layer 0 is what the first one is given.
+    """
+
+    sample_rate: int
+    frame_rate: float
+    width: int
+    num_layers: int
+
+    @abstractmethod
+    def hidden_states(self, waveform: Float[Tensor, "b 1 t"], layer: int) -> Float[Tensor, "b l d"]:
+        """What block number `layer` gives, l = ceil(t * frame_rate / sample_rate)."""
+
+
 class Tokenizer(Network, ABC):
     """Something continuous -> codes. `num_codebooks` q, `codebook_size`, `frame_rate` in Hz (0 for one frame a clip).
 
@@ -225,26 +268,51 @@ class JointEmbedding(Network, ABC):
 class TokenLM(Network, ABC):
     """A causal language model over the streams of a token layout (language_models/token_layout.py).
 
-    `stream_sizes`: (number of codebooks, codebook size) by stream.
+    `stream_sizes`: (number of codebooks, codebook size) by stream; `frame_rates`: frames a second (Hz) by stream, 0 for
+    one frame a clip, None where the layout does not say; `max_frames` of the last stream fit into one sequence.
     """
 
     stream_sizes: Mapping[str, tuple[int, int]]
+    frame_rates: Mapping[str, float | None]
+    max_frames: int
 
     @abstractmethod
     def logits(self, streams: Mapping[str, Int[Tensor, "b q l"]]) -> Tensor:
         """Next-token logits (b, m, vocabulary) of the last stream's m tokens, given everything before each."""
 
     @abstractmethod
-    def sample(
+    def extend(
         self,
-        prompt: Mapping[str, Int[Tensor, "b q l"]],
+        prompt: Mapping[str, Int[Tensor, "b _ _"]],
+        codes: Int[Tensor, "_ q _"],
         length: int,
         generators: Sequence[torch.Generator],
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> Int[Tensor, "b q l"]:
-        """`length` frames of the last stream's codes, row i drawn with generator i alone; top_k = 0 keeps all."""
+        """The `length` frames of the last stream that follow `codes`, row i drawn with generator i alone.
+
+        At most the last `max_frames - length` frames of `codes` are looked at; top_k = 0 keeps all.
+
+        Raises:
+            ValueError: length beyond `max_frames`.
+        """
+
+    def sample(
+        self,
+        prompt: Mapping[str, Int[Tensor, "b _ _"]],
+        length: int,
+        generators: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> Int[Tensor, "b q l"]:
+        """The first `length` frames of the last stream: `extend` from nothing."""
+        num_codebooks, _ = list(self.stream_sizes.values())[-1]
+        device = next(self.parameters()).device
+        nothing = torch.empty(len(generators), num_codebooks, 0, dtype=torch.long, device=device)
+        return self.extend(prompt, nothing, length, generators, temperature, top_k, top_p)
 
 
 class Conditioner(Network, ABC):
@@ -278,15 +346,31 @@ class Denoiser(Network, ABC):
 
 
 class TimestepNetwork(Network, ABC):
-    """A diffusers-style body: knows timesteps, not angles (diffusion/timesteps.py makes it a `Denoiser`)."""
+    """A diffusers-style body: knows timesteps, not angles (diffusion/timesteps.py makes it a `Denoiser`).
+
+    `feature_channels`: c of each of its `features`, as in `FeatureNetwork`; empty where it has none to show.
+    """
+
+    feature_channels: Sequence[int] = ()
 
     @abstractmethod
     def forward(self, noisy_latent: Tensor, timestep: Float[Tensor, " b"], conditioning: Conditioning) -> Tensor:
         """Velocity or noise, whichever it was trained for, of the shape of the noisy latent."""
 
+    def features(
+        self, noisy_latent: Tensor, timestep: Float[Tensor, " b"], conditioning: Conditioning
+    ) -> list[Float[Tensor, "b c l"]]:
+        """Hidden features, shallow to deep; l counts positions of any kind, and differs from one to the next."""
+        raise ValueError(f"{type(self).__name__} has no features for a discriminator; use another feature network")
+
 
 class FeatureNetwork(ABC):
-    """A network whose hidden features discriminator heads can read."""
+    """A network whose hidden features discriminator heads can read.
+
+    `feature_channels`: c of each of its features, shallow to deep; empty if it turns out to have none.
+    """
+
+    feature_channels: Sequence[int] = ()
 
     @abstractmethod
     def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b c l"]]:
@@ -342,16 +426,32 @@ class Judgement(NamedTuple):
     features: list[Tensor]
 
 
+class Circumstances(NamedTuple):
+    """What a discriminator may know beside the sample, the same for a real and a generated one: the `conditioning`, the
+    `reference` (b, c, *axes) that is real, where the generator was given noise alone (`from_noise`, (b,)), and the
+    batch's `draws`."""
+
+    conditioning: Conditioning
+    reference: Tensor
+    from_noise: Tensor
+    draws: Draws
+
+
 class Discriminator(Network, ABC):
     """Tells real from generated samples; several judges may sit in one."""
 
     @abstractmethod
-    def forward(self, sample: Tensor) -> list[Judgement]:
-        """One judgement a judge, of samples (b, ...)."""
+    def forward(self, sample: Tensor, circumstances: Circumstances | None = None) -> list[Judgement]:
+        """One judgement a judge, of samples (b, ...); the circumstances are left out where the stage gives none."""
 
 
 class AdversarialLoss(Configurable, ABC):
-    """How a discriminator and a generator learn from judgements of real and generated samples, judge by judge."""
+    """How a discriminator and a generator learn from judgements of real and generated samples, judge by judge.
+
+    `compares`: whether the generator's loss looks at judgements of real samples.
+    """
+
+    compares: bool = True
 
     @abstractmethod
     def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Language models over codes."""
 
+from melody_cm.language_models.sliding_window import sample_long
 from melody_cm.language_models.token_layout import Stream, TokenLayout
 from melody_cm.language_models.token_lm import CausalTokenLM
 
-__all__ = ["CausalTokenLM", "Stream", "TokenLayout"]
+__all__ = ["CausalTokenLM", "Stream", "TokenLayout", "sample_long"]

@@ -23,9 +23,10 @@ class Stream(Configurable):
         name: by which codes are given, e.g. "prompt", "semantic", "coarse".
         num_codebooks: q, written next to each other frame by frame.
         codebook_size: codes are 0 .. codebook_size - 1.
+        frame_rate: frames a second (Hz), 0 for one frame a clip; None takes any.
     """
 
-    def __init__(self, name: str, num_codebooks: int, codebook_size: int) -> None:
+    def __init__(self, name: str, num_codebooks: int, codebook_size: int, frame_rate: float | None = None) -> None:
         if num_codebooks < 1 or codebook_size < 1:
             raise ValueError(
                 f"stream {name!r} has {num_codebooks} codebooks of {codebook_size} codes; both must be at least 1"
@@ -33,6 +34,7 @@ class Stream(Configurable):
         self.name = name
         self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
+        self.frame_rate = frame_rate
 
 
 class TokenLayout:

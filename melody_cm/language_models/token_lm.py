@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from melody_cm.interfaces import TokenLM
@@ -46,6 +46,7 @@ class CausalTokenLM(TokenLM):
             )
         self.layout = TokenLayout(streams)
         self.stream_sizes = {stream.name: (stream.num_codebooks, stream.codebook_size) for stream in streams}
+        self.frame_rates = {stream.name: stream.frame_rate for stream in streams}
         self.max_frames = max_frames
         self.body = LlamaForCausalLM(
             LlamaConfig(
@@ -61,6 +62,10 @@ class CausalTokenLM(TokenLM):
                 pad_token_id=self.layout.pad,
             )
         )
+
+    @property
+    def pass_module(self) -> nn.Module:
+        return self.body.model
 
     def logits(self, streams: Mapping[str, Int[Tensor, "b _ _"]]) -> Float[Tensor, "b m vocabulary"]:
         """Next-token logits of the target's m = l * q tokens, given everything before each; -inf at illegal ids.
@@ -89,26 +94,28 @@ class CausalTokenLM(TokenLM):
         return torch.stack(losses).mean()
 
     @torch.no_grad()
-    def sample(
+    def extend(
         self,
         prompt: Mapping[str, Int[Tensor, "b _ _"]],
+        codes: Int[Tensor, "_ q _"],
         length: int,
         generators: Sequence[torch.Generator],
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> Int[Tensor, "b q l"]:
-        """The next `length` frames of the target; one network call a token, each over one token after the first.
+        """The `length` frames of the target after `codes`; one network call a token, each over one token but the first.
 
         Args:
-            prompt: codes of all streams before the target; with codes of the target too, these are continued.
+            prompt: codes of all streams before the target.
+            codes: of the target so far; all but the last `max_frames - length` frames are forgotten.
 
         Raises:
             ValueError: as `logits`; also a number of generators other than b, or settings that are none.
         """
         check_sampling(temperature, top_k, top_p)
         target = self.layout.target
-        tokens = self._prompt_tokens(prompt, length, len(generators))
+        tokens = self._given_tokens(prompt, codes, length, len(generators))
         uniform = uniform_rows(generators, length * target.num_codebooks).to(tokens.device)
         cache = DynamicCache(config=self.body.config)
         drawn: list[Tensor] = []
@@ -120,19 +127,19 @@ class CausalTokenLM(TokenLM):
             drawn.append(tokens)
         return self.layout.codes(target.name, torch.cat(drawn, dim=1))
 
-    def _prompt_tokens(self, prompt: Mapping[str, Tensor], length: int, batch_size: int) -> Int[Tensor, "b n"]:
-        target = self.layout.target
-        nothing = torch.empty(batch_size, target.num_codebooks, 0, dtype=torch.long, device=self.body.device)
-        streams = {target.name: nothing, **prompt}
-        for name, codes in streams.items():
-            if len(codes) != batch_size:
-                raise ValueError(f"{batch_size} generators for {len(codes)} rows of {name!r}; give one generator a row")
-        past = streams[target.name].shape[2]
-        if length < 1 or past + length > self.max_frames:
+    def _given_tokens(
+        self, prompt: Mapping[str, Tensor], codes: Tensor, length: int, batch_size: int
+    ) -> Int[Tensor, "b n"]:
+        if not 1 <= length <= self.max_frames:
             raise ValueError(
-                f"{length} frames after {past} given ones: the model makes at least 1 and was trained on "
-                f"{self.max_frames} frames; sample longer music window by window"
+                f"{length} frames asked for, but the model makes 1 to max_frames = {self.max_frames} at a time; "
+                "make longer music window by window (`sample_long`)"
             )
+        past = min(codes.shape[2], self.max_frames - length)
+        streams = {**prompt, self.layout.target.name: codes[..., codes.shape[2] - past :]}
+        for name, given in streams.items():
+            if len(given) != batch_size:
+                raise ValueError(f"{batch_size} generators for {len(given)} rows of {name!r}; give one generator a row")
         return self.layout.sequence(streams)
 
     def _target_hidden(self, streams: Mapping[str, Tensor]) -> Float[Tensor, "b m d"]:

@@ -1,6 +1,10 @@
-"""Networks on disk: `config.json` (class and constructor arguments) beside `model.safetensors`; no pickles."""
+"""Networks on disk: `config.json` (class and constructor arguments) beside `model.safetensors`; no pickles.
 
-from collections.abc import Mapping
+Parts that are diffusers' own (a U-Net, a VAE) lie in subfolders named as they are inside the network, in diffusers'
+layout, so that its `from_pretrained` opens them; no weight is stored twice.
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from melody_cm.storage.files import folder_atomically, read_json, write_json
 from melody_cm.storage.frozen import Frozen
 from melody_cm.storage.hashing import hash_weights
 
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 
 def save_network(network: Network, folder: Path, portable: bool = False) -> None:
     """Write a network to a folder, replacing what is there only when all of it is on disk.
@@ -26,6 +32,8 @@ def save_network(network: Network, folder: Path, portable: bool = False) -> None
         config = _without_frozen(config, network)
     with folder_atomically(Path(folder)) as aside:
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+        for name, part in _diffusers_parts(network):
+            _save_part(network, name, part, weights, aside)
         save_file(weights, aside / "model.safetensors")
         write_json(aside / "config.json", {**config, "weights": hash_weights(network)})
 
@@ -45,11 +53,7 @@ def load_network(folder: Path) -> Network:
     if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
         raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
     network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
-    try:
-        weights = load_file(folder / "model.safetensors")
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} is damaged ({error}); export it again") from error
-    load_weights(network, weights, str(folder))
+    load_weights(network, _read_weights(folder), str(folder))
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
     return network.eval()
@@ -78,6 +82,39 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
 def weight_hash(folder: Path) -> str:
     """The weight hash written when the network was saved."""
     return read_json(Path(folder) / "config.json")["weights"]
+
+
+def _diffusers_parts(network: Network) -> Iterator[tuple[str, Any]]:
+    """The outermost parts that know diffusers' layout, by their dotted names; frozen stages save their own."""
+    own, last = network.state_dict().keys(), "."
+    for name, part in network.named_modules():
+        inside = name.startswith(f"{last}.")
+        if name and not inside and hasattr(part, "save_config") and any(key.startswith(f"{name}.") for key in own):
+            yield name, part
+            last = name
+
+
+def _save_part(network: Network, name: str, part: Any, weights: dict[str, Tensor], aside: Path) -> None:
+    """Move a part's weights from `weights` to a folder of its own, with its configuration."""
+    folder = aside.joinpath(*name.split("."))
+    owner = network.get_submodule(name.rpartition(".")[0])
+    if hasattr(owner, "diffusers_settings"):
+        part.register_to_config(**owner.diffusers_settings())
+    part.save_config(folder)
+    own = {key.removeprefix(f"{name}."): weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
+    save_file(own, folder / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a network by their names in it, put together from its own file and those of its parts."""
+    weights: dict[str, Tensor] = {}
+    for file in [folder / "model.safetensors", *sorted(folder.rglob(DIFFUSERS_WEIGHTS))]:
+        prefix = "".join(f"{part}." for part in file.relative_to(folder).parts[:-1])
+        try:
+            weights |= {f"{prefix}{name}": value for name, value in load_file(file).items()}
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}); export it again") from error
+    return weights
 
 
 def _without_frozen(config: dict[str, Any], network: Network) -> dict[str, Any]:

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import (
     Angle,
     Autoencoder,
+    Codec,
     Conditioner,
     Conditioning,
     Denoiser,
+    FeatureNetwork,
     JointEmbedding,
     Network,
     Reconstruction,
+    SemanticEncoder,
     Tokenizer,
     TokenLM,
+    Vocoder,
 )
 from melody_cm.randomness import Draws
 
@@ -49,7 +53,7 @@ def stage_folder(stage: str) -> Path:
     folder = current_run() / stage
     if not (folder / "finished.json").is_file():
         raise FileNotFoundError(
-            f"stage {stage} is not finished in {folder.parent.parent}; "
+            f"stage {stage} is not finished in {current_run()}; "
             f"train it first with the same --run and --size: melody-cm train recipes/{stage}.yaml"
         )
     return folder
@@ -66,11 +70,26 @@ class Frozen(Network):
 
     def __init__(self, stage: str) -> None:
         super().__init__()
+        self.stage = stage
+        self.network: Any = self.load(stage).requires_grad_(False)
+        self.eval()
+
+    def load(self, stage: str) -> Network:
+        """What the stage exported for the slot."""
         from melody_cm.storage.export import load_network
 
-        self.stage = stage
-        self.network: Any = load_network(stage_folder(stage) / "export" / self.slot).requires_grad_(False)
-        self.eval()
+        return load_network(stage_folder(stage) / "export" / self.slot)
+
+    @property
+    def weights(self) -> str:
+        """The hash of its weights."""
+        from melody_cm.storage.export import weight_hash
+
+        return weight_hash(stage_folder(self.stage) / "export" / self.slot)
+
+    @property
+    def pass_module(self) -> nn.Module:
+        return self.network.pass_module
 
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
@@ -105,6 +124,58 @@ class FrozenAutoencoder(Frozen, Autoencoder):
 
     def latent_shape(self, seconds: float) -> tuple[int, ...]:
         return self.network.latent_shape(seconds)
+
+
+class FrozenVocoder(Frozen, Vocoder):
+    """The vocoder of a finished stage, with the mels that it understands."""
+
+    slot = "vocoder"
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.sample_rate = self.network.sample_rate
+        self.mel_settings = self.network.mel_settings
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return self.network(mel)
+
+
+class FrozenCodec(Frozen, Codec):
+    """The codec of a finished stage."""
+
+    slot = "codec"
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.sample_rate = self.network.sample_rate
+        self.frame_rate = self.network.frame_rate
+        self.num_codebooks = self.network.num_codebooks
+        self.codebook_size = self.network.codebook_size
+
+    @torch.no_grad()
+    def encode_codes(self, waveform: Tensor) -> Tensor:
+        return self.network.encode_codes(waveform)
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        return self.network.decode_codes(codes)
+
+
+class FrozenSemanticEncoder(Frozen, SemanticEncoder):
+    """The semantic encoder of a finished stage."""
+
+    slot = "semantic_encoder"
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.sample_rate = self.network.sample_rate
+        self.frame_rate = self.network.frame_rate
+        self.width = self.network.width
+        self.num_layers = self.network.num_layers
+
+    @torch.no_grad()
+    def hidden_states(self, waveform: Tensor, layer: int) -> Tensor:
+        return self.network.hidden_states(waveform, layer)
 
 
 class FrozenTokenizer(Frozen, Tokenizer):
@@ -177,17 +248,21 @@ class FrozenConditioner(Frozen, Conditioner):
         return self.network.embed(source)
 
 
-class FrozenDenoiser(Frozen, Denoiser):
-    """A trained denoiser, as teacher or for sampling."""
+class FrozenDenoiser(Frozen, Denoiser, FeatureNetwork):
+    """A trained denoiser, as teacher, for sampling, or for its features."""
 
     slot = "denoiser"
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
         self.per_frame_angles = self.network.per_frame_angles
+        self.feature_channels = getattr(self.network, "feature_channels", ())
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         return self.network(noisy_latent, angle, conditioning)
+
+    def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Tensor]:
+        return self.network.features(noisy_latent, angle, conditioning)
 
 
 class FrozenTokenLM(Frozen, TokenLM):
@@ -195,21 +270,28 @@ class FrozenTokenLM(Frozen, TokenLM):
 
     slot = "language_model"
 
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.stream_sizes = self.network.stream_sizes
+        self.frame_rates = self.network.frame_rates
+        self.max_frames = self.network.max_frames
+
     @torch.no_grad()
     def logits(self, streams: Mapping[str, Tensor]) -> Tensor:
         return self.network.logits(streams)
 
     @torch.no_grad()
-    def sample(
+    def extend(
         self,
         prompt: Mapping[str, Tensor],
+        codes: Tensor,
         length: int,
         generators: Sequence[torch.Generator],
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> Tensor:
-        return self.network.sample(prompt, length, generators, temperature, top_k, top_p)
+        return self.network.extend(prompt, codes, length, generators, temperature, top_k, top_p)
 
 
 def thaw(network: Network) -> Network:

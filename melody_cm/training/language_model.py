@@ -1,25 +1,37 @@
-"""Language models over codes: next-token cross-entropy on the target stream (arXiv 2305.15719, section 3.1)."""
+"""Language models over codes: next-token cross-entropy on the target stream (arXiv 2305.15719, section 3.1).
+
+MusicLM's coarse and fine models learn in the same way (arXiv 2301.11325, section 3.2).
+"""
+
+from dataclasses import replace
 
 import torch
+from einops import rearrange
+from jaxtyping import Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Tokenizer, TokenLM
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
+from melody_cm.training.unigram import UnigramModel
 
 
 class LanguageModelTraining(Stage):
-    """Trains p(target codes | prompt codes).
+    """Trains p(target codes | codes of the streams before), each stream's codes from the tokenizer of its name.
+
+    Beside `val/loss` (nats a token) it logs `val/unigram_nll`: what the held-back codes cost under their frequencies in
+    the music seen so far. A language model that learned more than those is below it.
 
     Args:
-        language_model: learns; its streams are "prompt" and "semantic".
-        prompt: tokenizer of what is given (RVQ of the joint embedding of the audio, as in the paper: text comes in only
-            when music is generated).
-        target: tokenizer of what is to be predicted.
+        language_model: learns; its last stream is the target.
+        prompt: tokenizer of the stream "prompt" (RVQ of the joint embedding of the audio, as in the papers: text comes
+            in only when music is generated).
+        semantic, coarse, fine: tokenizers of the streams of these names; None where the model has no such stream.
 
     Raises:
-        ValueError: a tokenizer does not fit its stream.
+        ValueError: a stream without tokenizer, a tokenizer without stream, or codebooks, codes or a frame rate of a
+            tokenizer that are not its stream's.
     """
 
     reads_waveform = False
@@ -27,26 +39,72 @@ class LanguageModelTraining(Stage):
     def __init__(
         self,
         language_model: TokenLM,
-        prompt: Tokenizer,
-        target: Tokenizer,
         optimization: Optimization,
+        prompt: Tokenizer | None = None,
+        semantic: Tokenizer | None = None,
+        coarse: Tokenizer | None = None,
+        fine: Tokenizer | None = None,
         ema_decay: float = 0.999,
         sample_rate: int = 24000,
         seed: int = 0,
     ) -> None:
         super().__init__({"language_model": language_model}, optimization, ema_decay, sample_rate, seed)
-        self.prompt = prompt
-        self.target = target
+        slots = {"prompt": prompt, "semantic": semantic, "coarse": coarse, "fine": fine}
+        self.tokenizers = torch.nn.ModuleDict({name: each for name, each in slots.items() if each is not None})
         self._check_sample_rates()
-        for name, tokenizer in (("prompt", prompt), ("semantic", target)):
-            given, expected = (tokenizer.num_codebooks, tokenizer.codebook_size), language_model.stream_sizes[name]
-            if given != expected:
-                raise ValueError(
-                    f"the {name} tokenizer has {given[0]} codebooks of {given[1]} codes but the language model's "
-                    f"stream {name} has {expected[0]} of {expected[1]}; set model.language_model.streams to match"
-                )
+        check_streams(language_model, dict(self.tokenizers.items()))
+        self.target = list(language_model.stream_sizes)[-1]
+        self.unigrams = UnigramModel(*language_model.stream_sizes[self.target])
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            streams = {"prompt": self.prompt(batch), "semantic": self.target(batch)}
-        return {"cross_entropy": networks["language_model"].loss(streams)}
+        return {"cross_entropy": networks["language_model"].loss(self.streams(batch))}
+
+    @torch.no_grad()
+    def streams(self, batch: MusicBatch) -> dict[str, Int[Tensor, "b _ _"]]:
+        """The codes of each stream, from the batch where `with_streams` put them, else from the tokenizers."""
+        codes = batch.codes
+        return {name: codes[name] if name in codes else each(batch) for name, each in self.tokenizers.items()}
+
+    def with_streams(self, batch: MusicBatch) -> MusicBatch:
+        """The same batch, its codes made once for all that want them."""
+        return replace(batch, codes=batch.codes | self.streams(batch))
+
+    def training_step(self, batch: MusicBatch, batch_idx: int) -> Tensor:
+        batch = self.with_streams(batch)
+        codes = batch.codes[self.target]
+        if self.trainer.world_size > 1:
+            codes = rearrange(self.all_gather(codes), "r b q l -> (r b) q l")
+        self.unigrams.count(codes)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
+        batch = self.with_streams(batch)
+        super().validation_step(batch, batch_idx)
+        surprise = self.unigrams.surprise(batch.codes[self.target])
+        self.log("val/unigram_nll", surprise, batch_size=len(batch), sync_dist=True, on_epoch=True)
+
+
+def check_streams(language_model: TokenLM, tokenizers: dict[str, Tokenizer]) -> None:
+    """Refuse tokenizers whose codes are not what the streams of a language model hold.
+
+    Raises:
+        ValueError: names, codebooks, codes or frame rates differ; both sides are named.
+    """
+    if set(tokenizers) != set(language_model.stream_sizes):
+        raise ValueError(
+            f"there are tokenizers for {sorted(tokenizers)} but the language model has the streams "
+            f"{sorted(language_model.stream_sizes)}; give one tokenizer for each stream"
+        )
+    for name, tokenizer in tokenizers.items():
+        given, expected = (tokenizer.num_codebooks, tokenizer.codebook_size), language_model.stream_sizes[name]
+        if given != expected:
+            raise ValueError(
+                f"the {name} tokenizer has {given[0]} codebooks of {given[1]} codes but the language model's "
+                f"stream {name} has {expected[0]} of {expected[1]}; set model.language_model.streams to match"
+            )
+        rate = language_model.frame_rates[name]
+        if rate is not None and rate != tokenizer.frame_rate:
+            raise ValueError(
+                f"the {name} tokenizer makes {tokenizer.frame_rate:g} frames a second but the language model's "
+                f"stream {name} has {rate:g}; set model.language_model.streams to match"
+            )

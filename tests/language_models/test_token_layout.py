@@ -5,6 +5,7 @@ from melody_cm.language_models import Stream, TokenLayout
 
 MELODY = [Stream("prompt", 12, 1024), Stream("semantic", 1, 1024)]
 MUSICLM_COARSE = [Stream("prompt", 3, 5), Stream("semantic", 1, 7), Stream("coarse", 4, 6)]
+MUSICLM_FINE = [Stream("coarse", 4, 6), Stream("fine", 8, 6)]
 
 
 def random_codes(stream: Stream, batch: int, frames: int) -> torch.Tensor:
@@ -31,7 +32,7 @@ def test_several_codebooks_are_written_frame_by_frame():
     assert layout.tokens("coarse", codes).tolist() == [[1, 14, 2, 15, 3, 16]]
 
 
-@pytest.mark.parametrize("streams", [MELODY, MUSICLM_COARSE], ids=["melody", "musiclm"])
+@pytest.mark.parametrize("streams", [MELODY, MUSICLM_COARSE, MUSICLM_FINE], ids=["melody", "coarse", "fine"])
 def test_codes_survive_the_round_trip_and_ids_are_disjoint(streams):
     layout = TokenLayout(streams)
     owners = {}
@@ -47,6 +48,23 @@ def test_codes_survive_the_round_trip_and_ids_are_disjoint(streams):
     assert len(specials) == 3
     assert sorted(owners.keys() | specials) == list(range(layout.vocabulary_size))
     assert not specials & owners.keys()
+
+
+@pytest.mark.parametrize("streams", [MUSICLM_COARSE, MUSICLM_FINE], ids=["coarse", "fine"])
+def test_a_sequence_of_several_streams_is_written_as_by_hand(streams):
+    layout = TokenLayout(streams)
+    codes = {stream.name: random_codes(stream, 2, 4 if stream.name != "prompt" else 1) for stream in streams}
+    ids = layout.sequence(codes)
+    for row in range(2):
+        expected, first_id = [], 0
+        for stream in streams:
+            expected.append(layout.sep if expected else layout.bos)
+            for frame in range(codes[stream.name].shape[2]):
+                for level in range(stream.num_codebooks):
+                    code = int(codes[stream.name][row, level, frame])
+                    expected.append(first_id + level * stream.codebook_size + code)
+            first_id += stream.num_codebooks * stream.codebook_size
+        assert ids[row].tolist() == expected
 
 
 def test_legal_ids_are_those_of_the_codebook_whose_turn_it_is():

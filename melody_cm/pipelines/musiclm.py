@@ -1,0 +1,148 @@
+"""MusicLM: three language models, one after another, write a neural codec's codes (arXiv 2301.11325, section 3)."""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
+from melody_cm.language_models import sample_long
+from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.pipelines.request import Request, Stopwatch
+
+LONGEST_SECONDS = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
+
+
+class MusicLM(PretrainedPipeline):
+    """Prompts -> prompt codes -> semantic codes -> coarse codes -> fine codes -> waveform.
+
+    ============  ============================================
+    role          MusicLM baseline
+    ============  ============================================
+    prompt        `JointEmbedding` -> RVQ tokens
+    planner       semantic LM (the same checkpoint as MeLoDy)
+    conditioning  -
+    generator     coarse LM, fine LM (`TokenLM`)
+    noise levels  -
+    sampler       token decoding
+    long music    LM sliding window
+    decoder       RVQ `Codec`
+    ============  ============================================
+
+    A model whose window is shorter than the music (10 s for coarse and 3 s for fine codes in the paper) makes its codes
+    window by window, and so does the semantic model beyond `max_seconds`. There are no sampling steps and no guidance:
+    every token is one network call.
+
+    Args:
+        joint_tokenizer: quantizes one joint embedding a clip.
+        semantic_lm: its streams are "prompt", "semantic".
+        coarse_lm: its streams are "prompt", "semantic", "coarse", the latter two with frame rates (Hz).
+        fine_lm: its streams are "coarse", "fine", both with the codec's frame rate (Hz).
+        codec: its first levels are the coarse codes, the others the fine ones.
+        max_seconds: the length that the semantic model was trained on.
+        context: share of a window that is known when it moves on.
+        semantic_temperature, coarse_temperature, fine_temperature: of token sampling.
+
+    Raises:
+        ValueError: parts whose codes or frame rates do not fit each other.
+    """
+
+    num_steps = 1
+    guidance_scale = 1.0
+
+    def __init__(
+        self,
+        joint_embedding: JointEmbedding,
+        joint_tokenizer: Tokenizer,
+        semantic_lm: TokenLM,
+        coarse_lm: TokenLM,
+        fine_lm: TokenLM,
+        codec: Codec,
+        max_seconds: float = 10.0,
+        context: float = 0.5,
+        semantic_temperature: float = 1.0,
+        coarse_temperature: float = 0.95,
+        fine_temperature: float = 0.4,
+    ) -> None:
+        if not 0 <= context < 1:
+            raise ValueError(f"context is {context:g}, but must be a share of the window from 0 up to below 1")
+        self.joint_embedding = joint_embedding
+        self.joint_tokenizer = joint_tokenizer
+        self.semantic_lm = semantic_lm
+        self.coarse_lm = coarse_lm
+        self.fine_lm = fine_lm
+        self.codec = codec
+        self.max_seconds = max_seconds
+        self.context = context
+        self.semantic_temperature = semantic_temperature
+        self.coarse_temperature = coarse_temperature
+        self.fine_temperature = fine_temperature
+        self.sample_rate = codec.sample_rate
+        _check_parts(joint_tokenizer, semantic_lm, coarse_lm, fine_lm, codec)
+
+    @property
+    def longest_seconds(self) -> float:
+        return LONGEST_SECONDS
+
+    def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
+        samples = round(request.seconds * self.sample_rate)
+        frames = math.ceil(samples * Fraction(self.codec.frame_rate) / self.sample_rate)
+        coarse_rates = self.coarse_lm.frame_rates
+        semantic_frames = math.ceil(frames * Fraction(coarse_rates["semantic"]) / Fraction(coarse_rates["coarse"]))
+        with stopwatch.part("planner"):
+            given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(request.prompts)[:, None])}
+            given["semantic"] = self._sample("semantic", given, semantic_frames, request)
+        with stopwatch.part("coarse"):
+            given["coarse"] = self._sample("coarse", given, frames, request)
+        with stopwatch.part("fine"):
+            fine = self._sample("fine", {"coarse": given["coarse"]}, frames, request)
+        with stopwatch.part("decoder"):
+            return self.codec.decode_codes(torch.cat([given["coarse"], fine], dim=1))
+
+    def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, request: Request) -> Int[Tensor, "b q l"]:
+        model: TokenLM = getattr(self, f"{stream}_lm")
+        temperature: float = getattr(self, f"{stream}_temperature")
+        hop = model.max_frames - round(self.context * model.max_frames)
+        purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
+        return torch.cat(list(sample_long(model, given, length, hop, request.generators(purpose), temperature)), dim=2)
+
+    def _num_steps(self, asked: int | None) -> int:
+        if asked not in (None, 1):
+            raise ValueError(f"num_steps {asked} asked for, but MusicLM has no sampling steps; leave it out, or say 1")
+        return 1
+
+    def _guidance_scale(self, asked: float | None) -> float:
+        if asked not in (None, 1):
+            raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
+        return 1.0
+
+
+def _check_parts(
+    joint_tokenizer: Tokenizer, semantic_lm: TokenLM, coarse_lm: TokenLM, fine_lm: TokenLM, codec: Codec
+) -> None:
+    planned, coarse, fine = semantic_lm.stream_sizes, coarse_lm.stream_sizes, fine_lm.stream_sizes
+    prompt = (joint_tokenizer.num_codebooks, joint_tokenizer.codebook_size)
+    levels = coarse["coarse"][0] + fine["fine"][0]
+    codes = (codec.num_codebooks, codec.codebook_size)
+    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "semantic model's prompt", planned["prompt"])
+    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "coarse model's prompt", coarse["prompt"])
+    _refuse_unlike("codebooks and codes", "semantic model", planned["semantic"], "coarse model", coarse["semantic"])
+    _refuse_unlike("codebooks and codes", "coarse model", coarse["coarse"], "fine model", fine["coarse"])
+    for size in (coarse["coarse"][1], fine["fine"][1]):
+        _refuse_unlike("codebooks and codes", "codec", codes, "coarse and fine models", (levels, size))
+    rates = {**coarse_lm.frame_rates, "fine": fine_lm.frame_rates["fine"]}
+    planned_rate = semantic_lm.frame_rates["semantic"] or rates["semantic"]  # Older models do not know theirs.
+    _refuse_unlike("semantic frames a second", "semantic model", planned_rate, "coarse model", rates["semantic"])
+    _refuse_unlike("frames a second", "codec", codec.frame_rate, "coarse model", rates["coarse"])
+    _refuse_unlike("frames a second", "codec", codec.frame_rate, "fine model", rates["fine"])
+    _refuse_unlike("coarse frames a second", "codec", codec.frame_rate, "fine model", fine_lm.frame_rates["coarse"])
+    if not rates["semantic"]:
+        raise ValueError("the coarse model's semantic codes have no frame rate; set frame_rate of that stream")
+
+
+def _refuse_unlike(what: str, one: str, given: object, other: str, taken: object) -> None:
+    if given != taken:
+        raise ValueError(f"{what}: the {one} has {given} but the {other} {taken}; take all stages from one run")
