@@ -24,7 +24,8 @@ class MusicBatch:
         frame_mask: (b, t) bool, False where a clip shorter than t samples was padded with zeros.
         captions: b texts.
         latent_mean, latent_std: (b, c, *axes) fp32, the autoencoder's posterior.
-        codes: (b, q, l) int64, the tokens of each tokenizer, by the stage that made it.
+        codes: (b, q, l) int64, the tokens of each tokenizer and of each codec, by the stage that made it; within
+            the step of a language model also by its streams.
         audio_embedding, text_embedding: (b, d) fp32, joint embeddings of the waveforms and of the captions.
     """
 

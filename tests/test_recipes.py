@@ -12,12 +12,12 @@ from melody_cm.cli.recipe import compose
 from melody_cm.cli.run import train_all
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RECIPES = sorted(path for path in (REPOSITORY / "recipes").glob("*/*.yaml") if path.parent.name != "compare")
+RECIPES = sorted(path for path in (REPOSITORY / "recipes").rglob("*.yaml") if path.parent.name != "compare")
 SIZES = ("tiny", "cpu", "small", "paper")
 
 
 def identify(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
+    return path.relative_to(REPOSITORY / "recipes").with_suffix("").as_posix()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -40,15 +40,15 @@ def test_a_recipe_says_what_it_is(path):
 
 def test_every_overlay_belongs_to_a_recipe_and_every_preset_is_used():
     names = {identify(path) for path in RECIPES}
-    for overlay in (REPOSITORY / "configs/sizes").glob("*/*/*.yaml"):
-        assert identify(overlay) in names
+    for size in (REPOSITORY / "configs/sizes").iterdir():
+        assert {overlay.relative_to(size).with_suffix("").as_posix() for overlay in size.rglob("*.yaml")} <= names
     for preset in (REPOSITORY / "configs").glob("*/*.yaml"):
         assert isinstance(yaml.safe_load(preset.read_text(encoding="utf-8")), dict)
 
 
 def test_a_folder_is_planned_in_order_after_what_it_needs():
     names = [recipe.name for recipe in plan(REPOSITORY / "recipes/musiccm", Setting("tiny"))]
-    first = ["musiccm/1_mel_vae", "shared/1_joint_embedding"]
+    first = ["musiccm/1_mel_vae", "musiccm/2_vocoder", "shared/1_joint_embedding"]
     assert names == [*first, "musiccm/3_teacher", "musiccm/4_consistency_distillation"]
 
 

@@ -11,6 +11,7 @@ from melody_cm.interfaces import (
     Angle,
     AudioEmbedding,
     Autoencoder,
+    Codec,
     Conditioner,
     Conditioning,
     Denoiser,
@@ -20,8 +21,10 @@ from melody_cm.interfaces import (
     Tokenizer,
     TokenLM,
 )
-from melody_cm.pipelines import MeLoDy, MusicCM
+from melody_cm.language_models import CausalTokenLM, Stream
+from melody_cm.pipelines import MeLoDy, MusicCM, MusicLM
 from melody_cm.randomness import Draws
+from melody_cm.signal import pad_to_multiple
 
 HOP = 8
 SAMPLE_RATE = 800
@@ -41,7 +44,8 @@ class ToyJointEmbedding(JointEmbedding):
         return nn.functional.normalize(torch.stack(rows), dim=-1)
 
     def embed_audio(self, waveform: Tensor) -> Tensor:
-        raise NotImplementedError
+        levels = ((waveform[:, 0] + 1) * 128).long().clamp(0, 255)
+        return nn.functional.normalize(self.letters(levels).mean(1), dim=-1)
 
 
 class ToyTokenizer(Tokenizer):
@@ -63,19 +67,35 @@ class ToyTokenizer(Tokenizer):
         raise NotImplementedError
 
 
+class ToySemanticTokenizer(ToyTokenizer):
+    """One code for every 1/25 of a second, by its loudest sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_codebooks, self.frame_rate = 1, 25.0
+
+    def features(self, batch: MusicBatch) -> Tensor:
+        frame = int(SAMPLE_RATE / self.frame_rate)
+        return pad_to_multiple(batch.need_waveform(), frame).unflatten(-1, (-1, frame)).amax((1, 3))[..., None]
+
+
 class ToyTokenLM(TokenLM):
     """Draws codes from probabilities that depend on the prompt."""
 
     def __init__(self) -> None:
         super().__init__()
         self.prompt = nn.Embedding(CODES, CODES)
+        self.stream_sizes = {"prompt": (WIDTH, CODES), "semantic": (1, CODES)}
+        self.frame_rates = {"prompt": 0.0, "semantic": 25.0}
+        self.max_frames = 25
 
     def logits(self, streams: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError
 
-    def sample(
+    def extend(
         self,
         prompt: Mapping[str, Tensor],
+        codes: Tensor,
         length: int,
         generators: Sequence[torch.Generator],
         temperature: float = 1.0,
@@ -137,6 +157,27 @@ class ToyAutoencoder(Autoencoder):
         return (4, int(seconds * SAMPLE_RATE) // HOP + 1)
 
 
+class ToyCodec(Codec):
+    """q levels of 4 codes a frame of 16 samples: each level halves the step with which the frame's mean is rounded."""
+
+    def __init__(self, num_codebooks: int = 5, sample_rate: int = SAMPLE_RATE) -> None:
+        super().__init__()
+        self.sample_rate, self.frame_rate = sample_rate, sample_rate / 16
+        self.num_codebooks, self.codebook_size = num_codebooks, 4
+        self.register_buffer("steps", 0.5 ** torch.arange(num_codebooks) / 4)
+
+    def encode_codes(self, waveform: Tensor) -> Tensor:
+        residual, codes = pad_to_multiple(waveform[:, 0], 16).unflatten(-1, (-1, 16)).mean(-1), []
+        for step in self.steps:
+            codes.append((residual / step + 2).floor().clamp(0, 3).long())
+            residual = residual - (codes[-1] - 1.5) * step
+        return torch.stack(codes, dim=1)
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        steps = self.steps[: codes.shape[1], None]
+        return ((codes - 1.5) * steps).sum(1).repeat_interleave(16, dim=-1)[:, None]
+
+
 class ToyEmbedding(AudioEmbedding):
     """Two numbers for every frame of 100 samples: mean and standard deviation."""
 
@@ -151,7 +192,8 @@ class ToyEmbedding(AudioEmbedding):
 
 def toy_melody(**settings) -> MeLoDy:
     torch.manual_seed(1)
-    networks = [ToyJointEmbedding(), ToyTokenizer(), ToyTokenLM(), ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
+    tokens = [ToyTokenizer(), ToySemanticTokenizer(), ToyTokenLM()]
+    networks = [ToyJointEmbedding(), *tokens, ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
     return MeLoDy(*networks, LinearAngles(), DDIMSampler(), **{"max_seconds": MAX_SECONDS, "num_steps": 3} | settings)
 
 
@@ -168,3 +210,23 @@ def toy_teacher() -> MusicCM:
     networks = [ToyJointEmbedding(), ToyConditioner(), ToyDenoiser(), ToyAutoencoder()]
     settings = {"num_steps": 50, "guidance_scale": 3.0, "guidance_embedded": False, "max_seconds": MAX_SECONDS}
     return MusicCM(*networks, schedule, DDIMSampler(), **settings)
+
+
+def toy_language_model(max_frames: int, **streams: tuple[int, int, float]) -> CausalTokenLM:
+    """Streams as (codebooks, codes, frames a second); its output layer is large, so that codes are no coin tosses."""
+    layout = [Stream(name, *stream) for name, stream in streams.items()]
+    model = CausalTokenLM(layout, 16, num_layers=1, num_heads=2, feedforward_width=24, max_frames=max_frames)
+    nn.init.normal_(model.body.lm_head.weight)
+    return model
+
+
+def toy_musiclm(**settings) -> MusicLM:
+    """50 frames a second of 2 coarse and 3 fine levels; the windows are 0.6 s (coarse) and 0.4 s (fine) long."""
+    torch.manual_seed(3)
+    prompt, semantic, coarse = (WIDTH, CODES, 0.0), (1, CODES, 25.0), (2, 4, 50.0)
+    models = [
+        toy_language_model(25, prompt=prompt, semantic=semantic),
+        toy_language_model(30, prompt=prompt, semantic=semantic, coarse=coarse),
+        toy_language_model(20, coarse=coarse, fine=(3, 4, 50.0)),
+    ]
+    return MusicLM(ToyJointEmbedding(), ToyTokenizer(), *models, ToyCodec(), **{"max_seconds": MAX_SECONDS} | settings)

@@ -1,8 +1,25 @@
-"""Autoencoders, waveform <-> latent, and vocoders, log-mel -> waveform."""
+"""Autoencoders, waveform <-> latent, codecs, waveform <-> codes, and vocoders, log-mel -> waveform."""
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
+from melody_cm.autoencoders.codec import WaveformCodec
+from melody_cm.autoencoders.encodec import EncodecCodec, EncodecPackageCodec
+from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder
+from melody_cm.autoencoders.musicldm import MusicLDMAutoencoder, MusicLDMVocoder
+from melody_cm.autoencoders.vocoded import VocodedAutoencoder
 from melody_cm.autoencoders.vocoder import GriffinLim
 from melody_cm.autoencoders.waveform import WaveformAutoencoder
 
-__all__ = ["DiagonalGaussian", "GriffinLim", "MelAutoencoder", "WaveformAutoencoder"]
+__all__ = [
+    "DiagonalGaussian",
+    "EncodecCodec",
+    "EncodecPackageCodec",
+    "GriffinLim",
+    "HiFiGANVocoder",
+    "MelAutoencoder",
+    "MusicLDMAutoencoder",
+    "MusicLDMVocoder",
+    "VocodedAutoencoder",
+    "WaveformAutoencoder",
+    "WaveformCodec",
+]

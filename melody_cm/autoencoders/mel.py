@@ -1,9 +1,11 @@
 """MusicCM's autoencoder: log-mel spectrogram <-> latent, and a vocoder (arXiv 2404.13358, section 4.1)."""
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.interfaces import Autoencoder, Reconstruction, Vocoder
@@ -83,6 +85,10 @@ class MelAutoencoder(Autoencoder):
         self.register_buffer("latent_shift", torch.zeros(()))
         self.register_buffer("latent_scale", torch.ones(()))
 
+    @property
+    def pass_module(self) -> nn.Module:
+        return self.vae.decoder
+
     def posterior(self, waveform: Float[Tensor, "b 1 t"]) -> tuple[Tensor, Tensor]:
         gaussian = self._gaussian(self._padded_mel(waveform))
         return (gaussian.mean - self.latent_shift) * self.latent_scale, gaussian.std * self.latent_scale
@@ -107,6 +113,21 @@ class MelAutoencoder(Autoencoder):
         samples = round(seconds * self.sample_rate)
         frames = -(-samples // (self.mel.settings.hop_length * self.compression))
         return (self.latent_channels, frames, self.mel.settings.num_mels // self.compression)
+
+    def with_vocoder(self, vocoder: Vocoder) -> "MelAutoencoder":
+        """The same autoencoder with another vocoder.
+
+        Raises:
+            ValueError: a vocoder of other mels.
+        """
+        other = MelAutoencoder(**{**self.init_arguments, "vocoder": vocoder})
+        weights = {name: value for name, value in self.state_dict().items() if not name.startswith("vocoder.")}
+        other.load_state_dict(other.state_dict() | weights, strict=False)
+        return other.to(self.latent_scale.device).train(self.training)
+
+    def diffusers_settings(self) -> dict[str, Any]:
+        """What diffusers' VAE is to know beside its geometry, when it is saved."""
+        return {"scaling_factor": float(self.latent_scale), "shift_factor": float(self.latent_shift)}
 
     @torch.no_grad()
     def calibrate(self, waveform: Float[Tensor, "b 1 t"]) -> None:

@@ -4,7 +4,7 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.autoencoders.hifigan import Encoder, Generator
@@ -88,6 +88,10 @@ class WaveformAutoencoder(Autoencoder):
             residual_dilations=residual_dilations,
             residual_convolutions=decoder_residual_convolutions,
         )
+
+    @property
+    def pass_module(self) -> nn.Module:
+        return self.decoder
 
     def gaussian(self, waveform: Float[Tensor, "b 1 t"]) -> DiagonalGaussian:
         """The bottleneck's Gaussian (b, c, l), which the KL term draws to N(0, I)."""

@@ -1,5 +1,7 @@
 """Results as a table, in Markdown and in the terminal; both from the rows of `results.json`."""
 
+import csv
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,29 +31,60 @@ def rich_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def csv_table(results: Mapping[str, Any]) -> str:
+    """The same rows for a spreadsheet, with every number of every score in a column of its own."""
+    columns: dict[str, None] = {}
+    rows = [_flat(row) for row in results["rows"]]
+    for row in rows:
+        columns |= dict.fromkeys(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {name: row[name] for name in ("system", "num_steps", "prompt_sensitivity", "silent_clips")}
+    for key, score in row["metrics"].items():
+        parts = ("value", "corrected", "low", "high", "n_generated", "n_reference", "too_few")
+        flat |= {f"{key}.{part}": score[part] for part in parts}
+    for name, value in (row["speed"] or {}).items():
+        if not isinstance(value, dict | list):
+            flat[f"speed.{name}"] = value
+    return flat
+
+
 def footnotes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing the numbers."""
-    embedding = results["metadata"]["embedding"]
-    key = f"fad_{embedding['name']}"
-    identity = EmbeddingIdentity(**embedding)
     notes = [
-        f"↓ smaller is better, ↑ larger is better. {key}: Frechet distance, kad: 100 x kernel distance, of {identity}.",
+        "↓ smaller is better, ↑ larger is better. fad: Frechet distance, kad: 100 x kernel distance.",
         "With enough clips: the value corrected for their number [95 % interval]; else the plain value.",
     ]
-    if not embedding["trained"]:
-        notes.append(f"{key} uses hand-made features: it is not plain FAD and not comparable with published numbers.")
-    if any(score.too_few for key, found in _scores(results).items() for score in found if key.startswith("fad")):
-        limit = 2 * embedding["width"]
-        notes.append(f"† fewer than {limit} clips on a side: too few, mostly bias; compare only rows with the same n.")
-    notes.append("n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip.")
+    for embedding in results["metadata"]["embeddings"]:
+        notes += _embedding_notes(results, embedding)
+    notes.append(
+        "n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip, median "
+        "(range) of repetitions in turn with the other rows."
+    )
     notes.append("prompt sensitivity: change of a clip by its prompt alone, 0 = deaf, about 1.4 = unrelated.")
     notes.append(passes_note(results["metadata"].get("seconds")))
     return notes
 
 
+def _embedding_notes(results: Mapping[str, Any], embedding: Mapping[str, Any]) -> list[str]:
+    name, width = embedding["name"], embedding["width"]
+    notes = [f"{name}: {EmbeddingIdentity(**embedding)}."]
+    if not embedding["trained"]:
+        notes.append(f"fad_{name} uses hand-made features: it is not plain FAD; no published number compares.")
+    if any(score.too_few for score in _scores(results).get(f"fad_{name}", [])):
+        notes.append(f"† fewer than {2 * width} clips on a side: fad_{name} is mostly bias; compare equal n only.")
+    return notes
+
+
 def headings(results: Mapping[str, Any]) -> list[str]:
     """The titles of the columns."""
-    distances = [f"{key} ↓" for key in _scores(results)]
+    distances = [f"{key} {'↑' if key.startswith('text') else '↓'}" for key in _scores(results)]
     return [
         "system",
         "steps ↓",
@@ -92,10 +125,17 @@ def _line(row: Mapping[str, Any], metrics: list[str]) -> list[str]:
         str(row["num_steps"]),
         *[_distance(scores.get(key)) for key in metrics],
         ", ".join(sorted(counts)),
-        f"{row['speed']['times_real_time']:.3g}",
+        _speed(row["speed"]),
         "-" if row["prompt_sensitivity"] is None else f"{row['prompt_sensitivity']:.3f}",
         *passes_cells(row),
     ]
+
+
+def _speed(speed: Mapping[str, Any] | None) -> str:
+    if speed is None:
+        return "-"
+    slowest, fastest = speed["times_real_time_range"]
+    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})"
 
 
 def _distance(score: Score | None) -> str:

@@ -17,10 +17,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write config.json, a model card and one safetensors folder per network."""
+    """Write config.json, a model card and one safetensors folder per network; for diffusers, the scheduler too."""
     run, system = arguments.system.parent, arguments.system.name
     pipeline = pipeline_of_run(pipeline_preset(system), run)
     pipeline.save_pretrained(arguments.folder)
+    write_scheduler(pipeline, arguments.folder)
     print(f"{type(pipeline).__name__} written to {arguments.folder}; try: melody-cm generate {arguments.folder} ...")
     return 0
 
@@ -48,9 +49,11 @@ def pipeline_of_run(preset: Path, run: Path) -> "PretrainedPipeline":
     config = load(preset)
     for stage in stages_of(preset):
         check_inputs(stage)
-    generator = stage_folder(config["init_args"]["denoiser"]["init_args"]["stage"])
+    decisive = config["init_args"].get("denoiser") or config["init_args"]["semantic_lm"]
+    generator = stage_folder(decisive["init_args"]["stage"])
     trained = read_json(generator / "finished.json")["config"]
     defaults = _sampling_settings(trained, config["class_path"])
+    _take_folders(config["init_args"], _folders(trained["model"]["init_args"]))
     return build({**config, "init_args": {**defaults, **config["init_args"]}})
 
 
@@ -59,6 +62,39 @@ def stages_of(preset: Path) -> list[str]:
     from melody_cm.cli.recipe import leaves, load
 
     return [value for keys, value in leaves(load(preset)) if keys[-1] == "stage"]
+
+
+def write_scheduler(pipeline: "PretrainedPipeline", folder: Path) -> None:
+    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open."""
+    from melody_cm.diffusion import GridAngles, TimestepDenoiser, lcm_settings
+    from melody_cm.storage import thaw, write_json
+
+    denoiser = thaw(pipeline.networks["denoiser"]) if "denoiser" in pipeline.networks else None
+    if isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles):
+        settings = lcm_settings(pipeline.schedule, denoiser.prediction)
+        write_json(folder / "scheduler" / "scheduler_config.json", settings)
+
+
+def _folders(slots: Any) -> dict[str, str]:
+    """The public folder that each class of a configuration reads, by class path."""
+    if not isinstance(slots, dict):
+        return {}
+    arguments = slots.get("init_args") or {}
+    found = {slots["class_path"]: arguments["folder"]} if "class_path" in slots and "folder" in arguments else {}
+    for slot in slots.values():
+        found |= _folders(slot)
+    return found
+
+
+def _take_folders(slots: dict[str, Any], trained: dict[str, str]) -> None:
+    """Let a system read the public folders that its generator was trained with."""
+    for slot in slots.values():
+        if isinstance(slot, dict) and "folder" in (arguments := slot.get("init_args") or {}):
+            if slot["class_path"] not in trained:
+                raise ValueError(
+                    f"this run was not trained with {slot['class_path']}; export the system musiccm instead"
+                )
+            arguments["folder"] = trained[slot["class_path"]]
 
 
 def _sampling_settings(trained: dict[str, Any], class_path: str) -> dict[str, Any]:
@@ -71,6 +107,9 @@ def _sampling_settings(trained: dict[str, Any], class_path: str) -> dict[str, An
     settings = {
         name: arguments[name] for name in ("schedule", "sampler", "num_steps", "guidance_scale") if name in arguments
     }
+    objective = (arguments.get("objective") or {}).get("init_args") or {}
+    if "guidance_scale" in objective:
+        settings["embedded_guidance_scale"] = objective["guidance_scale"]
     return {name: value for name, value in settings.items() if name in known} | {
         "max_seconds": trained["data"]["seconds"]
     }

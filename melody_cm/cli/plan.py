@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from melody_cm.cli.recipe import Recipe, compose
-from melody_cm.interfaces import Network
+from melody_cm.cli.recipe import Recipe, compose, recipes_root
+from melody_cm.interfaces import Network, Tokenizer
 from melody_cm.storage import Frozen, find_class
 
 BYTES_PER_PARAMETER = 24  # On disk: weights, two AdamW moments and the average in last.ckpt, the average in the export.
@@ -33,14 +33,15 @@ def plan(path: Path, setting: Setting) -> list[Recipe]:
     path = Path(path)
     if path.is_file():
         return [setting.compose(path)]
-    found = sorted(path.glob("*.yaml"))
+    found = sorted(path.resolve().glob("*.yaml"))
     if not found:
         raise FileNotFoundError(f"{path} is neither a recipe nor a folder of recipes; see recipes/")
-    return plan_stages(path.parent, [f"{path.name}/{file.stem}" for file in found], setting)
+    root = recipes_root(path)
+    return plan_stages(root, [file.relative_to(root).with_suffix("").as_posix() for file in found], setting)
 
 
 def plan_stages(recipes: Path, stages: Iterable[str], setting: Setting) -> list[Recipe]:
-    """The named stages ("system/stage"), each after everything it needs."""
+    """The named stages ("system/stage", as their recipes lie below `recipes`), each after everything it needs."""
     ordered: dict[str, Recipe] = {}
 
     def add(name: str) -> None:
@@ -58,8 +59,8 @@ def plan_stages(recipes: Path, stages: Iterable[str], setting: Setting) -> list[
 def count_parameters(recipe: Recipe, setting: Setting) -> int:
     """Parameters of the networks that a recipe trains, built on torch's meta device; a student is like its teacher."""
     slots = recipe.config["model"]["init_args"]
-    if "teacher" in slots:
-        teacher = setting.compose(recipe.path.parents[1] / f"{slots['teacher']['init_args']['stage']}.yaml")
+    if "stage" in slots.get("teacher", {}).get("init_args", {}):
+        teacher = setting.compose(recipes_root(recipe.path) / f"{slots['teacher']['init_args']['stage']}.yaml")
         slots = {"denoiser": teacher.config["model"]["init_args"]["denoiser"]}
     networks = [network for network in map(_on_meta, filter(_is_network, slots.values())) if network is not None]
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
@@ -76,7 +77,7 @@ def _on_meta(slot: Any) -> Any:
     if not (isinstance(slot, dict) and "class_path" in slot):
         return slot
     kind = find_class(slot["class_path"])
-    if issubclass(kind, Frozen):
+    if issubclass(kind, Frozen | Tokenizer):  # A tokenizer is fitted, not trained.
         return None
     arguments = {name: _on_meta(value) for name, value in (slot.get("init_args") or {}).items()}
     with torch.device("meta" if issubclass(kind, Network) else "cpu"):

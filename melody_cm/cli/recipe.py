@@ -2,17 +2,19 @@
 
 A slot's value is inline or the path of a preset, relative to the file that names it. An overlay (size, machine) merges
 key by key; a preset path or another `class_path` replaces the slot as a whole, so no argument of the old class stays.
+An overlay may begin with `extends: PATH`, another overlay whose keys hold where it has none of its own.
 """
 
 import difflib
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from melody_cm.cli.yaml_file import existing, parse_yaml, read_yaml
 
 SIZES = ("tiny", "cpu", "small", "paper")
 RECIPE_KEYS = ("needs", "cost", "seed_everything", "model", "data", "trainer")
@@ -24,7 +26,7 @@ class Recipe:
     """A composed recipe.
 
     Attributes:
-        name: "system/stage", the last two parts of the recipe's path.
+        name: "system/stage", or "ablations/group/stage": the recipe's path below recipes/.
         needs: names of the stages whose results it reads.
         cost: measured seconds per step by machine, for the plan.
         config: what LightningCLI parses: seed_everything, model, data, trainer.
@@ -58,13 +60,12 @@ def compose(
     Raises:
         FileNotFoundError, ValueError: an unknown file, size or key; the message names file, key and nearest valid key.
     """
-    path = _existing(path).resolve()
-    if len(path.parts) < 4:
-        raise ValueError(f"{path} is no recipe; recipes lie in recipes/SYSTEM/ beside configs/")
-    recipe = Recipe(name="/".join(path.with_suffix("").parts[-2:]), path=path, size=size)
-    merged: dict[str, Any] = {}
-    for file in [path, *_overlays(path, recipe.name, size, machine)]:
-        _merge(merged, load(file, recipe.origins), recipe.origins)
+    path = existing(path).resolve()
+    name = path.relative_to(recipes_root(path)).with_suffix("").as_posix()
+    recipe = Recipe(name=name, path=path, size=size)
+    merged = load(path, recipe.origins)
+    for file in _overlays(path, recipe.name, size, machine):
+        _merge(merged, load_overlay(file, recipe.origins), recipe.origins)
     if corpus is not None:
         _set(merged, ("data", "corpus"), _corpus_slot(corpus), recipe.origins)
     for keys, value in parse_overrides(overrides):
@@ -76,38 +77,40 @@ def compose(
     return recipe
 
 
+def recipes_root(path: Path) -> Path:
+    """The folder of all recipes that a recipe, or a folder of them, lies in: the one beside configs/.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(path).resolve()
+    for folder in (path, *path.parents):
+        if (folder.parent / "configs").is_dir():
+            return folder
+    raise ValueError(f"{path} is no recipe; recipes lie in recipes/SYSTEM/ beside configs/")
+
+
+def load_overlay(file: Path, origins: dict[Keys, str]) -> dict[str, Any]:
+    """An overlay with its presets put in, merged into the one that it extends.
+
+    Raises:
+        FileNotFoundError: the extended overlay does not exist.
+    """
+    own = read_yaml(file)
+    extended = own.pop("extends", None)
+    if extended is None:
+        return _with_presets(own, file, origins, ())
+    base = (file.parent / str(extended)).resolve()
+    if not base.is_file():
+        raise FileNotFoundError(f"{file}: extends: there is no overlay {extended}; give a path relative to this file")
+    merged = load_overlay(base, origins)
+    _merge(merged, _with_presets(own, file, origins, ()), origins)
+    return merged
+
+
 def load(file: Path, origins: dict[Keys, str] | None = None, at: Keys = ()) -> Any:
     """A YAML file with all presets it names put in; `origins` learns which file each key came from."""
     return _with_presets(read_yaml(file), file, {} if origins is None else origins, at)
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or it holds something else; the message names it.
-    """
-    try:
-        content = parse_yaml(_existing(file).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold keys and values, not a {type(content).__name__}")
-    return content
-
-
-def parse_yaml(text: str) -> Any:
-    """YAML in which 1e-3 is a number, as people write it, and not a text."""
-    return yaml.load(text, Loader=_Loader)
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the floats of YAML 1.2."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[Keys, Any]]:
@@ -160,14 +163,8 @@ def leaves(tree: Any, at: Keys = ()) -> Iterator[tuple[Keys, Any]]:
         yield at, tree
 
 
-def _existing(path: Path) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}; recipes/ and configs/ hold what can be run")
-    return Path(path)
-
-
 def _overlays(path: Path, name: str, size: str, machine: str) -> list[Path]:
-    configs = path.parents[2] / "configs"
+    configs = recipes_root(path).parent / "configs"
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r}; sizes: {', '.join(SIZES)}")
     overlays = [configs / "sizes" / size / f"{name}.yaml"] if size != "paper" else []

@@ -164,6 +164,7 @@ def refuse_spoilt(networks: dict[str, Network]) -> None:
 def _outcome(cli: StageCLI, seconds: float) -> dict[str, Any]:
     before, after = getattr(cli.model, "outcome", None) or cli.trace.movement or (None, None)
     valid = cli.trainer.callback_metrics.get("val/loss")
+    measured = {key: float(value) for key, value in cli.trainer.callback_metrics.items() if key.startswith("val/")}
     return {
         "size": cli.recipe.size,
         "steps": planned_steps(cli.recipe),
@@ -171,5 +172,6 @@ def _outcome(cli: StageCLI, seconds: float) -> dict[str, Any]:
         "loss_after": after,
         "validation_loss": None if valid is None else float(valid),
         "seconds": round(seconds, 1),
+        "measured": {**measured, **getattr(cli.model, "report", {})},
         "parameters": sum(parameter.numel() for parameter in cli.model.parameters() if parameter.requires_grad),
     }

@@ -1,6 +1,14 @@
 """Captioned music: sound files, manifests, procedural and rendered music, splits, batches."""
 
-from melody_cm.data.audio_files import AudioInfo, AudioProblem, audio_info, read_audio, write_audio
+from melody_cm.data.audio_files import (
+    AudioInfo,
+    AudioProblem,
+    audio_info,
+    read_audio,
+    scan_audio,
+    stream_audio,
+    write_audio,
+)
 from melody_cm.data.check import CorpusReport, check_corpus
 from melody_cm.data.clips import SPLITS, Clip, Split
 from melody_cm.data.datamodule import MusicDataModule
@@ -55,7 +63,9 @@ __all__ = [
     "find_duplicates",
     "open_corpus",
     "read_audio",
+    "scan_audio",
     "split_manifest",
+    "stream_audio",
     "write_audio",
     "write_corpus",
 ]

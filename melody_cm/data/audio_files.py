@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -113,6 +114,22 @@ def scan_audio(path: str | Path, start_seconds: float, seconds: float | None) ->
         found = [_finite_peak(block) for block in _blocks(path, file, begin, begin + round(length * file.samplerate))]
         _check_sound(path, sum(bad for bad, _ in found), max((peak for _, peak in found), default=0.0))
         return _info(path, file)
+
+
+def stream_audio(path: str | Path, sample_rate: int) -> Iterator[Float[Tensor, " t"]]:
+    """A whole file as mono fp32 blocks at `sample_rate` Hz, which may be silent: together what `read_audio` reads.
+
+    Raises:
+        AudioProblem: unreadable or truncated.
+    """
+    with _open(path) as file:
+        blocks = _blocks(path, file, 0, promised_frames(Path(path), file))
+        if file.samplerate != sample_rate:
+            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+            last = (resampler.resample_chunk(np.zeros(0, np.float32), last=True) for _ in range(1))
+            blocks = chain((resampler.resample_chunk(block) for block in blocks), last)
+        for block in blocks:
+            yield torch.from_numpy(np.clip(block, -1.0, 1.0))
 
 
 def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate: int) -> None:

@@ -4,14 +4,16 @@ A latent of l frames becomes s half-overlapping segments of k frames, both about
 state is (b, k, s, d): coarse sequences run along s, fine ones along k, and neither needs a transposed copy.
 """
 
-from typing import NamedTuple
+import collections
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from melody_cm.interfaces import Angle, Conditioning, Denoiser
+from melody_cm.denoisers.token_condition import Tokens, check_input, place_tokens, tokens_first
+from melody_cm.interfaces import Angle, Conditioning, Denoiser, FeatureNetwork
 from melody_cm.nn import AngleEmbedding, BidirectionalSRU, FiLM, RoFormerLayer
 from melody_cm.signal.frames import num_segments, overlap_add, segment
 
@@ -35,14 +37,6 @@ def merge_segments(hidden: Float[Tensor, "b k s d"], stride: int) -> Float[Tenso
 def repeat_segments(merged: Float[Tensor, "b merged s d"], stride: int, length: int) -> Float[Tensor, "b k s d"]:
     """Each merged column `stride` times, the first k = `length` of them."""
     return merged.unsqueeze(2).expand(-1, -1, stride, -1, -1).flatten(1, 2)[:, :length]
-
-
-class Tokens(NamedTuple):
-    """What the coarse path attends to: the tokens of the first clips, their mask, their positions in segments."""
-
-    sequence: Float[Tensor, "kept n d"]
-    mask: Bool[Tensor, "kept n"] | None
-    positions: Float[Tensor, " n"]
 
 
 class DualPathBlock(nn.Module):
@@ -71,7 +65,7 @@ class DualPathBlock(nn.Module):
         return self.fine_norm(hidden + self.film(self.fine(hidden), modulator))
 
 
-class DualPathDenoiser(Denoiser):
+class DualPathDenoiser(Denoiser, FeatureNetwork):
     """Velocity of a waveform latent (b, c, l), any l, given one token sequence and one vector a clip.
 
     `conditioning.sequence` is the embedded semantic tokens (b, n, width), `conditioning.pooled` their mean (b, width).
@@ -113,6 +107,7 @@ class DualPathDenoiser(Denoiser):
         self.input_norm = nn.RMSNorm(width, eps=1e-6)
         strides = merge_strides(num_blocks)
         self.blocks = nn.ModuleList(DualPathBlock(width, num_heads, feedforward_width, stride) for stride in strides)
+        self.feature_channels = [width] * ((num_blocks + 1) // 2)
         self.output_norm = nn.RMSNorm(width, eps=1e-6)
         self.output = nn.Linear(width, latent_channels)
         # Close to zero, the best constant guess; not zero, so that every layer learns from the first step on.
@@ -121,51 +116,42 @@ class DualPathDenoiser(Denoiser):
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         """Velocity (b, c, l); angle (b,) or (b, l)."""
-        self._check(noisy_latent, angle, conditioning)
+        check_input(noisy_latent, angle, conditioning, self.latent_channels, self.width)
         # Clips with tokens first: then each layer splits the batch by slicing, and waits for the device only here.
-        order = conditioning.dropped.int().argsort(stable=True)
-        kept = len(order) - int(conditioning.dropped.sum())
-        velocity = self._ordered(noisy_latent[order], angle[order], conditioning, order[:kept])
-        return velocity[order.argsort()]
+        order, kept = tokens_first(conditioning.dropped)
+        states = self._hidden(noisy_latent[order], angle[order], conditioning, order[:kept], len(self.blocks))
+        (hidden,) = collections.deque(states, maxlen=1)  # Without holding on to those before the last.
+        hidden = self.output_norm(overlap_add(hidden.transpose(1, 2), noisy_latent.shape[-1]))
+        return self.output(hidden).transpose(1, 2)[order.argsort()]
 
-    def _ordered(
-        self, latent: Float[Tensor, "b c l"], angle: Angle, conditioning: Conditioning, kept: Int[Tensor, " kept"]
-    ) -> Float[Tensor, "b c l"]:
+    def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b d l"]]:
+        """The frames after each block of the first half, up to the coarsest paths; the second half is not run."""
+        check_input(noisy_latent, angle, conditioning, self.latent_channels, self.width)
+        order, kept = tokens_first(conditioning.dropped)
+        count = len(self.feature_channels)
+        states = self._hidden(noisy_latent[order], angle[order], conditioning, order[:kept], count)
+        frames = [overlap_add(hidden.transpose(1, 2), noisy_latent.shape[-1]) for hidden in states]
+        return [hidden.transpose(1, 2)[order.argsort()] for hidden in frames]
+
+    def _hidden(
+        self,
+        latent: Float[Tensor, "b c l"],
+        angle: Angle,
+        conditioning: Conditioning,
+        kept: Int[Tensor, " kept"],
+        num_blocks: int,
+    ) -> Iterator[Float[Tensor, "b k s d"]]:
+        """The hidden state after each of the first `num_blocks` blocks; `kept` are the clips with tokens, first."""
         length = latent.shape[-1]
         count = num_segments(length, self.segment_length)
         angles = self.angle_embedding(angle if angle.ndim == 2 else angle[:, None]).expand(-1, length, -1)
         hidden = self.input_norm(self.input(latent.transpose(1, 2)) + angles)
         hidden = segment(hidden, self.segment_length).transpose(1, 2).contiguous()
         modulator = _modulator(angles, conditioning.pooled[kept], count)
-        tokens = _tokens(conditioning, kept, count)
-        for block in self.blocks:
+        tokens = place_tokens(conditioning, kept, count)
+        for block in self.blocks[:num_blocks]:
             hidden = block(hidden, modulator, tokens)
-        hidden = self.output_norm(overlap_add(hidden.transpose(1, 2), length))
-        return self.output(hidden).transpose(1, 2)
-
-    def _check(self, latent: Tensor, angle: Tensor, conditioning: Conditioning) -> None:
-        if latent.ndim != 3 or latent.shape[1] != self.latent_channels:
-            raise ValueError(
-                f"a latent of shape {tuple(latent.shape)} cannot be denoised: this network takes (b, c, l) with "
-                f"c = {self.latent_channels} channels"
-            )
-        if angle.shape not in (latent.shape[:1], latent.shape[::2]):
-            raise ValueError(
-                f"angles of shape {tuple(angle.shape)} do not fit a latent of {latent.shape[0]} clips and "
-                f"{latent.shape[2]} frames: give one a clip (b,) or one a frame (b, l)"
-            )
-        for name in ("sequence", "pooled"):
-            _check_condition(getattr(conditioning, name), name, len(latent), self.width)
-
-
-def _check_condition(condition: Tensor | None, name: str, batch: int, width: int) -> None:
-    if condition is None:
-        raise ValueError(f"conditioning.{name} is None: the dual-path denoiser needs a token sequence and its mean")
-    if condition.shape[0] != batch or condition.shape[-1] != width:
-        raise ValueError(
-            f"conditioning.{name} of {condition.shape[0]} clips and width {condition.shape[-1]} does not fit "
-            f"{batch} clips and width {width}: make the conditioner as wide as the denoiser"
-        )
+            yield hidden
 
 
 def _modulator(
@@ -176,11 +162,3 @@ def _modulator(
     frames = torch.arange(count, device=angles.device) * length // count
     pooled = F.pad(pooled.to(angles.dtype), (0, 0, 0, batch - len(pooled)))
     return angles[:, frames] + pooled[:, None]
-
-
-def _tokens(conditioning: Conditioning, kept: Int[Tensor, " kept"], count: int) -> Tokens:
-    """The kept clips' tokens; token j of n lies at (j + 0.5) / n of the `count` segments."""
-    sequence = conditioning.sequence[kept]
-    length = sequence.shape[1]
-    positions = (torch.arange(length, device=sequence.device) + 0.5) * (count / length)
-    return Tokens(sequence, None if conditioning.mask is None else conditioning.mask[kept], positions)

@@ -2,8 +2,10 @@
 
 from melody_cm.diffusion.angles import GridAngles, LinearAngles, ScaledLinearBetaAngles, UniformAngles
 from melody_cm.diffusion.consistency import ConsistencyFunction, ConsistencyObjective
+from melody_cm.diffusion.continuation import Continuation
 from melody_cm.diffusion.denoising import DenoisingObjective
 from melody_cm.diffusion.guidance import Guided
+from melody_cm.diffusion.lcm_scheduler import lcm_settings
 from melody_cm.diffusion.process import (
     clean_from_velocity,
     ddim_step,
@@ -19,6 +21,7 @@ __all__ = [
     "ConsistencyFunction",
     "ConsistencyObjective",
     "ConsistencySampler",
+    "Continuation",
     "DDIMSampler",
     "DenoisingObjective",
     "GridAngles",
@@ -30,6 +33,7 @@ __all__ = [
     "clean_from_velocity",
     "ddim_step",
     "diffuse",
+    "lcm_settings",
     "noise_from_velocity",
     "velocity",
     "velocity_from_noise",

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from melody_cm.diffusion.denoising import mean_unknown
 from melody_cm.diffusion.guidance import Guided
 from melody_cm.diffusion.process import at_least_fp32, clean_from_velocity, ddim_step, diffuse
 from melody_cm.interfaces import Angle, AngleSchedule, Conditioning, Denoiser, Losses, Objective
@@ -37,12 +38,20 @@ class ConsistencyObjective(Objective):
     in sampling; from the lowest one the step ends at angle 0, where the target is the teacher's own clean latent, so
     that there alone the data anchor the chain. Term "distillation"; gradients reach `networks["student"]` only.
 
+    A denoiser with an angle for each frame can also be distilled with a known beginning, as continuation gives it one:
+    those frames are clean, at angle 0, and do not count in the loss.
+
     Args:
         schedule: makes the grid.
         grid_steps: number of steps of the grid, which must end at angle 0.
         guidance_scale: of the teacher; the student has it built in afterwards.
         distance: "huber" is `sqrt(difference^2 + huber_c^2) - huber_c`, "l2" the squared difference; mean per element.
         huber_c: where the pseudo-Huber distance turns from quadratic to linear, in units of the latent.
+        weight: of the term (the paper's lambda).
+        prefix_probability: how often the first frames of a clip are known, from none to all but one.
+
+    Raises:
+        ValueError: an argument out of range, or known frames for a denoiser that takes one angle a clip.
     """
 
     def __init__(
@@ -52,9 +61,13 @@ class ConsistencyObjective(Objective):
         guidance_scale: float = 3.0,
         distance: Literal["huber", "l2"] = "huber",
         huber_c: float = 0.001,
+        weight: float = 1.0,
+        prefix_probability: float = 0.0,
     ) -> None:
         if huber_c <= 0:
             raise ValueError(f"huber_c is {huber_c}, but must be positive")
+        if not 0 <= prefix_probability <= 1:
+            raise ValueError(f"prefix_probability is {prefix_probability}, but a probability lies in [0, 1]")
         self.grid = schedule.angles(grid_steps)
         if self.grid[-1] != 0:
             raise ValueError(f"the grid ends at angle {self.grid[-1]:.4f}, but must end at 0: set final_zero to true")
@@ -62,6 +75,8 @@ class ConsistencyObjective(Objective):
         self.guidance_scale = guidance_scale
         self.distance = distance
         self.huber_c = huber_c
+        self.weight = weight
+        self.prefix_probability = prefix_probability
 
     def __call__(
         self, networks: Mapping[str, Denoiser], latent: Tensor, conditioning: Conditioning, draws: Draws
@@ -71,20 +86,42 @@ class ConsistencyObjective(Objective):
         # Indexed in fp64, then fp32: half a unit in the last place is far below the distance of two angles.
         angle, lower_angle = (self.grid[i].float().to(latent.device) for i in (index, index + 1))
         noise = draws.normal("diffusion_noise", latent.shape[1:], latent.device)
-        noisiest = (index == 0).view(-1, *[1] * (latent.ndim - 1)).to(latent.device)
-        noisy = torch.where(noisiest, noise, diffuse(latent, noise, angle))
+        noisiest = (index == 0).to(latent.device)
+        noisy = torch.where(_wide(noisiest, latent), noise, diffuse(latent, noise, angle))
+        if self.prefix_probability:
+            known = self._known_prefix(networks["student"], latent, draws)
+            noisy = torch.where(_wide(known, latent), latent, noisy)
+            angle, lower_angle = (each[:, None].masked_fill(known, 0) for each in (angle, lower_angle))
 
         prediction = ConsistencyFunction(networks["student"])(noisy, angle, conditioning)
         with torch.no_grad():
             teacher_velocity = Guided(networks["teacher"], self.guidance_scale)(noisy, angle, conditioning)
             less_noisy = ddim_step(noisy, teacher_velocity, angle, lower_angle)
             target = ConsistencyFunction(networks["target"])(less_noisy, lower_angle, conditioning)
-        return Losses({"distillation": self._mean_distance(prediction, target)}, prediction)
+        distance = self._distance(prediction, target)
+        mean = mean_unknown(distance, known) if self.prefix_probability else distance.mean()
+        return Losses({"distillation": self.weight * mean}, prediction, noisiest)
 
-    def _mean_distance(
+    def _known_prefix(
+        self, student: Denoiser, latent: Float[Tensor, "b c l *axes"], draws: Draws
+    ) -> Bool[Tensor, "b l"]:
+        if not student.per_frame_angles:
+            raise ValueError("prefix_probability needs a denoiser with per_frame_angles: set it to 0 for this one")
+        length = latent.shape[2]
+        chosen = draws.uniform("known_pattern") < self.prefix_probability
+        known = chosen * (draws.uniform("known_place") * length).floor()
+        return (torch.arange(length) < known[:, None]).to(latent.device)
+
+    def _distance(
         self, prediction: Float[Tensor, "b c *axes"], target: Float[Tensor, "b c *axes"]
-    ) -> Float[Tensor, ""]:
+    ) -> Float[Tensor, "b c *axes"]:
         squared = (at_least_fp32(prediction) - at_least_fp32(target)).square()
         if self.distance == "l2":
-            return squared.mean()
-        return ((squared + self.huber_c**2).sqrt() - self.huber_c).mean()
+            return squared
+        return (squared + self.huber_c**2).sqrt() - self.huber_c
+
+
+def _wide(rows: Bool[Tensor, "b *l"], latent: Float[Tensor, "b c *axes"]) -> Tensor:
+    """(b,) or (b, l) shaped to select from a latent (b, c, l, ...)."""
+    rows = rows[:, None] if rows.ndim == 2 else rows
+    return rows.reshape(*rows.shape, *[1] * (latent.ndim - rows.ndim))

@@ -75,7 +75,7 @@ class DenoisingObjective(Objective):
         dropped = draws.uniform("condition_drop") < (self.condition_drop if student.training else 0)
         predicted = student(noisy, angle, conditioning.drop(dropped))
         squared_error = (at_least_fp32(predicted) - velocity(latent, noise, angle)).square()
-        terms = {"velocity_mse": _mean_unknown(squared_error, known)}
+        terms = {"velocity_mse": mean_unknown(squared_error, known)}
         return Losses(terms, clean_from_velocity(noisy, predicted, angle))
 
     def _check_fit(self, student: Denoiser, latent: Tensor) -> None:
@@ -110,7 +110,7 @@ class DenoisingObjective(Objective):
         return prefix & before_prefix_end | inpaint & outside_hole
 
 
-def _mean_unknown(squared_error: Float[Tensor, "b c l *axes"], known: Bool[Tensor, "b l"]) -> Float[Tensor, ""]:
+def mean_unknown(squared_error: Float[Tensor, "b c l *axes"], known: Bool[Tensor, "b l"]) -> Float[Tensor, ""]:
     """The mean over clips of the mean over the elements of a clip's unknown frames: no clip weighs on another, so that
     parts of a batch, on several processes or one after another, average to the whole."""
     a_frame = squared_error.transpose(1, 2).flatten(2).mean(dim=2)

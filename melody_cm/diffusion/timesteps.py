@@ -11,13 +11,13 @@ from torch import Tensor
 
 from melody_cm.diffusion.angles import ScaledLinearBetaAngles
 from melody_cm.diffusion.process import velocity_from_noise
-from melody_cm.interfaces import Angle, Conditioning, Denoiser, TimestepNetwork
+from melody_cm.interfaces import Angle, Conditioning, Denoiser, FeatureNetwork, TimestepNetwork
 
 # An angle of the table itself may come back larger by half a unit in the last place of fp32.
 _ROUNDING = 1e-6
 
 
-class TimestepDenoiser(Denoiser):
+class TimestepDenoiser(Denoiser, FeatureNetwork):
     """A timestep network as a denoiser; takes one angle a clip.
 
     Args:
@@ -41,6 +41,7 @@ class TimestepDenoiser(Denoiser):
             raise ValueError("zero_terminal_snr is set, but needs a velocity network: this one predicts noise")
         self.network = network
         self.prediction = prediction
+        self.feature_channels = network.feature_channels
         self.last_angle = float(schedule.table[-1])
         # Plain tensor, no buffer: buffers follow the network to half precision, where neighbouring angles coincide.
         self._midpoints = (schedule.table[1:] + schedule.table[:-1]) / 2
@@ -58,6 +59,11 @@ class TimestepDenoiser(Denoiser):
         if self.prediction == "velocity":
             return predicted
         return velocity_from_noise(noisy_latent, predicted, angle)
+
+    def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b c l"]]:
+        """The network's own features."""
+        self._check_angle(angle)
+        return self.network.features(noisy_latent, self.nearest_timestep(angle), conditioning)
 
     def _check_angle(self, angle: Tensor) -> None:
         if angle.ndim != 1:

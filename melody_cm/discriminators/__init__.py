@@ -1,7 +1,15 @@
 """Discriminators: networks that tell real music from generated music."""
 
+from melody_cm.discriminators.clap_features import ClapFeatures
+from melody_cm.discriminators.features import FeatureDiscriminator
 from melody_cm.discriminators.multi_period import MultiPeriodDiscriminator
 from melody_cm.discriminators.multi_resolution import MultiResolutionDiscriminator
 from melody_cm.discriminators.waveform import WaveformDiscriminator
 
-__all__ = ["MultiPeriodDiscriminator", "MultiResolutionDiscriminator", "WaveformDiscriminator"]
+__all__ = [
+    "ClapFeatures",
+    "FeatureDiscriminator",
+    "MultiPeriodDiscriminator",
+    "MultiResolutionDiscriminator",
+    "WaveformDiscriminator",
+]

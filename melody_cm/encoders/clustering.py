@@ -36,6 +36,11 @@ def nearest(points: Float[Tensor, "*rows d"], centroids: Float[Tensor, "k d"]) -
         return (centroids.square().sum(-1) - 2 * F.linear(points, centroids)).argmin(-1)
 
 
+def share_left(left: Float[Tensor, "n d"], points: Float[Tensor, "n d"]) -> float:
+    """What quantization leaves of points, as a share of their variance; above 1 where their mean would do better."""
+    return float(left.square().sum() / (points - points.mean(0)).square().sum())
+
+
 def _cluster_means(
     points: Float[Tensor, "n d"], members: Int[Tensor, " n"], centroids: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k d"]:

@@ -1,6 +1,6 @@
 """Text and audio in one space: an AST and a BERT tower (MuLan's role; MeLoDy, arXiv 2305.15719, appendix B.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel, BertConfig, BertModel
 
+from melody_cm.encoders.texts import CutWarning, refuse_empty
 from melody_cm.interfaces import JointEmbedding
 from melody_cm.signal.frames import fit_length
 from melody_cm.signal.mel import MelFrontEnd, MelSettings
+from melody_cm.signal.windows import window_starts
 
 # Roughly the mean and twice the standard deviation of the log-mels of music: the tower's input is about [-1, 1].
 MEL_MEAN, MEL_SPREAD = -5.0, 5.0
@@ -20,7 +22,7 @@ PAD, START, FIRST_BYTE = 0, 1, 2
 def byte_tokens(texts: Sequence[str], max_bytes: int) -> Int[Tensor, "b n"]:
     """A start token and the first `max_bytes` UTF-8 bytes of each text, padded to the longest.
 
-    Any text is legal: an empty one is the start token alone, and what UTF-8 cannot encode becomes a question mark.
+    What UTF-8 cannot encode becomes a question mark.
     """
     rows = [
         torch.tensor([START] + [FIRST_BYTE + byte for byte in text.encode("utf-8", "replace")[:max_bytes]])
@@ -29,11 +31,18 @@ def byte_tokens(texts: Sequence[str], max_bytes: int) -> Int[Tensor, "b n"]:
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin that cover `length` samples; the last one ends with them. One window if that suffices."""
-    if length <= window:
-        return [0]
-    return [*range(0, length - window, stride), length - window]
+def mean_of_windows(
+    embed: Callable[[Tensor], Tensor], waveform: Float[Tensor, "b 1 t"], window: int, stride: int
+) -> Float[Tensor, "b d"]:
+    """Unit vectors: what `embed` makes of windows of `window` samples, one every `stride`, averaged."""
+    starts = window_starts(waveform.shape[-1], window, stride)
+    windows = [embed(waveform[..., start : start + window]) for start in starts]
+    return F.normalize(torch.stack(windows).mean(0), dim=-1)
+
+
+def mean_of_tokens(hidden: Float[Tensor, "b n d"], real: Tensor) -> Float[Tensor, "b d"]:
+    """The mean over the tokens that are no padding."""
+    return (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)
 
 
 class TwoTowerEmbedding(JointEmbedding):
@@ -52,10 +61,10 @@ class TwoTowerEmbedding(JointEmbedding):
         patch_stride: mel bins and frames from one patch to the next.
         audio_layers, audio_width, audio_heads: of the audio tower; its feed-forward layers are 4 times as wide.
         text_layers, text_width, text_heads: of the text tower.
-        max_text_bytes: what comes after them is ignored.
+        max_text_bytes: what comes after them is ignored, and a warning says so once.
 
     Raises:
-        ValueError: a window with less than one patch, or a width that the heads do not divide.
+        ValueError: a window with less than one patch, a width that the heads do not divide, or an empty text.
     """
 
     def __init__(
@@ -80,6 +89,7 @@ class TwoTowerEmbedding(JointEmbedding):
         super().__init__()
         self.sample_rate, self.window_seconds, self.width = sample_rate, window_seconds, width
         self.max_text_bytes = max_text_bytes
+        self.warn_of_cut = CutWarning(max_text_bytes, "bytes")
         self.window = round(window_seconds * sample_rate)
         self.stride = round(window_stride_seconds * sample_rate)
         if self.stride < 1:
@@ -118,17 +128,21 @@ class TwoTowerEmbedding(JointEmbedding):
         self.audio_projection = nn.Linear(audio_width, width)
         self.text_projection = nn.Linear(text_width, width)
 
+    @property
+    def pass_module(self) -> nn.Module:
+        """The text tower, which is what a pipeline calls."""
+        return self.text_tower
+
     def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
-        starts = window_starts(waveform.shape[-1], self.window, self.stride)
-        windows = [self._embed_window(waveform[..., start : start + self.window]) for start in starts]
-        return F.normalize(torch.stack(windows).mean(0), dim=-1)
+        return mean_of_windows(self._embed_window, waveform, self.window, self.stride)
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        refuse_empty(texts)
+        self.warn_of_cut(max(len(text.encode("utf-8", "replace")) for text in texts))
         tokens = byte_tokens(texts, self.max_text_bytes).to(self.text_projection.weight.device)
         real = tokens != PAD
         hidden = self.text_tower(input_ids=tokens, attention_mask=real.long()).last_hidden_state
-        mean = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-        return F.normalize(self.text_projection(mean).float(), dim=-1)
+        return F.normalize(self.text_projection(mean_of_tokens(hidden, real)).float(), dim=-1)
 
     def _embed_window(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
         mel = (self.mel(fit_length(waveform, self.window)) - MEL_MEAN) / MEL_SPREAD

@@ -3,13 +3,15 @@
 MeLoDy, arXiv 2305.15719, section 3 and appendix B.2-B.3. Log-mel frames stand in for self-supervised features.
 """
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.clustering import fit_centroids, nearest
+from melody_cm.encoders.clustering import fit_centroids, nearest, share_left
 from melody_cm.interfaces import JointEmbedding, Tokenizer
 from melody_cm.signal.frames import pad_to_multiple
 from melody_cm.signal.mel import MelFrontEnd, MelSettings
@@ -136,10 +138,17 @@ class ResidualKMeans(Tokenizer):
         """
         if batch.audio_embedding is not None:
             return batch.audio_embedding[:, None]
-        if self.embedding is None:
-            raise ValueError("this tokenizer was exported without its joint embedding; quantize embeddings instead")
         with torch.no_grad():
-            return self.embedding.embed_audio(batch.need_waveform())[:, None]
+            return self._need_embedding().embed_audio(batch.need_waveform())[:, None]
+
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b 1 d"]:
+        """The joint embeddings of texts, without gradient: what a prompt's codes are made from.
+
+        Raises:
+            ValueError: this tokenizer has no embedding, or a text is empty.
+        """
+        with torch.no_grad():
+            return self._need_embedding().embed_text(texts)[:, None]
 
     def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
         residual = features.detach().cpu().float()
@@ -164,12 +173,16 @@ class ResidualKMeans(Tokenizer):
     def quantization_error(self, features: Float[Tensor, "n d"]) -> list[float]:
         """The share of the vectors' variance that is left after each level; falls on the vectors it was fitted on."""
         codes = self.quantize(features[None])[0]
-        variance = (features - features.mean(0)).square().sum()
         residual, errors = features.float(), []
         for centroids, code in zip(self.centroids, codes, strict=True):
             residual = residual - centroids[code]
-            errors.append(float(residual.square().sum() / variance))
+            errors.append(share_left(residual, features))
         return errors
+
+    def _need_embedding(self) -> JointEmbedding:
+        if self.embedding is None:
+            raise ValueError("this tokenizer was exported without its joint embedding; quantize embeddings instead")
+        return self.embedding
 
 
 def _check_fitted(tokenizer: LogMelKMeans | ResidualKMeans) -> None:

@@ -41,6 +41,9 @@ class Judge:
     Args:
         embedding: the space of all measures.
         prompts: the prompt of every generated clip by its id; only of use where the embedding embeds texts.
+
+    Attributes:
+        songs: the Frechet distance of every generated clip; similarities: the cosine of each to its prompt.
     """
 
     def __init__(self, embedding: AudioEmbedding, prompts: Mapping[str, str] | None = None) -> None:
@@ -50,6 +53,7 @@ class Judge:
         self.kernel: KernelDistance | None = KernelDistance(embedding.identity)
         self.text = TextCorrelation(embedding.identity)
         self.songs: dict[str, float] = {}
+        self.similarities: dict[str, float] = {}
 
     def reference(self, statistics: EmbeddingStatistics | Gaussian) -> None:
         """What to compare with; a Gaussian of another program has no clips for a kernel distance."""
@@ -69,7 +73,10 @@ class Judge:
         if self.prompts:
             with torch.no_grad():
                 text = self.embedding.embed_text([self.prompts[clip] for clip in clips])
-            self.text.update(text.cpu(), clip_vectors(frames))
+            audio = clip_vectors(frames)
+            self.text.update(text.cpu(), audio)
+            cosines = torch.nn.functional.cosine_similarity(text.cpu(), audio)
+            self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
 
     def drop(self, reason: str) -> None:
         """A generated clip that could not be used."""

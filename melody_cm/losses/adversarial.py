@@ -1,6 +1,7 @@
 """Adversarial losses: what a discriminator learns from, and what a generator learns from it.
 
-Least squares: Mao et al., arXiv 1611.04076, as in HiFi-GAN (arXiv 2010.05646, section 2.3).
+Least squares: Mao et al., arXiv 1611.04076, as in HiFi-GAN (arXiv 2010.05646, section 2.3). Hinge with R1 at the heads'
+inputs: MusicCM (arXiv 2404.13358, equations 7 and 8), after adversarial diffusion distillation (arXiv 2311.17042, 3.2).
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ class LeastSquaresLoss(AdversarialLoss):
     def __init__(self, weight: float = 1.0, feature_matching_weight: float = 20.0) -> None:
         self.weight = weight
         self.feature_matching_weight = feature_matching_weight
+        self.compares = feature_matching_weight != 0
 
     def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
         return {
@@ -40,6 +42,44 @@ class LeastSquaresLoss(AdversarialLoss):
         return terms
 
 
+class HingeLoss(AdversarialLoss):
+    """Real is above 1, generated below -1; a generator raises its logits without end. Means over judges.
+
+    The paper sums the generator's term over its k judges: that is `weight` times k.
+
+    Args:
+        weight: of the generator's term "adversarial".
+        r1_weight: of the discriminator's term "r1" on real samples: see `gradient_penalty`.
+    """
+
+    compares = False
+
+    def __init__(self, weight: float = 0.1, r1_weight: float = 1e-5) -> None:
+        self.weight = weight
+        self.r1_weight = r1_weight
+
+    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+        terms = {
+            "real": _mean([F.relu(1 - judgement.logits).mean() for judgement in real]),
+            "fake": _mean([F.relu(1 + judgement.logits).mean() for judgement in fake]),
+        }
+        if self.r1_weight:
+            terms["r1"] = self.r1_weight * _mean([gradient_penalty(judgement) for judgement in real])
+        return terms
+
+    def generator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+        return {"adversarial": -self.weight * _mean([judgement.logits.mean() for judgement in fake])}
+
+
+def gradient_penalty(judgement: Judgement) -> Float[Tensor, ""]:
+    """R1: the squared norm of the gradient of a clip's summed logits by the features judged, the mean over clips.
+
+    The features must be leaves that ask for a gradient, so that it ends at the judge's input.
+    """
+    gradients = torch.autograd.grad(judgement.logits.sum(), judgement.features, create_graph=True)
+    return torch.stack([gradient.float().square().flatten(1).sum(1) for gradient in gradients]).sum(0).mean()
+
+
 def feature_distance(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Float[Tensor, ""]:
     """L1 between hidden features: the mean over each discriminator's layers, summed over discriminators."""
     distances = []
@@ -51,3 +91,7 @@ def feature_distance(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Fl
 
 def _sum(terms: Sequence[Tensor]) -> Float[Tensor, ""]:
     return torch.stack(list(terms)).sum()
+
+
+def _mean(terms: Sequence[Tensor]) -> Float[Tensor, ""]:
+    return torch.stack(list(terms)).mean()

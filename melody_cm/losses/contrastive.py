@@ -47,20 +47,3 @@ class ContrastiveLoss(Network):
         similarity = self.logit_scale.exp() * audio.float() @ text.float().T
         pairs = torch.arange(len(similarity), device=similarity.device)
         return (F.cross_entropy(similarity, pairs) + F.cross_entropy(similarity.T, pairs)) / 2
-
-
-def retrieval_recall(queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], k: int) -> float:
-    """The share of queries whose own target is among the k most similar ones; equals are put in random order.
-
-    (The expectation over those orders is returned: n equal targets give k / n and not 1.)
-
-    Raises:
-        ValueError: k is not within 1 .. n.
-    """
-    if not 1 <= k <= len(queries):
-        raise ValueError(f"recall@{k} needs at least {k} pairs and k >= 1, got {len(queries)} pairs; lower k")
-    similarity = queries.float() @ targets.float().T
-    own = similarity.diagonal()[:, None]
-    better = (similarity > own).sum(1)
-    equal = (similarity == own).sum(1)
-    return float(((k - better) / equal).clamp(0, 1).mean())

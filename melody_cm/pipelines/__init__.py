@@ -1,7 +1,10 @@
 """Prompt -> waveform, one file a system."""
 
+from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.melody import MeLoDy
 from melody_cm.pipelines.musiccm import MusicCM
+from melody_cm.pipelines.musiclm import MusicLM
 from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.pipelines.request import AudioPrompt
 
-__all__ = ["MeLoDy", "MusicCM", "PretrainedPipeline"]
+__all__ = ["AudioPrompt", "EditingPipeline", "MeLoDy", "MusicCM", "MusicLM", "PretrainedPipeline"]

@@ -32,6 +32,7 @@ class MusicCM(PretrainedPipeline):
         max_seconds: the length that the networks were trained on.
         num_steps, guidance_scale: used where a call gives none; a guidance scale of 1 is none.
         guidance_embedded: the denoiser learned a guided teacher's results (True: no guidance at inference).
+        embedded_guidance_scale: at which scale it learned them, if known.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class MusicCM(PretrainedPipeline):
         num_steps: int = 4,
         guidance_scale: float = 1.0,
         guidance_embedded: bool = True,
+        embedded_guidance_scale: float | None = None,
     ) -> None:
         if guidance_embedded and guidance_scale != 1:
             raise ValueError(f"guidance_scale is {guidance_scale:g}, but with guidance_embedded it must be 1 (none)")
@@ -59,11 +61,12 @@ class MusicCM(PretrainedPipeline):
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
         self.guidance_embedded = guidance_embedded
+        self.embedded_guidance_scale = embedded_guidance_scale
         self.sample_rate = autoencoder.sample_rate
 
     def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
         with stopwatch.part("planner"):
-            embedding = self.joint_embedding.embed_text(request.prompts)
+            embedding = self.embed_prompts(request.prompts)
         with stopwatch.part("denoiser"):
             noise = request.noise(self.autoencoder.latent_shape(self.max_seconds), self.device)
             latent = self.sampler.sample(
@@ -75,11 +78,3 @@ class MusicCM(PretrainedPipeline):
             )
         with stopwatch.part("decoder"):
             return self.autoencoder.decode(latent)
-
-    def _guidance_scale(self, asked: float | None) -> float:
-        if self.guidance_embedded and asked is not None:
-            raise ValueError(
-                f"guidance_scale {asked:g} asked for, but this student learned its teacher's guided results: "
-                "guidance is built in; leave guidance_scale out, or use the teacher's pipeline"
-            )
-        return super()._guidance_scale(asked)

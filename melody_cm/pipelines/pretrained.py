@@ -1,4 +1,4 @@
-"""What the pipelines share: checking a request, batches, and pipelines on disk.
+"""What the pipelines share: checking a request, batches, streams, and pipelines on disk.
 
 A saved pipeline is a folder: `config.json` (class, plain settings, schedule, sampler), one folder with `config.json`
 and `model.safetensors` for each network, and a model card. No pickles.
@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm import storage
-from melody_cm.interfaces import AngleSchedule, GeneratedAudio, Network, Pipeline
-from melody_cm.pipelines.request import Request, Stopwatch, clip_keys
+from melody_cm.interfaces import AngleSchedule, GeneratedAudio, JointEmbedding, Network, Pipeline
+from melody_cm.pipelines.blocks import joined, without_gradient
+from melody_cm.pipelines.request import AudioPrompt, Prompt, Request, Stopwatch, clip_keys
+from melody_cm.signal import resample
 from melody_cm.storage.configuration import find_class
 
 FORMAT_VERSION = 1
@@ -28,20 +30,36 @@ MAX_STEPS = 1000
 class PretrainedPipeline(Pipeline):
     """A pipeline that can be saved and loaded; subclasses say how one request becomes a waveform.
 
-    Every constructor argument is kept as an attribute of the same name.
+    Every constructor argument is kept as an attribute of the same name. A system that makes music longer than it was
+    trained on overrides `longest_seconds` and `make_blocks`.
     """
 
+    joint_embedding: JointEmbedding
     schedule: AngleSchedule
     num_steps: int
     guidance_scale: float
+    guidance_embedded: bool = False
+    embedded_guidance_scale: float | None = None
 
     @abstractmethod
     def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
-        """The waveforms of one batch, at least `request.seconds` long; each part under `stopwatch`."""
+        """The waveforms of one batch, at least `request.seconds` long; each part under `stopwatch`.
+
+        The request asks for no more than `max_seconds`.
+        """
+
+    def make_blocks(self, request: Request, stopwatch: Stopwatch) -> Iterator[Float[Tensor, "b 1 _"]]:
+        """The same as blocks, each given away when it is finished, of up to `longest_seconds` together."""
+        yield self.make(request, stopwatch)
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest music that one request may ask for."""
+        return self.max_seconds
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         seconds: float,
         seed: int | Sequence[int] = 0,
         num_steps: int | None = None,
@@ -50,9 +68,20 @@ class PretrainedPipeline(Pipeline):
         """One clip a prompt, all in one batch (see `Pipeline.generate`)."""
         return next(self.batches(prompts, seconds, seed, num_steps, guidance_scale, batch_size=max(1, len(prompts))))
 
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        seconds: float,
+        seed: int | Sequence[int] = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> Iterator[GeneratedAudio]:
+        """What `generate` makes, as blocks one after another, each when it is finished and with its own timings."""
+        return next(self.streams(prompts, seconds, seed, num_steps, guidance_scale, batch_size=max(1, len(prompts))))
+
     def batches(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         seconds: float,
         seed: int | Sequence[int] = 0,
         num_steps: int | None = None,
@@ -60,10 +89,33 @@ class PretrainedPipeline(Pipeline):
         batch_size: int = 8,
     ) -> Iterator[GeneratedAudio]:
         """What `generate` makes, at most `batch_size` clips at a time; the request is checked before any of it."""
+        streams = self.streams(prompts, seconds, seed, num_steps, guidance_scale, batch_size)
+        return (joined(list(blocks)) for blocks in streams)
+
+    def streams(
+        self,
+        prompts: Sequence[Prompt],
+        seconds: float,
+        seed: int | Sequence[int] = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Iterator[GeneratedAudio]]:
+        """`stream` for at most `batch_size` clips at a time; the request is checked before any of it."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         request = self._request(prompts, seconds, seed, num_steps, guidance_scale)
-        return (self._run(part) for part in request.split(batch_size))
+        return (self._finish(part, self.make_blocks, seconds) for part in request.split(batch_size))
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> Float[Tensor, "b d"]:
+        """Joint embeddings of texts, and of music that stands in their place."""
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        embedded = iter(self.joint_embedding.embed_text(texts) if texts else [])
+        return torch.stack([next(embedded) if isinstance(p, str) else self._embed_audio(p) for p in prompts])
+
+    def _embed_audio(self, prompt: AudioPrompt) -> Float[Tensor, " d"]:
+        waveform = resample(prompt.waveform, prompt.sample_rate, self.joint_embedding.sample_rate)
+        return self.joint_embedding.embed_audio(waveform.to(self.device))[0]
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -98,7 +150,7 @@ class PretrainedPipeline(Pipeline):
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
                 storage.save_network(storage.thaw(network), aside / name, portable=True)
-            storage.write_json(aside / "config.json", self._config())
+            storage.write_json(aside / "config.json", self.settings())
             storage.write_text(aside / "README.md", self._model_card())
 
     @classmethod
@@ -121,46 +173,65 @@ class PretrainedPipeline(Pipeline):
 
     def _request(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         seconds: float,
         seed: int | Sequence[int],
         num_steps: int | None,
         guidance_scale: float | None,
     ) -> Request:
-        if isinstance(prompts, str) or not prompts or not all(prompt.strip() for prompt in prompts):
+        if isinstance(prompts, str) or not prompts or any(isinstance(p, str) and not p.strip() for p in prompts):
             raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {prompts!r}")
-        if not 0 < seconds <= self.max_seconds:
+        if not 0 < seconds <= self.longest_seconds:
             raise ValueError(
                 f"{seconds:g} seconds asked for, but this {type(self).__name__} makes more than 0 and at most "
-                f"{self.max_seconds:g} seconds in one piece; ask for at most {self.max_seconds:g}"
+                f"{self.longest_seconds:g} seconds; ask for at most {self.longest_seconds:g}"
             )
-        num_steps = self.num_steps if num_steps is None else num_steps
-        if not 1 <= num_steps <= MAX_STEPS:
-            raise ValueError(f"num_steps is {num_steps}; sampling takes 1 to {MAX_STEPS} steps")
-        self.schedule.angles(num_steps)  # Refuses what the schedule cannot do before any work is done.
+        num_steps = self._num_steps(num_steps)
         guidance_scale = self._guidance_scale(guidance_scale)
         if not math.isfinite(guidance_scale):
             raise ValueError(f"guidance_scale is {guidance_scale}; give a finite number, 1 for none")
         return Request(list(prompts), seconds, clip_keys(seed, len(prompts)), num_steps, guidance_scale)
 
+    def _num_steps(self, asked: int | None) -> int:
+        num_steps = self.num_steps if asked is None else asked
+        if not 1 <= num_steps <= MAX_STEPS:
+            raise ValueError(f"num_steps is {num_steps}; sampling takes 1 to {MAX_STEPS} steps")
+        self.schedule.angles(num_steps)  # Refuses what the schedule cannot do before any work is done.
+        return num_steps
+
     def _guidance_scale(self, asked: float | None) -> float:
+        if self.guidance_embedded and asked is not None:
+            learned = self.embedded_guidance_scale
+            scale = "guided results" if learned is None else f"results at guidance scale {learned:g}"
+            raise ValueError(
+                f"guidance_scale {asked:g} asked for, but this student learned its teacher's {scale}: "
+                "guidance is built in; leave guidance_scale out, or use the teacher's pipeline"
+            )
         return self.guidance_scale if asked is None else asked
 
-    @torch.no_grad()
-    def _run(self, request: Request) -> GeneratedAudio:
+    def _finish(
+        self, request: Request, make_blocks: Callable[[Request, Stopwatch], Iterator[Tensor]], seconds: float
+    ) -> Iterator[GeneratedAudio]:
+        """The blocks, checked, in range and together exactly as long as asked."""
         for network in self.networks.values():
             network.eval()
         stopwatch = Stopwatch(self.device)
-        waveform = self.make(request, stopwatch).float()
-        length = round(request.seconds * self.sample_rate)
-        if waveform.shape[-1] < length or not waveform.isfinite().all():
-            raise ValueError(
-                f"the decoder gave {waveform.shape[-1]} samples of {length} asked for, finite: "
-                f"{bool(waveform.isfinite().all())}; the networks do not fit each other or their training diverged"
-            )
-        return GeneratedAudio(waveform[..., :length].clamp(-1, 1), self.sample_rate, stopwatch.seconds)
+        length, made = round(seconds * self.sample_rate), 0
+        for block in without_gradient(lambda: make_blocks(request, stopwatch)):
+            if not block.isfinite().all():
+                raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
+            block = block.float()[..., : length - made].clamp(-1, 1)
+            made += block.shape[-1]
+            yield GeneratedAudio(block, self.sample_rate, stopwatch.lap())
+            if made == length:
+                return
+        raise ValueError(
+            f"the decoder gave {made} samples of {length} asked for; the networks do not fit each other or their "
+            "training diverged"
+        )
 
-    def _config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data: class, format, schedule, sampler, lengths."""
         plain = {name: value for name, value in self.init_arguments.items() if name not in self.networks}
         kind = type(self)
         return {
@@ -179,7 +250,7 @@ class PretrainedPipeline(Pipeline):
         )
         return (
             f"# {name}\n\nText to instrumental music with melody_cm: {self.sample_rate} Hz mono, "
-            f"at most {self.max_seconds:g} seconds in one piece.\n\n{parts}\n\n"
+            f"trained on {self.max_seconds:g} seconds.\n\n{parts}\n\n"
             f'```python\nfrom melody_cm.pipelines import {name}\n\npipeline = {name}.from_pretrained("THIS_FOLDER")\n'
             f'audio = pipeline.generate(["a calm piano melody"], seconds={self.max_seconds:g})\n```\n'
         )

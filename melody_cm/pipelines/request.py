@@ -6,9 +6,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.pipelines.splicing import check_music
 from melody_cm.randomness import keyed_generator, normal_rows
+
+MAX_PROMPT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class AudioPrompt:
+    """Music in place of a text: what is made is to be like it, but does not continue it.
+
+    Attributes:
+        waveform: (1, 1, t) in [-1, 1].
+        sample_rate: Hz.
+
+    Raises:
+        ValueError: silent, not finite, or longer than 10 minutes, all of which would be held in memory.
+    """
+
+    waveform: Float[Tensor, "1 1 t"]
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        seconds = self.waveform.shape[-1] / self.sample_rate
+        if seconds > MAX_PROMPT_SECONDS:
+            raise ValueError(
+                f"an audio prompt of {seconds:.1f} s is too long to be held in memory; give at most "
+                f"{MAX_PROMPT_SECONDS} s"
+            )
+        check_music(self.waveform, "the audio prompt")
+
+
+Prompt = str | AudioPrompt
 
 
 @dataclass(frozen=True)
@@ -16,26 +48,26 @@ class Request:
     """b clips to be made in one batch.
 
     Attributes:
-        prompts: b texts.
+        prompts: b texts, or music in place of them.
         seconds: length of every clip.
         keys: b pairs (seed, clip index); they alone decide every random number of a clip.
         num_steps: network calls of the sampler.
         guidance_scale: 1 = none.
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
     seconds: float
     keys: Sequence[tuple[int, int]]
     num_steps: int
     guidance_scale: float
 
-    def generators(self, purpose: str) -> list[torch.Generator]:
-        """One generator a clip, fresh at every call."""
-        return [keyed_generator(seed, purpose, 0, clip) for seed, clip in self.keys]
+    def generators(self, purpose: str, window: int = 0) -> list[torch.Generator]:
+        """One generator a clip, fresh at every call; `window` counts the pieces in which long music is made."""
+        return [keyed_generator(seed, purpose, window, clip) for seed, clip in self.keys]
 
-    def noise(self, shape: Sequence[int], device: torch.device) -> Tensor:
+    def noise(self, shape: Sequence[int], device: torch.device, window: int = 0) -> Tensor:
         """The noise (b, *shape) that sampling starts from."""
-        return normal_rows(self.generators("sampling noise"), shape, device)
+        return normal_rows(self.generators("sampling noise", window), shape, device)
 
     def split(self, batch_size: int) -> "Iterator[Request]":
         """The same clips in batches; a clip keeps its key, and so its sound."""
@@ -70,6 +102,11 @@ class Stopwatch:
         start = self._now()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+
+    def lap(self) -> dict[str, float]:
+        """The seconds by part since the last lap."""
+        seconds, self.seconds = self.seconds, {}
+        return seconds
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -3,6 +3,7 @@
 from melody_cm.signal.frames import fit_length, num_segments, overlap_add, pad_to_multiple, segment
 from melody_cm.signal.griffin_lim import griffin_lim, inverse_mel, mel_to_waveform
 from melody_cm.signal.mel import MEL_FLOOR, MelFrontEnd, MelSettings, mel_filterbank
+from melody_cm.signal.resampling import resample
 from melody_cm.signal.stft import istft, stft, stft_magnitude
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "num_segments",
     "overlap_add",
     "pad_to_multiple",
+    "resample",
     "segment",
     "stft",
     "stft_magnitude",

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
-from melody_cm.interfaces import AdversarialLoss, Configurable, Discriminator, Network
+from melody_cm.interfaces import AdversarialLoss, Circumstances, Configurable, Discriminator, Judgement, Network
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
 
 
 class Generated(NamedTuple):
-    """A generator's pass: its other loss `terms`, weighted, and what a discriminator compares, of one shape."""
+    """A generator's pass: its other loss `terms`, weighted; what a discriminator compares, of one shape; and what it
+    is told of both, if anything."""
 
     terms: dict[str, Tensor]
     real: Tensor
     fake: Tensor
+    circumstances: Circumstances | None = None
 
 
 class Adversary(Configurable, nn.Module):
@@ -29,34 +31,63 @@ class Adversary(Configurable, nn.Module):
         loss: of both.
         optimization: of the discriminator.
         start: share of the training's steps that pass before it joins (paper silent; a trained decoder first).
+        warmup: share of the steps in which it then learns alone, unheard by the generator.
+        ramp: share of the steps over which its weight then rises from 0.
 
     Raises:
-        ValueError: a start outside [0, 1).
+        ValueError: a start, warmup or ramp outside [0, 1), or no step left after them.
     """
 
     def __init__(
-        self, discriminator: Discriminator, loss: AdversarialLoss, optimization: Optimization, start: float = 0.1
+        self,
+        discriminator: Discriminator,
+        loss: AdversarialLoss,
+        optimization: Optimization,
+        start: float = 0.1,
+        warmup: float = 0.0,
+        ramp: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= start < 1:
             raise ValueError(f"start is {start}; give the share of the steps before the discriminator joins, 0 to 1")
+        if min(warmup, ramp) < 0 or start + warmup + ramp >= 1:
+            raise ValueError(
+                f"start {start} + warmup {warmup} + ramp {ramp} are shares of the steps and must be 0 or more, and "
+                "below 1 together: make them smaller"
+            )
         self.discriminator = discriminator
         self.loss = loss
         self.optimization = optimization
         self.start = start
+        self.warmup = warmup
+        self.ramp = ramp
+
+    def weight(self, progress: float) -> float:
+        """How much the generator hears of it when `progress` of the training's steps are done, 0 to 1."""
+        since = progress - (self.start + self.warmup)
+        if since < 0:
+            return 0.0
+        return min(1.0, since / self.ramp) if self.ramp else 1.0
 
     def discriminator_terms(self, generated: Generated) -> dict[str, Tensor]:
         """What the discriminator learns from; no gradient reaches the generator."""
-        return self.loss.discriminator(self.discriminator(generated.real), self.discriminator(generated.fake.detach()))
+        told = generated.circumstances
+        return self.loss.discriminator(self._judge(generated.real, told), self._judge(generated.fake.detach(), told))
 
-    def generator_terms(self, generated: Generated) -> dict[str, Tensor]:
+    def generator_terms(self, generated: Generated, weight: float = 1.0) -> dict[str, Tensor]:
         """What the generator learns from its adversary; no gradient reaches the discriminator's weights."""
-        self.discriminator.requires_grad_(False)
+        learning = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
         with torch.no_grad():
-            real = self.discriminator(generated.real)
-        terms = self.loss.generator(real, self.discriminator(generated.fake))
-        self.discriminator.requires_grad_(True)
-        return terms
+            real = self._judge(generated.real, generated.circumstances) if self.loss.compares else []
+        terms = self.loss.generator(real, self._judge(generated.fake, generated.circumstances))
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        return {name: weight * term for name, term in terms.items()}
+
+    def _judge(self, sample: Tensor, circumstances: Circumstances | None) -> list[Judgement]:
+        return self.discriminator(sample) if circumstances is None else self.discriminator(sample, circumstances)
 
 
 class AdversarialStage(Stage):
@@ -65,7 +96,8 @@ class AdversarialStage(Stage):
     Each step gathers `accumulate` micro-batches; the discriminator moves first, on what the generator makes now, then
     the generator, against the moved discriminator: k micro-batches equal one k times as large. `trainer.max_steps`, the
     schedules and the averages count steps of the generator. Set clipping and accumulation here, not in the trainer, and
-    with several processes the strategy `ddp_find_unused_parameters_true`.
+    with several processes the strategy `ddp_find_unused_parameters_true`. Where a step is logged,
+    `train/adversarial_gradient_ratio` says how large the gradient of the adversary's terms is beside that of the rest.
 
     Args:
         trained, optimization, ema_decay, sample_rate, seed: as in `Stage`.
@@ -155,14 +187,28 @@ class AdversarialStage(Stage):
         for batch in batches:
             generated = kept or self.generate(self.trained, batch)
             terms = generated.terms
-            if opposed:
-                terms = terms | self.adversary.generator_terms(generated)
+            if opposed and (weight := self.adversary.weight(int(self.steps_taken) / self.trainer.max_steps)):
+                against = self.adversary.generator_terms(generated, weight)
+                self._log_gradient_ratio(against, terms)
+                terms = terms | against
             self._backward(terms)
             gathered.append({name: value.detach() for name, value in terms.items()})
         self._step(optimizer, 0)
         self.steps_taken += 1
         self.after_step()
         return _mean(gathered)
+
+    def _log_gradient_ratio(self, against: Mapping[str, Tensor], rest: Mapping[str, Tensor]) -> None:
+        """Only where it is read: it costs two more backward passes."""
+        if int(self.batches_seen) % max(1, self.trainer.log_every_n_steps) == 0:
+            ratio = self._gradient_norm(against) / self._gradient_norm(rest)
+            self.log("train/adversarial_gradient_ratio", ratio)
+
+    def _gradient_norm(self, terms: Mapping[str, Tensor]) -> Tensor:
+        learning = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
+        loss = torch.stack(list(terms.values())).sum()
+        gradients = torch.autograd.grad(loss, learning, retain_graph=True, allow_unused=True)
+        return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
 
     def _backward(self, terms: Mapping[str, Tensor]) -> None:
         self.manual_backward(torch.stack(list(terms.values())).sum() / self.accumulate)

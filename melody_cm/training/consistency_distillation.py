@@ -4,24 +4,40 @@ import torch
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Objective, Sampler
+from melody_cm.diffusion import ConsistencyObjective
+from melody_cm.interfaces import (
+    AngleSchedule,
+    Autoencoder,
+    Circumstances,
+    Conditioner,
+    Conditioning,
+    Denoiser,
+    Sampler,
+)
 from melody_cm.storage import thaw
+from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.ema import averaged_copy, update_average
 from melody_cm.training.latent_diffusion import encode, sample_music
 from melody_cm.training.optimization import Optimization
-from melody_cm.training.stage import Networks, Stage
+from melody_cm.training.stage import Networks
 
 
-class ConsistencyDistillation(Stage):
-    """Four copies of one network: `teacher` is frozen; `trained` learns and starts equal to it; `target` is the fast
+class ConsistencyDistillation(AdversarialStage):
+    """Four copies of one network: `teacher` is frozen; `student` learns and starts equal to it; `target` is the fast
     average that belongs to the algorithm; `averaged` is the slow one that is validated and exported.
+
+    With an adversary the student's clean latents are also judged beside those of real music.
 
     Args:
         autoencoder, conditioner: frozen stages, as the teacher was trained with.
         teacher: the frozen denoiser to distil.
         objective: the consistency loss, with its own grid, guidance and solver.
-        schedule, sampler, num_steps: how the student is sampled.
+        schedule, sampler, num_steps: how the student is sampled, at angles of the objective's grid.
+        adversary, gradient_clip, accumulate: as in `AdversarialStage`.
         target_decay: of the target network.
+
+    Raises:
+        ValueError: the schedule visits angles that the grid does not hold.
     """
 
     reads_waveform = False
@@ -31,18 +47,23 @@ class ConsistencyDistillation(Stage):
         autoencoder: Autoencoder,
         conditioner: Conditioner,
         teacher: Denoiser,
-        objective: Objective,
+        objective: ConsistencyObjective,
         schedule: AngleSchedule,
         sampler: Sampler,
         optimization: Optimization,
         num_steps: int = 4,
+        adversary: Adversary | None = None,
+        gradient_clip: float = 1.0,
+        accumulate: int = 1,
         target_decay: float = 0.95,
         ema_decay: float = 0.999,
         sample_rate: int = 16000,
         seed: int = 0,
     ) -> None:
+        _check_grid(objective, schedule, num_steps)
         student = averaged_copy(thaw(teacher)).requires_grad_(True).train()
-        super().__init__({"denoiser": student}, optimization, ema_decay, sample_rate, seed)
+        trained = {"denoiser": student}
+        super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
         self.target = averaged_copy(student)
         self.teacher = teacher
         self.autoencoder = autoencoder
@@ -54,15 +75,23 @@ class ConsistencyDistillation(Stage):
         self.target_decay = target_decay
         self._check_sample_rates()
 
-    def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
+    @property
+    def student(self) -> Denoiser:
+        """The copy that learns."""
+        return self.trained["denoiser"]
+
+    def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
         latent = encode(self.autoencoder, batch, self.seed)
         conditioning = self.conditioner.embed(self.conditioner.describe(batch))
+        draws = batch.draws(self.seed)
         roles = {"student": networks["denoiser"], "teacher": self.teacher, "target": self.target}
-        return self.objective(roles, latent, conditioning, batch.draws(self.seed)).terms
+        losses = self.objective(roles, latent, conditioning, draws)
+        circumstances = Circumstances(conditioning, latent, losses.from_noise, draws)
+        return Generated(losses.terms, latent, losses.prediction, circumstances)
 
     def after_step(self) -> None:
         super().after_step()
-        update_average(self.target, self.trained["denoiser"], self.target_decay)
+        update_average(self.target, self.student, self.target_decay)
 
     @property
     def hears_audio(self) -> bool:
@@ -80,3 +109,13 @@ class ConsistencyDistillation(Stage):
         """Music (b, 1, t) for the captions of a batch, by the averaged student, without guidance."""
         conditioning = self.conditioner.embed(self.conditioner.describe(batch))
         return sample_music(self, batch, self.averaged["denoiser"], conditioning)
+
+
+def _check_grid(objective: ConsistencyObjective, schedule: AngleSchedule, num_steps: int) -> None:
+    visited, grid = schedule.angles(num_steps), objective.grid
+    strays = [angle for angle in visited.tolist() if float((grid - angle).abs().min()) > 1e-9]
+    if strays:
+        raise ValueError(
+            f"{num_steps} steps visit angle {strays[0]:.4f}, which is not on the grid of {objective.grid_steps} steps "
+            "that the student learns; give schedule the objective's own schedule and grid_steps"
+        )

@@ -1,5 +1,6 @@
 """Tokenizers: feature vectors are gathered batch by batch, then clustered once."""
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -7,8 +8,12 @@ from einops import rearrange
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
+from melody_cm.encoders import cluster_stability
+from melody_cm.encoders.codebooks import codebook_report
 from melody_cm.interfaces import Network, Tokenizer
 from melody_cm.training.resumable import Resumable
+
+HELD_BACK_BATCHES = 8
 
 
 class TokenizerFitting(Resumable):
@@ -21,6 +26,9 @@ class TokenizerFitting(Resumable):
 
     Attributes:
         outcome: the share of the features' variance that quantization leaves, before (1 by definition) and after.
+        report: `codebook_report` of the vectors that it was `fitted` on, of `held_back` ones, and of the embeddings of
+            held-back captions (`held_back_text`) where the tokenizer is used for these too; and the `stability` of
+            the codes of audio frames.
     """
 
     reads_waveform = False
@@ -35,6 +43,7 @@ class TokenizerFitting(Resumable):
 
         self.gathered: list[Tensor] = []
         self.outcome: tuple[float, float] | None = None
+        self.report: dict[str, Any] = {}
 
     @property
     def exports(self) -> dict[str, Network]:
@@ -55,10 +64,10 @@ class TokenizerFitting(Resumable):
             return
         features = torch.cat(self.gathered)
         self.tokenizer.fit(features, self.seed)
-        sample = features[None].to(self.device)
-        restored = self.tokenizer.dequantize(self.tokenizer.quantize(sample))
-        error = (restored - sample).square().sum() / (sample - sample.mean(1, keepdim=True)).square().sum()
-        self.outcome = (1.0, float(error))
+        self.report = {"fitted": codebook_report(self.tokenizer, features.to(self.device)), **self._held_back(features)}
+        self.outcome = (1.0, self.report["fitted"]["quantization_error"][-1])
+        for logger in self.trainer.loggers:
+            logger.log_metrics(flat(self.report), step=int(self.batches_seen))
 
     def configure_optimizers(self) -> None:
         return None
@@ -70,3 +79,27 @@ class TokenizerFitting(Resumable):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.gathered = [checkpoint["features"]]
+
+    def _held_back(self, fitted_on: Tensor) -> dict[str, Any]:
+        """What the report says of held-back music."""
+        data = self.trainer.datamodule
+        batches = [batch.to(self.device) for batch in islice(data.batches("valid", data.batch_size), HELD_BACK_BATCHES)]
+        audio = torch.cat([self.tokenizer.features(batch).flatten(0, 1).float() for batch in batches])
+        report: dict[str, Any] = {"held_back": codebook_report(self.tokenizer, audio)}
+        captions = [caption for batch in batches for caption in batch.captions if caption.strip()]
+        if hasattr(self.tokenizer, "text_features") and captions:
+            text = self.tokenizer.text_features(captions)[:, 0].float()
+            report["held_back_text"] = codebook_report(self.tokenizer, text)
+        if self.tokenizer.frame_rate and data.seconds > 1:
+            report["stability"] = cluster_stability(self.tokenizer, fitted_on, batches[0], self.seed)
+        return report
+
+
+def flat(report: dict[str, Any]) -> dict[str, float]:
+    """Every number of a report under one key: held_back/perplexity_1 for the first level."""
+    values: dict[str, float] = {}
+    for group, numbers in report.items():
+        for name, value in numbers.items():
+            levels = enumerate(value, start=1) if isinstance(value, list) else [("", value)]
+            values |= {f"{group}/{name}" + (f"_{level}" if level else ""): number for level, number in levels}
+    return values

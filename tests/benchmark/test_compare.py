@@ -8,7 +8,8 @@ import soundfile
 import torch
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
-from melody_cm.benchmark import System, compare, markdown_table, measure_speed, prompt_sensitivity
+from melody_cm.benchmark import System, compare, markdown_table, prompt_sensitivity
+from melody_cm.benchmark.speed import Runner, measure_in_turn, probe_machine
 from melody_cm.evaluation import Judge, frechet_distance
 from melody_cm.interfaces import GeneratedAudio, Pipeline
 
@@ -26,7 +27,7 @@ def run(tmp_path, **changes):
         "seeds": [0, 1],
         "seconds": 0.5,
         "reference": reference(),
-        "embedding": ToyEmbedding(),
+        "embeddings": [ToyEmbedding()],
         "out": tmp_path,
         "batch_size": 2,
         "repetitions": 1,
@@ -44,9 +45,9 @@ def compared(tmp_path_factory):
 def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
     results, out = compared
     assert json.loads((out / "results.json").read_text()) == results
-    assert results["schema_version"] == 2
+    assert results["schema_version"] == 3
     assert results["metadata"]["command"] == "melody-cm compare"
-    assert results["metadata"]["weights"]["melody"] == toy_melody().weight_hashes()
+    assert results["metadata"]["systems"]["melody"]["weights"] == toy_melody().weight_hashes()
     assert [(row["system"], row["num_steps"]) for row in results["rows"]] == [
         ("melody", 1),
         ("melody", 3),
@@ -59,6 +60,20 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
         assert row["metrics"]["kad_toy"]["n_generated"] == 6
         assert row["speed"]["times_real_time"] > 0
         assert row["silent_clips"] == 0
+
+
+def test_passes_are_counted_beside_the_formula(compared):
+    results, out = compared
+    expected = {"melody": (13, 2), "musiccm": (0, 1)}  # 0.5 s at 25 codes a second; guidance doubles melody's batch.
+    for row in results["rows"]:
+        tokens, rows_a_step = expected[row["system"]]
+        steps, passes = row["num_steps"], row["passes"]
+        assert passes["measured"]["denoiser"] == {"batched": steps, "doubled": rows_a_step * steps}
+        assert passes["total"] == passes["measured"]["denoiser"]  # The toy language model has no body to be called.
+        assert passes["closed_form"] == tokens + steps
+        assert passes["saving"] == pytest.approx(1 - (tokens + steps) / (13 + 12 * 25))
+    assert "| 3 / 16 | 94.9% |" in (out / "table.md").read_text()
+    assert "25 + 200 + 400 tokens a second, 313 a clip" in (out / "table.md").read_text()
 
 
 def test_every_clip_is_the_one_its_row_names(compared):
@@ -137,29 +152,50 @@ def test_silent_clips_are_counted(tmp_path):
 class SlowPipeline(Pipeline):
     """Takes the times it is told, one a call."""
 
-    def __init__(self, clock, times):
-        self.clock, self.times = clock, list(times)
+    def __init__(self, clock, times, order, name):
+        self.clock, self.times, self.order, self.name = clock, list(times), order, name
 
     def generate(self, prompts, seconds, seed=0, num_steps=None, guidance_scale=None):
         taken = self.times.pop(0)
+        self.order.append(self.name)
         self.clock[0] += taken
         return GeneratedAudio(torch.zeros(1, 1, 4), 8, {"denoiser": taken / 2})
 
 
-def test_speed_is_the_median_after_one_warm_up(monkeypatch):
-    clock = [0.0]
+def test_speeds_are_medians_of_runs_in_turn(monkeypatch):
+    clock, order = [0.0], []
     monkeypatch.setattr("melody_cm.benchmark.speed.time.perf_counter", lambda: clock[0])
-    speed = measure_speed(SlowPipeline(clock, [100.0, 4.0, 1.0, 2.0]), "a", 10.0, 5, 3)
+    runners = [
+        Runner(SlowPipeline(clock, [100.0, 100.0, 4.0, 1.0, 2.0], order, "a"), "x", 10.0, 5),
+        Runner(SlowPipeline(clock, [100.0, 100.0, 8.0, 8.0, 8.0], order, "b"), "x", 10.0, 5),
+    ]
+    assert len(list(measure_in_turn(runners, 3))) == 2 + 6
+    assert "".join(order) == "aabb" + "ababab"
+    speed = runners[0].summary()
     assert speed["times_real_time"] == pytest.approx(10 / 2)
+    assert speed["times_real_time_range"] == pytest.approx([10 / 4, 10 / 1])
     assert speed["parts"]["denoiser"] == pytest.approx(1)
+    assert speed["first_audio_seconds"] == pytest.approx(2)
     with pytest.raises(ValueError, match="repetitions is 0"):
-        measure_speed(toy_melody(), "a", 0.5, 1, repetitions=0)
+        list(measure_in_turn(runners, 0))
+
+
+def test_operations_and_parameters_of_a_clip_are_counted(compared):
+    speed = compared[0]["rows"][0]["speed"]
+    networks = toy_melody().networks.values()
+    assert speed["parameters"] == sum(p.numel() for network in networks for p in network.parameters())
+    assert compared[0]["rows"][1]["speed"]["flops"] > speed["flops"] > 0
+
+
+def test_the_probe_is_a_plausible_speed():
+    assert 0.5 < probe_machine(torch.device("cpu")) < 1e6
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"prompts": []}, "needs systems, prompts"),
+        ({"embeddings": []}, "needs systems, prompts"),
         ({"prompts": ["a", "a"]}, "prompts repeat"),
         ({"seeds": [1, 1]}, "seeds repeat"),
         ({"seconds": 9.0}, "melody makes at most 1"),
@@ -185,5 +221,5 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     assert "not plain FAD" in table
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
-    assert {line.count("|") for line in lines} == {8}
+    assert {line.count("|") for line in lines} == {10}
     assert "| 6 / 6 |" in lines[2]

@@ -44,7 +44,7 @@ def row(system, num_steps, value, pace, **interval):
         "metrics": {"fad_logmel": score(value, **interval)},
         "prompt_sensitivity": 0.5,
         "silent_clips": 0,
-        "speed": {"times_real_time": pace},
+        "speed": {"times_real_time": pace, "times_real_time_range": [pace / 2, 2 * pace]},
         "clips": clips,
     }
 
@@ -62,7 +62,7 @@ def comparison(tmp_path_factory):
             (folder / clip["file"]).parent.mkdir(parents=True, exist_ok=True)
             tone = torch.sin(torch.arange(RATE) * (0.05 + 0.02 * clip["prompt"])) * 0.3
             write_audio(folder / clip["file"], tone, RATE)
-    metadata = {"prompts": PROMPTS, "seeds": [0, 1], "embedding": EMBEDDING, "command": "melody-cm compare x"}
+    metadata = {"prompts": PROMPTS, "seeds": [0, 1], "embeddings": [EMBEDDING], "command": "melody-cm compare x"}
     results = {"schema_version": 2, "metadata": metadata, "rows": rows}
     return results, folder, write_report(results, folder)
 

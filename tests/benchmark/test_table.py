@@ -58,3 +58,14 @@ def test_the_terminal_table_shows_the_same_cells():
     text = console.export_text()
     for cell in ("a|b", "1.235 †", "4 / 50", "12.3", "fewer than 256 clips"):
         assert cell in text
+
+
+def test_passes_stand_beside_the_formula_where_there_is_one():
+    told = results(True, False)
+    assert "| 12.3 | - | - | - |" in markdown_table(told)
+    told["metadata"]["seconds"] = 10.0
+    told["rows"][0]["passes"] = {"total": {"batched": 271, "doubled": 291}, "closed_form": 270, "saving": 0.9568}
+    assert "| 271 / 270 | 95.7% |" in markdown_table(told)
+    assert "25 + 200 + 400 tokens a second, 6250 a clip." in markdown_table(told)
+    told["rows"][0]["passes"]["closed_form"] = None
+    assert "| 271 / - | 95.7% |" in markdown_table(told)

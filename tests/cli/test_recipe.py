@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from melody_cm.cli.recipe import compose, parse_overrides
+from melody_cm.cli.plan import Setting, plan
+from melody_cm.cli.recipe import compose, parse_overrides, recipes_root
 
 
 @pytest.fixture
@@ -146,3 +147,57 @@ def test_a_mistyped_option_is_no_override(arguments, message):
 def test_an_unknown_size_lists_the_sizes(house):
     with pytest.raises(ValueError, match="tiny, cpu, small, paper"):
         composed(house, size="huge")
+
+
+def deep(house, overlay):
+    """A recipe two folders down that is the house's own, and its overlay at size tiny."""
+    recipe = yaml.safe_load((house.root / "recipes/toy/1_stage.yaml").read_text())
+    recipe["model"]["init_args"]["schedule"] = "../../../configs/schedule/grid.yaml"
+    house("configs/sizes/tiny/ablations/group/variant.yaml", overlay)
+    return house("recipes/ablations/group/variant.yaml", {**recipe, "needs": ["toy/1_stage"]})
+
+
+def test_a_recipe_further_down_is_named_by_its_whole_path(house):
+    recipe = compose(deep(house, {"trainer": {"max_steps": 4}}), "tiny")
+    assert recipe.name == "ablations/group/variant"
+    assert recipe.config["trainer"]["max_steps"] == 4
+    assert recipes_root(recipe.path) == recipes_root(recipe.path.parent) == house.root / "recipes"
+
+
+def test_a_folder_further_down_is_planned_after_what_it_needs(house, monkeypatch):
+    path = deep(house, {"trainer": {"max_steps": 4}})
+    house("recipes/shared/1_other.yaml", {"seed_everything": 0})
+    house("configs/sizes/tiny/shared/1_other.yaml", {"seed_everything": 1})
+    names = ["shared/1_other", "toy/1_stage", "ablations/group/variant"]
+    assert [recipe.name for recipe in plan(path.parent, Setting("tiny"))] == names
+    monkeypatch.chdir(path.parent)
+    assert [recipe.name for recipe in plan(Path("."), Setting("tiny"))] == names
+
+
+def test_an_overlay_extends_another(house):
+    extends = {"extends": "../../toy/1_stage.yaml", "trainer": {"log_every_n_steps": 2}}
+    recipe = compose(deep(house, extends), "tiny")
+    assert recipe.config["trainer"] == {"max_steps": 3, "log_every_n_steps": 2, "accelerator": "cpu"}
+    assert schedule_of(recipe)["init_args"]["grid_steps"] == 10
+    assert recipe.cost == {"seconds_per_step": 0.5}
+    assert recipe.origins["trainer", "max_steps"].endswith("tiny/toy/1_stage.yaml")
+    assert recipe.origins["trainer", "log_every_n_steps"].endswith("group/variant.yaml")
+
+
+def test_a_class_in_an_extending_overlay_takes_no_argument_of_the_extended(house):
+    other = {"class_path": "melody_cm.diffusion.UniformAngles"}
+    model = {"model": {"init_args": {"schedule": other}}}
+    assert schedule_of(compose(deep(house, {"extends": "../../toy/1_stage.yaml", **model}), "tiny")) == other
+
+
+def test_a_missing_extended_overlay_is_named(house):
+    with pytest.raises(FileNotFoundError, match=r"variant.yaml: extends: there is no overlay ../gone.yaml"):
+        compose(deep(house, {"extends": "../gone.yaml"}), "tiny")
+
+
+def test_a_recipe_beside_no_configs_is_refused(tmp_path):
+    path = tmp_path / "lonely/recipe.yaml"
+    path.parent.mkdir()
+    path.write_text("seed_everything: 0")
+    with pytest.raises(ValueError, match=r"recipe.yaml is no recipe; recipes lie in recipes/SYSTEM/ beside configs/"):
+        compose(path, "tiny")

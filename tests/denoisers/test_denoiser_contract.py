@@ -6,23 +6,35 @@ import pytest
 import torch
 
 import melody_cm.denoisers
-from melody_cm.denoisers import DualPathDenoiser, UNet2D
+from melody_cm.denoisers import DualPathDenoiser, LatentImageUNet, MusicLDMUNet, UNet1D, UNet2D
 from melody_cm.diffusion import ScaledLinearBetaAngles, TimestepDenoiser
 from melody_cm.interfaces import Conditioning, Denoiser, TimestepNetwork
+from melody_cm.storage import Frozen
 
 WIDTH = 16
 DUAL_PATH = {"width": WIDTH, "num_blocks": 3, "segment_length": 8, "num_heads": 2, "feedforward_width": 24}
 UNET = {"condition_width": WIDTH, "channels": [16, 32], "layers_per_block": 1, "attention_levels": [1]}
+PUBLIC = {
+    key: value
+    for key, value in UNet2D(latent_channels=4, head_width=16, **UNET).unet.config.items()
+    if not key.startswith("_")
+}
+UNET_1D = {"channels": [8, 16, 16], "factors": [1, 2, 2], "num_blocks": 1, "num_heads": 2, "feedforward_width": 24}
+IMAGE = {"channels": [16, 32, 32], "layers_per_block": 1, "head_width": 16}
 # class -> (constructor arguments, latent shape of a clip)
 CASES = {
     DualPathDenoiser: ({"latent_channels": 4, "angle_width": 8, **DUAL_PATH}, (4, 30)),
+    LatentImageUNet: ({"latent_channels": 3, "condition_width": WIDTH, **IMAGE}, (3, 30)),
+    MusicLDMUNet: ({"config": PUBLIC}, (4, 12, 4)),
+    UNet1D: ({"latent_channels": 4, "condition_width": WIDTH, "angle_width": 8, **UNET_1D}, (4, 30)),
     UNet2D: ({"latent_channels": 4, "head_width": 16, **UNET}, (4, 12, 4)),
 }
 
 
 def networks_of_the_package():
     members = [member for _, member in inspect.getmembers(melody_cm.denoisers, inspect.isclass)]
-    return {m for m in members if issubclass(m, Denoiser | TimestepNetwork) and not inspect.isabstract(m)}
+    ours = {m for m in members if issubclass(m, Denoiser | TimestepNetwork) and not inspect.isabstract(m)}
+    return {m for m in ours if not issubclass(m, Frozen)}
 
 
 def test_every_network_has_a_case():

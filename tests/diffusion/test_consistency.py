@@ -5,6 +5,7 @@ import torch
 from diffusion_toys import (
     GaussianDenoiser,
     LinearDenoiser,
+    OneAngleDenoiser,
     PointDenoiser,
     WavyNetwork,
     ZeroDenoiser,
@@ -162,7 +163,61 @@ def test_teacher_is_one_call_and_the_others_are_unguided():
     }
 
 
+def test_the_weight_multiplies_the_term():
+    terms = [
+        ConsistencyObjective(LCM_GRID, grid_steps=5, weight=weight)(
+            three_networks(), torch.ones(6, 4, 6), pooled_conditioning(6), first_epoch(range(6))
+        ).terms["distillation"]
+        for weight in (1.0, 3.0)
+    ]
+    assert terms[1].item() == pytest.approx(3 * terms[0].item())
+
+
+def test_where_the_input_is_noise_alone_is_told():
+    draws = first_epoch(range(12))
+    losses = ConsistencyObjective(LCM_GRID, grid_steps=4)(
+        three_networks(), torch.randn(12, 4, 6), pooled_conditioning(12), draws
+    )
+    assert torch.equal(losses.from_noise, draws.integers("distillation_index", 4) == 0)
+    assert losses.from_noise.any()
+    assert not losses.from_noise.all()
+
+
+def test_known_beginnings_are_clean_at_angle_zero_for_all_networks_and_do_not_count():
+    latent, conditioning, draws = torch.randn(32, 4, 10), pooled_conditioning(32), first_epoch(range(32))
+    networks = three_networks()
+    objective = ConsistencyObjective(LinearAngles(), 4, 1.0, "l2", prefix_probability=0.5)
+    loss = objective(networks, latent, conditioning, draws).terms["distillation"]
+    place, chosen = draws.uniform("known_place"), draws.uniform("known_pattern") < 0.5
+    lengths = [int(place[row] * 10) if chosen[row] else 0 for row in range(32)]
+    assert min(lengths) == 0 < 5 < max(lengths)
+    ((noisy, angle, _),), ((less_noisy, lower, _),) = networks["student"].calls, networks["target"].calls
+    total = []
+    for row, length in enumerate(lengths):
+        assert torch.equal(noisy[row, :, :length], latent[row, :, :length])
+        assert torch.equal(less_noisy[row, :, :length], latent[row, :, :length])
+        for levels, index in ((angle, 0), (lower, 1)):
+            grid = LinearAngles().angles(4)[draws.integers("distillation_index", 4)[row] + index]
+            assert (levels[row, :length] == 0).all()
+            torch.testing.assert_close(levels[row, length:], grid.float().expand(10 - length))
+        ours, theirs = (
+            ConsistencyFunction(networks[name])(*call)[row, :, length:]
+            for name, call in (("student", (noisy, angle, conditioning)), ("target", (less_noisy, lower, conditioning)))
+        )
+        total.append((ours - theirs).square().mean())
+    assert loss.item() == pytest.approx(torch.stack(total).mean().item(), rel=1e-5)
+
+
+def test_known_beginnings_need_one_angle_a_frame():
+    networks = dict.fromkeys(("student", "teacher", "target"), OneAngleDenoiser())
+    objective = ConsistencyObjective(LinearAngles(), 4, prefix_probability=0.5)
+    with pytest.raises(ValueError, match="per_frame_angles"):
+        objective(networks, torch.randn(2, 4, 6), no_conditioning(2), first_epoch(range(2)))
+
+
 def test_impossible_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"prefix_probability is 1\.5"):
+        ConsistencyObjective(LinearAngles(), prefix_probability=1.5)
     with pytest.raises(ValueError, match="must end at 0"):
         ConsistencyObjective(ScaledLinearBetaAngles(spacing="leading", final_zero=False))
     with pytest.raises(ValueError, match="huber_c"):

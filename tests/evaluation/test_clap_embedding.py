@@ -6,45 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertModel,
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    ClapProcessor,
-    PreTrainedTokenizerFast,
-)
+from public_folders import CLAP_RATE as SAMPLE_RATE
+from public_folders import write_clap
+from transformers import BertConfig, BertModel, ClapFeatureExtractor, ClapModel, ClapProcessor
 
 from melody_cm.evaluation.embeddings import ClapEmbedding
 from melody_cm.storage import hash_weights
-
-SAMPLE_RATE = 48000
-
-
-def write_clap(folder, fusion=False, seed=0):
-    """A CLAP of windows of one second, with letters as its vocabulary."""
-    torch.manual_seed(seed)
-    text = {
-        "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-        "max_position_embeddings": 24, "pad_token_id": 1,
-    }  # fmt: skip
-    audio = {
-        "num_mel_bins": 16, "spec_size": 32, "window_size": 4, "patch_size": 4, "patch_stride": [4, 4],
-        "depths": [1, 1], "num_attention_heads": [2, 2], "patch_embeds_hidden_size": 8, "hidden_size": 16,
-        "enable_fusion": fusion, "aff_block_r": 2, "num_classes": 4,
-    }  # fmt: skip
-    model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
-    extractor = ClapFeatureExtractor(
-        feature_size=16, sampling_rate=SAMPLE_RATE, hop_length=960, max_length_s=1, fft_window_size=1024
-    )
-    words = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    model.save_pretrained(folder)
-    ClapProcessor(extractor, fast).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +93,7 @@ def test_the_identity_is_of_weights_and_settings(embedding, folders, tmp_path):
     identity = embedding.identity
     assert (identity.name, identity.sample_rate, identity.width) == ("clap", SAMPLE_RATE, 8)
     assert (identity.window, identity.trained) == ("1 s windows, evenly spread", True)
-    assert identity.weights == hash_weights(embedding.model)
+    assert identity.weights == hash_weights(embedding.network.model)
     write_clap(tmp_path / "other", seed=1)
     assert ClapEmbedding(str(tmp_path / "other")).identity.weights != identity.weights
     shutil.copytree(folders / "plain", tmp_path / "padded")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from melody_cm.losses.contrastive import ContrastiveLoss, retrieval_recall
+from melody_cm.losses.contrastive import ContrastiveLoss
 
 
 def unit_vectors(count: int, width: int = 8) -> torch.Tensor:
@@ -68,18 +68,3 @@ def test_the_temperature_stops_at_its_limit_and_can_leave_it():
     assert loss.logit_scale.grad.item() > 0
     with pytest.raises(ValueError, match=r"0\.001 .* 0\.01"):
         ContrastiveLoss(0.001)
-
-
-def test_recall_is_the_share_of_a_slow_ranking():
-    queries, targets = unit_vectors(20), unit_vectors(20)
-    for k in (1, 5, 10):
-        hits = sum(i in (queries[i] @ targets.T).topk(k).indices.tolist() for i in range(20))
-        assert retrieval_recall(queries, targets, k) == pytest.approx(hits / 20)
-    assert retrieval_recall(queries, queries, 1) == 1.0
-
-
-def test_equal_targets_are_found_by_chance_only():
-    same = unit_vectors(1).expand(10, -1)
-    assert retrieval_recall(same, same, 3) == pytest.approx(0.3)
-    with pytest.raises(ValueError, match=r"recall@11.*10 pairs"):
-        retrieval_recall(same, same, 11)

@@ -152,6 +152,17 @@ def test_a_student_refuses_guidance_and_its_teacher_takes_it():
         toy_musiccm(guidance_scale=2.0)
 
 
+@pytest.mark.parametrize("toy", [toy_melody, toy_musiccm])
+def test_any_student_refuses_guidance_and_says_what_it_learned(toy):
+    student = toy(guidance_scale=1.0, guidance_embedded=True, embedded_guidance_scale=3.0)
+    student.generate(["a"], 0.5)
+    for asked in (1.0, 2.0):
+        with pytest.raises(ValueError, match="teacher's results at guidance scale 3: guidance is built in"):
+            student.generate(["a"], 0.5, guidance_scale=asked)
+    with pytest.raises(ValueError, match="guidance_scale is 2"):
+        toy(guidance_scale=2.0, guidance_embedded=True)
+
+
 def test_the_teachers_default_guidance_is_its_constructors():
     teacher = toy_teacher()
     explicit = teacher.generate(["a"], 0.5, guidance_scale=3.0).waveform

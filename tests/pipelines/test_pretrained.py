@@ -25,7 +25,8 @@ def test_a_loaded_pipeline_makes_bit_equal_audio(make, tmp_path):
 
 def test_the_folder_holds_one_network_a_slot_plain_settings_and_a_card(tmp_path):
     toy_melody(num_steps=9).save_pretrained(tmp_path / "saved")
-    slots = ["joint_embedding", "joint_tokenizer", "semantic_lm", "conditioner", "denoiser", "autoencoder"]
+    slots = ["joint_embedding", "joint_tokenizer", "semantic_tokenizer", "semantic_lm"]
+    slots += ["conditioner", "denoiser", "autoencoder"]
     for slot in slots:
         assert {file.name for file in (tmp_path / "saved" / slot).iterdir()} == {"config.json", "model.safetensors"}
     config = json.loads((tmp_path / "saved" / "config.json").read_text())

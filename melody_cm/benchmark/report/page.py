@@ -44,7 +44,7 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
 def content(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the page shows, as plain data and finished charts."""
     metadata = results["metadata"]
-    distance = f"fad_{metadata['embedding']['name']}"
+    distance = f"fad_{metadata['embeddings'][0]['name']}"
     prompts, left_out = clips_by_prompt(results, folder)
     systems = list(dict.fromkeys(row["system"] for row in results["rows"]))
     return {
@@ -131,7 +131,7 @@ def pairs(prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the results were made, for a table of two columns."""
-    shown = {key: value for key, value in metadata.items() if key not in ("prompts", "embedding")}
+    shown = {key: value for key, value in metadata.items() if key not in ("prompts", "embeddings")}
     return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in shown.items()]
 
 

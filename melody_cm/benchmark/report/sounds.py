@@ -11,15 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from melody_cm.evaluation.callbacks.spectrogram import spectrogram_picture
+from melody_cm.signal import resample
 
 LOUDNESS = 0.07  # RMS that all clips are brought to, about -23 dB below full scale, so that the louder one never wins.
 PEAK = 0.98
 PICTURE_WIDTH = 480
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 def sound_uri(path: Path) -> str:
     """A clip as the data URI of an MP3, which every browser plays, at the common loudness."""
     waveform, sample_rate = _read(path)
+    if sample_rate not in MP3_RATES:
+        nearest = min((rate for rate in MP3_RATES if rate > sample_rate), default=MP3_RATES[-1])
+        waveform, sample_rate = resample(waveform[None, None], sample_rate, nearest)[0, 0], nearest
     encoded = io.BytesIO()
     samples = (waveform * loudness_gain(waveform)).numpy()
     soundfile.write(encoded, samples, sample_rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.5)

@@ -8,18 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
-from melody_cm.interfaces import Autoencoder, JointEmbedding, Tokenizer
-from melody_cm.storage import (
-    Frozen,
-    FrozenAutoencoder,
-    FrozenJointEmbedding,
-    FrozenTokenizer,
-    stage_folder,
-    weight_hash,
-)
+from melody_cm.interfaces import Autoencoder, Codec, JointEmbedding, Tokenizer
+from melody_cm.storage import Frozen, FrozenAutoencoder, FrozenCodec, FrozenJointEmbedding, FrozenTokenizer
 
 Kind = Literal["posterior", "codes", "audio_embedding", "text_embedding"]
-HEARERS = (Autoencoder, Tokenizer, JointEmbedding)
+HEARERS = (Autoencoder, Codec, Tokenizer, JointEmbedding)
 # Long enough that the number of frames tells their size exactly.
 PROBE_SAMPLES = 2**26
 
@@ -52,7 +45,7 @@ class FrozenOutput:
     def weights(self) -> dict[str, str]:
         """The weight hash of each finished stage that it depends on, by the stage's name."""
         frozen = [module for module in self.network.modules() if isinstance(module, Frozen)]
-        return {each.stage: weight_hash(stage_folder(each.stage) / "export" / each.slot) for each in frozen}
+        return {each.stage: each.weights for each in frozen}
 
     def of_audio(self, waveform: Tensor) -> dict[str, Tensor]:
         """Its parts (b, ...) for waveforms (b, 1, t), in the types that are kept; frames lie along the third axis."""
@@ -60,9 +53,11 @@ class FrozenOutput:
             # Half precision moves a loss by less than 1e-5: draws add noise far above its rounding.
             mean, std = self.network.posterior(waveform)
             return {"mean": mean.half(), "std": std.half()}
-        if isinstance(self.network, FrozenTokenizer):
+        if isinstance(self.network, FrozenTokenizer | FrozenCodec):
             kept = torch.int16 if self.network.codebook_size <= 2**15 else torch.int32
-            return {"codes": self.network(_batch_of(waveform)).to(kept)}
+            is_codec = isinstance(self.network, FrozenCodec)
+            codes = self.network.encode_codes(waveform) if is_codec else self.network(_batch_of(waveform))
+            return {"codes": codes.to(kept)}
         return {"embedding": self.network.embed_audio(waveform).float()}
 
     def of_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -99,7 +94,7 @@ def _walk(module: nn.Module, sample_rate: int, deaf: bool) -> Iterator[FrozenOut
     if isinstance(module, FrozenAutoencoder):
         frames = module.latent_shape(PROBE_SAMPLES / sample_rate)[1]
         yield FrozenOutput("posterior", module, round(PROBE_SAMPLES / frames))
-    elif isinstance(module, FrozenTokenizer):
+    elif isinstance(module, FrozenTokenizer | FrozenCodec):
         yield FrozenOutput("codes", module, round(sample_rate / module.frame_rate) if module.frame_rate else 0)
     elif isinstance(module, FrozenJointEmbedding):
         yield FrozenOutput("text_embedding" if deaf else "audio_embedding", module, 0)

@@ -2,6 +2,7 @@
 
 from melody_cm.evaluation.callbacks.audio_samples import AudioSamplesCallback
 from melody_cm.evaluation.callbacks.frechet import FrechetAudioDistanceCallback
+from melody_cm.evaluation.callbacks.retrieval import RetrievalCallback
 from melody_cm.evaluation.callbacks.si_snr import SISNRCallback
 
-__all__ = ["AudioSamplesCallback", "FrechetAudioDistanceCallback", "SISNRCallback"]
+__all__ = ["AudioSamplesCallback", "FrechetAudioDistanceCallback", "RetrievalCallback", "SISNRCallback"]

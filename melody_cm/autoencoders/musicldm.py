@@ -1,0 +1,107 @@
+"""The mel autoencoder and the vocoder of a public MusicLDM folder (arXiv 2308.01546; MusicCM, section 4.1)."""
+
+import math
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+
+from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
+from melody_cm.autoencoders.mel import MelAutoencoder
+from melody_cm.interfaces import Network
+from melody_cm.storage import FrozenAutoencoder, FrozenVocoder, Public, load_part
+
+# What MusicLDM trained on and no file of its folder says.
+N_FFT = 1024
+
+
+class MusicLDMVocoder(Public, FrozenVocoder):
+    """The HiFi-GAN of a public MusicLDM folder (its part `vocoder`)."""
+
+    def load(self, stage: str) -> Network:
+        return read_vocoder(stage)
+
+
+class MusicLDMAutoencoder(Public, FrozenAutoencoder):
+    """The VAE and the HiFi-GAN of a public MusicLDM folder (its parts `vae` and `vocoder`)."""
+
+    def load(self, stage: str) -> Network:
+        return read_autoencoder(stage)
+
+
+@torch.no_grad()
+def read_vocoder(folder: str) -> HiFiGANVocoder:
+    """The vocoder of a public folder, ours in form.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or has residual blocks of unlike dilations.
+    """
+    from transformers import SpeechT5HifiGan
+
+    public = load_part(SpeechT5HifiGan, folder, "vocoder")
+    config = public.config
+    dilations = [list(each) for each in config.resblock_dilation_sizes]
+    if any(each != dilations[0] for each in dilations):
+        raise ValueError(
+            f"{folder}/vocoder has residual blocks of unlike dilations {dilations}, which is not supported"
+        )
+    vocoder = HiFiGANVocoder(
+        **_mel_arguments(config),
+        upsampling=list(config.upsample_rates),
+        upsampling_kernels=list(config.upsample_kernel_sizes),
+        first_channels=config.upsample_initial_channel,
+        residual_kernels=list(config.resblock_kernel_sizes),
+        residual_dilations=dilations[0],
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
+    weights = public.state_dict()
+    if not config.normalize_before:
+        weights = {name: value for name, value in weights.items() if name not in ("mean", "scale")}
+    vocoder.model.load_state_dict(vocoder.model.state_dict() | weights)
+    return vocoder.eval()
+
+
+@torch.no_grad()
+def read_autoencoder(folder: str) -> MelAutoencoder:
+    """The autoencoder of a public folder, with its vocoder and its scale of the latent, ours in form.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or is no autoencoder of mels of the vocoder's kind.
+    """
+    vocoder = read_vocoder(folder)
+    public = load_part(AutoencoderKL, folder, "vae")
+    config = public.config
+    if (config.in_channels, config.out_channels) != (1, 1):
+        raise ValueError(f"{folder}/vae has {config.in_channels} input channels; an autoencoder of mels has 1")
+    settings = vocoder.mel_settings
+    autoencoder = MelAutoencoder(
+        vocoder,
+        settings.sample_rate,
+        settings.n_fft,
+        settings.hop_length,
+        settings.num_mels,
+        settings.f_min,
+        settings.f_max,
+        block_out_channels=list(config.block_out_channels),
+        latent_channels=config.latent_channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_num_groups,
+        mid_attention=config.mid_block_add_attention,
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
+    autoencoder.vae.load_state_dict(public.state_dict())
+    autoencoder.latent_scale.fill_(config.scaling_factor)
+    return autoencoder.eval()
+
+
+def _mel_arguments(config: Any) -> dict[str, Any]:
+    return {
+        "sample_rate": config.sampling_rate,
+        "n_fft": N_FFT,
+        "hop_length": math.prod(config.upsample_rates),
+        "num_mels": config.model_in_dim,
+        "f_min": 0.0,
+        "f_max": config.sampling_rate / 2,
+    }

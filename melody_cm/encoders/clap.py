@@ -1,0 +1,101 @@
+"""CLAP (arXiv 2211.06687) as the joint embedding: what it conditions, it was trained for on other music."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
+
+from melody_cm.encoders.texts import TextTokens
+from melody_cm.interfaces import JointEmbedding
+from melody_cm.signal.resampling import resample
+from melody_cm.signal.windows import whole_windows
+from melody_cm.storage.pretrained import load_model, load_pretrained
+
+EXAMPLE = "laion/clap-htsat-unfused"
+
+
+class ClapJointEmbedding(JointEmbedding):
+    """Any ClapModel of transformers: frozen, in evaluation mode. Its export holds it whole and needs no source again.
+
+    Windows of about 10 s, evenly spread, are cut here, because the feature extractor would crop long audio at random;
+    their unit vectors are averaged and normalized again. Shorter audio is repeated to the length of a window, as the
+    extractor does it.
+
+    Args:
+        source: a folder of a ClapModel with its processor, or `owner/name` on the model hub, which is asked only if
+            no such folder is here; in an export, the model's own description.
+        sample_rate: of the waveforms, Hz; brought to CLAP's own (48000).
+
+    Raises:
+        FileNotFoundError: no source, no such folder, or the hub does not give it.
+        ValueError: it holds something else or not all weights; an empty text.
+    """
+
+    def __init__(self, source: str | dict[str, Any] | None, sample_rate: int = 48000) -> None:
+        super().__init__()
+        self.model, self.extractor, description = _rebuilt(source) if isinstance(source, dict) else _loaded(source)
+        # Recorded in place of the source, so that what is exported can be rebuilt without it.
+        self.init_arguments = {**self.init_arguments, "source": description}
+        self.sample_rate = sample_rate
+        self.window_seconds = float(self.extractor.max_length_s)
+        self.width = int(self.model.config.projection_dim)
+        self.fusion = bool(self.model.config.audio_config.enable_fusion)
+        # RoBERTa's positions begin behind the padding token's.
+        text = self.model.config.text_config
+        most = min(description["max_tokens"], text.max_position_embeddings - text.pad_token_id - 1)
+        self.tokens = TextTokens(description["tokenizer"], description["pad_id"], most)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "ClapJointEmbedding":
+        return super().train(False)
+
+    def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
+        return F.normalize(self.embed_windows(waveform).mean(1), dim=-1)
+
+    def embed_windows(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
+        """The unit vector of each window."""
+        waveform = resample(waveform, self.sample_rate, self.extractor.sampling_rate)
+        windows = whole_windows(waveform, self.extractor.nb_max_samples)
+        features = self._features(windows.flatten(0, 2)).to(waveform.device)
+        longer = torch.zeros(len(features), 1, dtype=torch.bool, device=waveform.device)
+        vectors = self.model.get_audio_features(input_features=features, is_longer=longer).pooler_output
+        return vectors.unflatten(0, windows.shape[:2])
+
+    def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        ids, mask = (x.to(self.model.text_projection.linear1.weight.device) for x in self.tokens(texts))
+        return self.model.get_text_features(ids, mask).pooler_output
+
+    def _features(self, windows: Float[Tensor, "n samples"]) -> Float[Tensor, "n c l f"]:
+        """The extractor's log-mels. None is longer than a window, so it crops nothing, and its draw of which clip of a
+        batch counts as "longer" (fusion) is not used."""
+        features = self.extractor(
+            list(windows.detach().cpu().double().numpy()),
+            sampling_rate=self.extractor.sampling_rate,
+            truncation="fusion" if self.fusion else "rand_trunc",
+            return_tensors="pt",
+        )
+        return features["input_features"].float()
+
+
+def _loaded(source: str | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
+    processor = load_pretrained(ClapProcessor, source, "clap", EXAMPLE)
+    with torch.device("cpu"):  # Weights have values even where a network is only counted.
+        model = load_model(ClapModel, source, "clap", EXAMPLE)
+    extractor, tokenizer = processor.feature_extractor, processor.tokenizer
+    description = {
+        "config": model.config.to_diff_dict(),
+        "extractor": {name: value for name, value in extractor.to_dict().items() if not name.endswith("_type")},
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "pad_id": int(tokenizer.pad_token_id),
+        "max_tokens": int(tokenizer.model_max_length),
+    }
+    return model, extractor, description
+
+
+def _rebuilt(description: dict[str, Any]) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
+    model = ClapModel(ClapConfig(**description["config"]))
+    return model, ClapFeatureExtractor(**description["extractor"]), description

@@ -1,0 +1,153 @@
+"""Self-supervised features of music: a Wav2Vec2-Conformer at 25 Hz (MeLoDy, arXiv 2305.15719, appendix B.2)."""
+
+import math
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel
+
+from melody_cm.interfaces import SemanticEncoder
+from melody_cm.signal.frames import fit_length
+
+
+def strides_for(sample_rate: int, frame_rate: float) -> list[int]:
+    """The strides of a convolution stack that brings `sample_rate` down to `frame_rate` (both Hz), largest first.
+
+    Raises:
+        ValueError: the ratio is not a whole number, or has a prime factor above 7.
+    """
+    samples = sample_rate / frame_rate
+    strides, rest = [], int(samples)
+    for prime in (7, 5, 3, 2):
+        while rest and rest % prime == 0:
+            strides.append(prime)
+            rest //= prime
+    if samples != int(samples) or rest != 1 or not strides:
+        raise ValueError(
+            f"sample_rate {sample_rate} Hz / frame_rate {frame_rate:g} Hz = {samples:g} samples a frame is no product "
+            "of 2, 3, 5 and 7; use e.g. 24000, 16000 or 8000 Hz at 25 Hz"
+        )
+    return strides
+
+
+def pad_for_frames(
+    waveform: Float[Tensor, "b 1 t"], strides: list[int], kernels: list[int], frame_samples: int
+) -> Float[Tensor, "b 1 padded"]:
+    """Silence around a waveform so that unpadded convolutions give a frame for every begun `frame_samples` samples.
+
+    What a frame hears is centred on its own samples.
+    """
+    period, field = math.prod(strides), 1
+    for stride, kernel in zip(reversed(strides), reversed(kernels), strict=True):
+        field = (field - 1) * stride + kernel
+    whole = -(-waveform.shape[-1] // frame_samples) * frame_samples
+    left = (field - period) // 2
+    return nn.functional.pad(fit_length(waveform, whole), (left, field - period - left))
+
+
+class Wav2Vec2ConformerEncoder(SemanticEncoder):
+    """transformers' Wav2Vec2-Conformer, built from its sizes: strided convolutions, then blocks with rotary attention.
+
+    Nothing is resampled: waveforms must be at `sample_rate`. Each convolution is normalized frame by frame, so a frame
+    does not depend on far ones before the blocks; it has no bias, so loudness hardly matters. Without dropout: one
+    input always has one result, and a training draws nothing but what is keyed.
+
+    Args:
+        sample_rate: Hz.
+        frame_rate: of the hidden states, Hz; each convolution takes a prime factor of the ratio as its stride and
+            twice that as its kernel (24 kHz: 960 samples a frame, strides 5, 3, 2, 2, 2, 2, 2, 2).
+        width: d of the hidden states.
+        num_layers: blocks.
+        num_heads: of their attention.
+        feedforward_width: of the two feed-forward layers in each block.
+        conv_width: channels of the convolutions.
+        depthwise_kernel: frames that the convolution inside a block sees; odd.
+
+    Raises:
+        ValueError: rates that do not divide, a width that the heads do not divide, or an even kernel.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        frame_rate: float = 25.0,
+        width: int = 768,
+        num_layers: int = 14,
+        num_heads: int = 12,
+        feedforward_width: int = 3072,
+        conv_width: int = 512,
+        depthwise_kernel: int = 31,
+    ) -> None:
+        super().__init__()
+        if width % (2 * num_heads):
+            raise ValueError(f"width {width} must be a multiple of 2 x num_heads = {2 * num_heads}")
+        if depthwise_kernel % 2 == 0:
+            raise ValueError(f"depthwise_kernel {depthwise_kernel} must be odd; use e.g. {depthwise_kernel + 1}")
+        self.sample_rate, self.frame_rate = sample_rate, frame_rate
+        self.width, self.num_layers, self.conv_width = width, num_layers, conv_width
+        self.strides = strides_for(sample_rate, frame_rate)
+        self.kernels = [2 * stride for stride in self.strides]
+        self.frame_samples = math.prod(self.strides)
+        self.body = Wav2Vec2ConformerModel(
+            Wav2Vec2ConformerConfig(
+                hidden_size=width,
+                num_hidden_layers=num_layers,
+                num_attention_heads=num_heads,
+                intermediate_size=feedforward_width,
+                conv_dim=[conv_width] * len(self.strides),
+                conv_stride=self.strides,
+                conv_kernel=self.kernels,
+                feat_extract_norm="layer",
+                conv_depthwise_kernel_size=depthwise_kernel,
+                position_embeddings_type="rotary",
+                hidden_dropout=0.0,
+                activation_dropout=0.0,
+                attention_dropout=0.0,
+                conformer_conv_dropout=0.0,
+                layerdrop=0.0,
+            )
+        )
+        # transformers makes this layer (4.7 M parameters at paper size) and never calls it.
+        self.body.encoder.pos_conv_embed = nn.Identity()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "Wav2Vec2ConformerEncoder":
+        # transformers keeps the last rotary angles, and would go on with them on the device that was left.
+        self.body.encoder.embed_positions.cached_sequence_length = None
+        return super()._apply(*args, **kwargs)
+
+    def hidden_states(self, waveform: Float[Tensor, "b 1 t"], layer: int) -> Float[Tensor, "b l d"]:
+        return states_after(self.body, self._padded(waveform), layer)
+
+    def masked(
+        self, waveform: Float[Tensor, "b 1 t"], mask: Bool[Tensor, "b l"]
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l c"]]:
+        """For training: the last hidden states where the frames in `mask` are hidden, and the convolutions' features
+        (c = conv_width) of all frames as they are."""
+        out = self.body(self._padded(waveform), mask_time_indices=mask)
+        return out.last_hidden_state, out.extract_features
+
+    def num_frames(self, samples: int) -> int:
+        """Frames of a waveform of that many samples."""
+        return -(-samples // self.frame_samples)
+
+    def _padded(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b padded"]:
+        return pad_for_frames(waveform, self.strides, self.kernels, self.frame_samples)[:, 0]
+
+
+def states_after(
+    body: Wav2Vec2ConformerModel, samples: Float[Tensor, "b padded"], layer: int
+) -> Float[Tensor, "b l d"]:
+    """What block `layer` of a body gives; the blocks after it are not computed.
+
+    Raises:
+        ValueError: there is no such block.
+    """
+    if not 0 <= layer <= len(body.encoder.layers):
+        raise ValueError(f"layer {layer} is none of the encoder's; it has 0 to {len(body.encoder.layers)}")
+    hidden = body.feature_projection(body.feature_extractor(samples).transpose(1, 2))[0]
+    embed_positions = body.encoder.embed_positions
+    positions = None if embed_positions is None else embed_positions(hidden)
+    for block in body.encoder.layers[:layer]:
+        hidden = block(hidden, relative_position_embeddings=positions)
+    return hidden

@@ -1,0 +1,56 @@
+"""Vocoders: real log-mels back to their waveforms, against discriminators (HiFi-GAN, arXiv 2010.05646, section 2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melody_cm.batch import MusicBatch
+from melody_cm.interfaces import Vocoder
+from melody_cm.signal import MelFrontEnd
+from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
+from melody_cm.training.optimization import Optimization
+from melody_cm.training.stage import Networks
+
+
+class VocoderTraining(AdversarialStage):
+    """Trains a vocoder on the mels of real music, as its own `mel_settings` define them.
+
+    Args:
+        vocoder: learns.
+        mel_weight: of the L1 distance between the log-mels of what it makes and of the music.
+        adversary, gradient_clip, accumulate: as in `AdversarialStage`.
+    """
+
+    def __init__(
+        self,
+        vocoder: Vocoder,
+        optimization: Optimization,
+        mel_weight: float = 45.0,
+        adversary: Adversary | None = None,
+        gradient_clip: float = 10.0,
+        accumulate: int = 1,
+        ema_decay: float = 0.999,
+        sample_rate: int = 16000,
+        seed: int = 0,
+    ) -> None:
+        trained = {"vocoder": vocoder}
+        super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
+        self.mel = MelFrontEnd(vocoder.mel_settings)
+        self.mel_weight = mel_weight
+
+    def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
+        real = batch.need_waveform()
+        mel = self.mel(real)
+        # The last frame may reach beyond the clip.
+        fake = networks["vocoder"](mel)[..., : real.shape[-1]]
+        return Generated({"mel": self.mel_weight * F.l1_loss(self.mel(fake), mel)}, real, fake)
+
+    @torch.no_grad()
+    def reconstruct(self, batch: MusicBatch) -> Tensor:
+        """The clips of a batch (b, 1, t), from their mels by the averaged vocoder."""
+        waveform = batch.need_waveform()
+        return self.averaged["vocoder"](self.mel(waveform))[..., : waveform.shape[-1]]
+
+    def sample(self, batch: MusicBatch) -> Tensor:
+        """What there is to hear of a vocoder: what it makes of the mels of real music (b, 1, t)."""
+        return self.reconstruct(batch)
