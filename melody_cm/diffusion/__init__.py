@@ -15,6 +15,7 @@ from melody_cm.diffusion.process import (
     velocity_from_noise,
 )
 from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
+from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows, window_starts
 from melody_cm.diffusion.timesteps import TimestepDenoiser
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Guided",
     "LinearAngles",
     "ScaledLinearBetaAngles",
+    "SharedRestriction",
     "TimestepDenoiser",
     "UniformAngles",
     "clean_from_velocity",
@@ -35,6 +37,8 @@ __all__ = [
     "diffuse",
     "lcm_settings",
     "noise_from_velocity",
+    "select_rows",
     "velocity",
     "velocity_from_noise",
+    "window_starts",
 ]

@@ -17,10 +17,10 @@ def results(trained, too_few, interval=(None, None, None), version="1"):
         "system": "a|b",
         "num_steps": 5,
         "metrics": {"fad_vggish": metric},
-        "speed": {"times_real_time": 12.345},
+        "speed": {"times_real_time": 12.345, "times_real_time_range": [10.04, 15.06]},
         "prompt_sensitivity": None,
     }
-    return {"metadata": {"embedding": asdict(identity)}, "rows": [row]}
+    return {"metadata": {"embeddings": [asdict(identity)]}, "rows": [row]}
 
 
 def test_a_value_with_too_few_clips_carries_a_mark_and_a_note():
@@ -49,7 +49,7 @@ def test_only_hand_made_features_are_denied_the_name_of_fad():
 
 
 def test_a_bar_in_a_name_does_not_break_the_table():
-    assert "| a\\|b | 5 | 1.235 | 4 / 50 | 12.3 | - |" in markdown_table(results(True, False))
+    assert "| a\\|b | 5 | 1.235 | 4 / 50 | 12.3 (10-15.1) | - |" in markdown_table(results(True, False))
 
 
 def test_the_terminal_table_shows_the_same_cells():
@@ -62,7 +62,7 @@ def test_the_terminal_table_shows_the_same_cells():
 
 def test_passes_stand_beside_the_formula_where_there_is_one():
     told = results(True, False)
-    assert "| 12.3 | - | - | - |" in markdown_table(told)
+    assert "| 12.3 (10-15.1) | - | - | - |" in markdown_table(told)
     told["metadata"]["seconds"] = 10.0
     told["rows"][0]["passes"] = {"total": {"batched": 271, "doubled": 291}, "closed_form": 270, "saving": 0.9568}
     assert "| 271 / 270 | 95.7% |" in markdown_table(told)

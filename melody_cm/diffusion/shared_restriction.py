@@ -1,0 +1,141 @@
+"""A long latent seen through overlapping windows (MusicCM, arXiv 2404.13358, section 3.3, Algorithm 1)."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from melody_cm.diffusion.process import at_least_fp32
+from melody_cm.interfaces import Angle, Conditioning, Denoiser
+
+HANN_FLOOR = 0.1
+
+
+def window_starts(length: int, window: int, stride: int, loop: bool = False) -> list[int]:
+    """Where windows begin so that they cover every frame: every `stride` frames, and the last one at the very end.
+
+    Windows of a loop go on at its beginning, so that it has no end.
+
+    Raises:
+        ValueError: a window longer than the music, or a stride that leaves gaps.
+    """
+    if not 1 <= window <= length:
+        raise ValueError(f"a window of {window} frames must have at least 1 and at most the music's {length}")
+    if not 1 <= stride <= window:
+        raise ValueError(f"a stride of {stride} frames must be 1 to {window}, the window, to leave no gaps")
+    if loop:
+        return list(range(0, length, stride))
+    starts = list(range(0, length - window + 1, stride))
+    return starts if starts[-1] == length - window else [*starts, length - window]
+
+
+def window_weights(window: int, kind: Literal["ones", "hann"]) -> Float[Tensor, " window"]:
+    """How much each frame of a window counts: "ones" as in the paper, or "hann", at least 0.1, for softer seams."""
+    if kind == "ones":
+        return torch.ones(window)
+    return torch.hann_window(window, periodic=False).clamp(min=HANN_FLOOR)
+
+
+class SharedRestriction(Denoiser):
+    """A denoiser of short latents as one of long ones: (b, c, l, ...) of any l from `window` on, one angle a clip.
+
+    The clean latents that the windows predict are fused to the one that is nearest to all of them (weighted least
+    squares). All windows see one noisy latent at one angle, so that fusing their velocities is the same and divides by
+    nothing. Fresh noise is the sampler's, one canvas for all: noise of each window's own would be averaged away.
+    With one window it is the denoiser itself, bit for bit.
+
+    The conditioning has b rows, alike for all windows, or b * n, the n windows of the first clip first.
+
+    Args:
+        denoiser: trained on latents of `window` frames.
+        window: frames.
+        stride: frames from one window to the next; half a window if None.
+        weights: see `window_weights`.
+        loop: windows go on at the beginning.
+        rows: at most so many windows in one call of the denoiser, but one of each clip at least.
+
+    Raises:
+        ValueError: in `forward`, a latent shorter than a window, an angle a frame, or conditions of another number.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        window: int,
+        stride: int | None = None,
+        weights: Literal["ones", "hann"] = "hann",
+        loop: bool = False,
+        rows: int = 8,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.window = window
+        self.stride = max(1, window // 2) if stride is None else stride
+        self.loop = loop
+        self.rows = rows
+        self.weights = window_weights(window, weights)
+
+    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
+        """The velocity (b, c, l, ...) that implies the fused clean latent."""
+        if angle.ndim != 1:
+            raise ValueError(f"angle has shape {tuple(angle.shape)}, but windows share one angle a clip: (b,)")
+        starts = window_starts(noisy_latent.shape[2], self.window, self.stride, self.loop)
+        if len(starts) == 1:
+            return self.denoiser(noisy_latent, angle, conditioning)
+        frames = (torch.tensor(starts)[:, None] + torch.arange(self.window)) % noisy_latent.shape[2]
+        return self._fuse(noisy_latent, angle, conditioning, frames.to(noisy_latent.device))
+
+    def _fuse(
+        self, noisy: Tensor, angle: Float[Tensor, " b"], conditioning: Conditioning, frames: Int[Tensor, "n w"]
+    ) -> Tensor:
+        """The weighted mean, frame by frame, of the velocities of all windows."""
+        weights = self.weights.to(noisy.device)
+        total = torch.zeros_like(at_least_fp32(noisy))
+        weight = torch.zeros(noisy.shape[2], device=noisy.device)
+        for several in torch.arange(len(frames)).split(max(1, self.rows // len(noisy))):
+            velocities = self._velocities(noisy, angle, conditioning, frames, several)
+            for place, velocity in zip(frames[several], velocities.unbind(1), strict=True):
+                total.index_add_(2, place, (velocity * _along(weights, noisy)).to(total.dtype))
+                weight.index_add_(0, place, weights)
+        return total / _along(weight, noisy)
+
+    def _velocities(
+        self,
+        noisy: Tensor,
+        angle: Float[Tensor, " b"],
+        conditioning: Conditioning,
+        frames: Int[Tensor, "n w"],
+        several: Int[Tensor, " k"],
+    ) -> Tensor:
+        """(b, k, c, w, ...) of some of the windows, in one call."""
+        windows = noisy[:, :, frames[several]].movedim(2, 1)
+        rows = _condition_rows(len(conditioning.dropped), len(noisy), len(frames), several)
+        velocity = self.denoiser(
+            windows.flatten(0, 1), angle.repeat_interleave(len(several)), select_rows(conditioning, rows)
+        )
+        return velocity.unflatten(0, windows.shape[:2])
+
+
+def select_rows(conditioning: Conditioning, rows: Int[Tensor, " k"]) -> Conditioning:
+    """The conditioning of some rows, in that order."""
+    rows = rows.to(conditioning.dropped.device)
+    parts = {"sequence": conditioning.sequence, "pooled": conditioning.pooled, "mask": conditioning.mask}
+    chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
+    return replace(conditioning, dropped=conditioning.dropped[rows], **chosen)
+
+
+def _condition_rows(given: int, clips: int, windows: int, several: Int[Tensor, " k"]) -> Int[Tensor, " m"]:
+    if given not in (clips, clips * windows):
+        raise ValueError(
+            f"{given} conditions for {clips} clips of {windows} windows; give one a clip ({clips}) or one a window "
+            f"({clips * windows})"
+        )
+    clip = torch.arange(clips).repeat_interleave(len(several))
+    return clip if given == clips else clip * windows + several.repeat(clips)
+
+
+def _along(frames: Float[Tensor, " l"], latent: Tensor) -> Tensor:
+    """One number a frame, shaped to multiply a latent (b, c, l, ...)."""
+    return frames.view(-1, *[1] * (latent.ndim - 3))
