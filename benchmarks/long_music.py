@@ -4,7 +4,8 @@
     python benchmarks/long_music.py my_melody --seconds 60 300 --steps 5 --continue-from music.wav
 
 Each length is one `melody-cm generate` in a process of its own; prints wall seconds of the whole command (imports
-included), seconds of music a second without what came before the first token, and the peak of resident memory.
+included), seconds of music a second without what came before the first token, and the peak of resident memory, in the
+end that of the last length over that of the first.
 """
 
 import argparse
@@ -42,9 +43,12 @@ def main() -> None:
     arguments = parser.parse_args()
     more = ["--continue-from", arguments.continue_from] if arguments.continue_from else ["--prompt", "slow piano"]
     more += ["--steps", str(arguments.steps)] if arguments.steps else []
+    peaks = []
     for seconds in arguments.seconds:
         wall, speed, peak = measure(arguments.pipeline, seconds, more)
         print(f"{seconds:6.0f} s of music: {wall:6.1f} s, {speed:5.2f} x real time, peak {peak:6.0f} MiB", flush=True)
+        peaks.append(peak)
+    print(f"peak of the last over that of the first: {peaks[-1] / peaks[0]:.2f}")
 
 
 if __name__ == "__main__":

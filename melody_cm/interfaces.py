@@ -262,7 +262,23 @@ class JointEmbedding(Network, ABC):
 
     @abstractmethod
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
-        """Unit vectors of texts."""
+        """Unit vectors of texts.
+
+        Raises:
+            ValueError: a text without a word.
+        """
+
+    def embed_captions(self, captions: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit vectors of captions; zeros for music that has none, which a conditioner reads as unconditional."""
+        told = [row for row, caption in enumerate(captions) if caption.strip()]
+        if len(told) == len(captions):
+            return self.embed_text(captions)
+        if not told:
+            return torch.zeros(len(captions), self.width, device=next(self.parameters()).device)
+        embedded = self.embed_text([captions[row] for row in told])
+        return embedded.new_zeros(len(captions), self.width).index_copy(
+            0, torch.tensor(told).to(embedded.device), embedded
+        )
 
 
 class TokenLM(Network, ABC):

@@ -126,6 +126,7 @@ class Row:
             "by_prompt": by_prompt,
             "prompt_sensitivity": prompt_sensitivity(clips),
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
+            "random_weights": getattr(self.pipeline, "random_weights", False),
             "clips": [
                 {"prompt": prompt, "seed": seed, "file": self.file(prompt, seed).as_posix()}
                 for seed in self.seeds

@@ -1,12 +1,14 @@
 """`melody-cm compare`: train what is missing, let every system make the same music, judge all by the same measures."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from melody_cm.cli.plan import Setting
+    from melody_cm.interfaces import Pipeline
 
 KEYS = {
     "size": str,
@@ -14,11 +16,12 @@ KEYS = {
     "seconds": (int, float),
     "prompts": (list, str),
     "seeds": list,
-    "embedding": str,
+    "embeddings": list,
     "reference": str,
     "systems": dict,
 }
 SYSTEM_KEYS = {"pipeline": str, "num_steps": list}
+PEER_KEYS = {"peer": str, "num_steps": list}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_setting(parser)
     parser.add_argument("--run", help="the run whose stages are compared (default: the recipe's name)")
     parser.add_argument("--train-missing", action="store_true", help="train the stages that are not finished")
-    parser.add_argument("--out", type=Path, required=True, help="folder for results.json, table.md and audio/")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: say what changed")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables, report.html, audio/")
     parser.set_defaults(handler=compare)
 
 
@@ -39,6 +43,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from melody_cm.benchmark import rich_table
+    from melody_cm.benchmark.changes import change_table, read_older
     from melody_cm.cli.plan import Setting
     from melody_cm.cli.run import check_run, run_folder, train_all
 
@@ -46,6 +51,7 @@ def compare(arguments: argparse.Namespace) -> int:
     setting = Setting(arguments.size or recipe["size"], arguments.machine, arguments.corpus)
     run = run_folder(arguments.runs, arguments.run or f"compare-{arguments.recipe.stem}")
     stages = plan_systems(recipe, setting)
+    older = read_older(arguments.against) if arguments.against else None
     if arguments.train_missing:
         if code := train_all(stages, run):
             return code
@@ -53,6 +59,8 @@ def compare(arguments: argparse.Namespace) -> int:
         check_run(stages, run)
     results = compare_run(recipe, setting, run, arguments.out)
     Console().print(rich_table(results))
+    if older:
+        Console().print(change_table(older, results))
     print(closing_line(setting.size, arguments.out))
     return 0
 
@@ -67,11 +75,13 @@ def read_compare_recipe(path: Path) -> dict[str, Any]:
     refuse_unfit(path, "", recipe, KEYS)
     systems = recipe["systems"]
     for name, system in systems.items():
-        refuse_unfit(path, f"systems.{name}.", system, SYSTEM_KEYS)
-    for name in ("recipes", "embedding"):
-        recipe[name] = path.parent / recipe[name]
+        peer = isinstance(system, dict) and "peer" in system
+        refuse_unfit(path, f"systems.{name}.", system, PEER_KEYS if peer else SYSTEM_KEYS)
+    recipe["recipes"] = path.parent / recipe["recipes"]
+    recipe["embeddings"] = [path.parent / preset for preset in recipe["embeddings"]]
     for system in systems.values():
-        system["pipeline"] = path.parent / system["pipeline"]
+        if "pipeline" in system:
+            system["pipeline"] = path.parent / system["pipeline"]
     if isinstance(recipe["prompts"], str):
         lines = (path.parent / recipe["prompts"]).read_text(encoding="utf-8").splitlines()
         recipe["prompts"] = [line.strip() for line in lines if line.strip()]
@@ -98,19 +108,21 @@ def plan_systems(recipe: dict[str, Any], setting: "Setting") -> list:
     from melody_cm.cli.export import stages_of
     from melody_cm.cli.plan import plan_stages
 
-    stages = [stage for system in recipe["systems"].values() for stage in stages_of(system["pipeline"])]
-    return plan_stages(recipe["recipes"], sorted(set(stages)), setting)
+    presets = [system["pipeline"] for system in recipe["systems"].values() if "pipeline" in system]
+    presets += recipe["embeddings"]
+    return plan_stages(recipe["recipes"], sorted({stage for preset in presets for stage in stages_of(preset)}), setting)
 
 
 def compare_run(recipe: dict[str, Any], setting: "Setting", run: Path, out: Path) -> dict[str, Any]:
-    """Compare the systems of a run; writes results.json, table.md and audio/ into `out`."""
+    """Compare the systems of a run; writes results.json, tables, report.html and audio/ into `out`."""
     from melody_cm import benchmark
-    from melody_cm.cli.export import pipeline_of_run
+    from melody_cm.benchmark.machine import git_revision
     from melody_cm.cli.recipe import load
-    from melody_cm.storage import build
+    from melody_cm.storage import build, enter_run
 
+    enter_run(run)
     systems = {
-        name: benchmark.System(pipeline_of_run(system["pipeline"], run), system["num_steps"])
+        name: benchmark.System(open_system(system, recipe["prompts"], run), system["num_steps"])
         for name, system in recipe["systems"].items()
     }
     return benchmark.compare(
@@ -119,10 +131,24 @@ def compare_run(recipe: dict[str, Any], setting: "Setting", run: Path, out: Path
         recipe["seeds"],
         recipe["seconds"],
         reference_music(recipe, setting),
-        build(load(recipe["embedding"])),
+        [build(load(preset)) for preset in recipe["embeddings"]],
         out,
-        metadata={"size": setting.size, "run": str(run), "corpus": setting.corpus or "procedural"},
+        metadata={
+            "command": " ".join(["melody-cm", *sys.argv[1:]]),
+            "git_revision": git_revision(),
+            "size": setting.size,
+            "run": run.name,
+            "corpus": setting.corpus or "procedural",
+        },
     )
+
+
+def open_system(system: dict[str, Any], prompts: list[str], run: Path) -> "Pipeline":
+    """A system of the run, or a peer."""
+    from melody_cm.benchmark.peers import open_peer
+    from melody_cm.cli.export import pipeline_of_run
+
+    return open_peer(system["peer"], prompts) if "peer" in system else pipeline_of_run(system["pipeline"], run)
 
 
 def reference_music(recipe: dict[str, Any], setting: "Setting") -> Iterator[tuple[Any, int]]:
@@ -130,7 +156,7 @@ def reference_music(recipe: dict[str, Any], setting: "Setting") -> Iterator[tupl
     from melody_cm.cli.export import stages_of
     from melody_cm.cli.training import build_data
 
-    stage = stages_of(next(iter(recipe["systems"].values()))["pipeline"])[0]
+    stage = next(stages_of(system["pipeline"])[0] for system in recipe["systems"].values() if "pipeline" in system)
     config = setting.compose(recipe["recipes"] / f"{stage}.yaml").config
     data = build_data({**config["data"], "seconds": recipe["seconds"]})
     for batch in data.batches(recipe["reference"], batch_size=16):
@@ -143,4 +169,4 @@ def closing_line(size: str, out: Path) -> str:
         "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
         "cpu": "Models of 2-3 M parameters: real learning, far from the papers' quality.",
     }.get(size, "Numbers of one run on one machine; read the notes below the table before quoting them.")
-    return f"Results: {out}/results.json, {out}/table.md, {out}/audio. {worth}"
+    return f"Report: {out}/report.html (tables beside it, clips in audio/). {worth}"

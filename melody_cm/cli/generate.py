@@ -22,6 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--audio-prompt", action="append", default=[], type=Path, metavar="SOUND", help="music in place of a text"
     )
     parser.add_argument("--seconds", type=float, help="length of every clip, given music included")
+    parser.add_argument(
+        "--prompt-at",
+        action="append",
+        default=[],
+        metavar="SECONDS:TEXT",
+        help="from then on this text holds, in long music of MusicCM; may be repeated",
+    )
+    parser.add_argument("--loop", action="store_true", help="the end goes over into the beginning (MusicCM)")
+    parser.add_argument(
+        "--windows", choices=("shared", "independent"), default="shared", help="of long music of MusicCM"
+    )
     parser.add_argument("--continue-from", type=Path, metavar="SOUND", help="go on from the end of this music")
     parser.add_argument("--inpaint", type=Path, metavar="SOUND", help="make a part of this music anew")
     parser.add_argument("--from", dest="from_seconds", type=float, metavar="SECONDS", help="where that part begins")
@@ -80,6 +91,8 @@ def read_prompts(arguments: argparse.Namespace) -> list[str | Path | None]:
         raise ValueError("an audio prompt takes the place of a text; give --audio-prompt or --prompt, not both")
     if texts or arguments.audio_prompt:
         return [*texts, *arguments.audio_prompt]
+    if arguments.prompt_at:
+        return [_first_prompt(arguments)]
     if arguments.continue_from or arguments.inpaint:
         return [None]
     raise ValueError('there is no prompt; give --prompt "a calm piano melody" or --prompts FILE')
@@ -98,8 +111,57 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--from and --to say what --inpaint makes anew; give --inpaint SOUND with them")
     if arguments.inpaint and not 0 <= hole[0] < hole[1]:
         raise ValueError(f"--from {hole[0]:g} --to {hole[1]:g} is no part of any music; --from must be below --to")
+    if _arranged(arguments) and _source(arguments):
+        raise ValueError("given music is gone on from as it is; leave --prompt-at, --loop and --windows out")
+    prompt_times(arguments)
+    if arguments.loop and arguments.windows == "independent":
+        raise ValueError("independent windows make no loop: none knows its neighbour; use shared windows")
     if not arguments.inpaint and arguments.seconds is None:
         raise ValueError("how long is the music to be? Give --seconds")
+
+
+def prompt_times(arguments: argparse.Namespace) -> list[tuple[float, str]]:
+    """What --prompt-at says: (seconds, text).
+
+    Raises:
+        ValueError: no such form, or times that do not ascend within the music.
+    """
+    times: list[tuple[float, str]] = []
+    for given in arguments.prompt_at:
+        place, _, text = given.partition(":")
+        if not (re.fullmatch(r"\d+(\.\d*)?|\.\d+", place.strip()) and text.strip()):
+            raise ValueError(f'--prompt-at {given!r} is not SECONDS:TEXT; give it as in "30:drums enter"')
+        times.append((float(place), text.strip()))
+        if len(times) > 1 and times[-1][0] <= times[-2][0]:
+            raise ValueError(f"--prompt-at {given!r} is not after {times[-2][0]:g} s; give ascending times")
+        if arguments.seconds is not None and times[-1][0] >= arguments.seconds:
+            raise ValueError(f"--prompt-at {given!r} is beyond the {arguments.seconds:g} s of --seconds; give less")
+    return times
+
+
+def _first_prompt(arguments: argparse.Namespace) -> str:
+    start, text = prompt_times(arguments)[0]
+    if start > 0:
+        raise ValueError(f"no prompt holds before {start:g} s; give --prompt, or --prompt-at 0:TEXT")
+    return text
+
+
+def _arranged(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.prompt_at or arguments.loop or arguments.windows != "shared")
+
+
+def _arrangement(pipeline: "PretrainedPipeline", arguments: argparse.Namespace) -> dict[str, Any]:
+    """How long music is to be laid out, as keyword arguments of the pipeline; empty if nothing was said."""
+    from melody_cm.pipelines import MusicCM
+
+    if not _arranged(arguments):
+        return {}
+    if not isinstance(pipeline, MusicCM):
+        raise ValueError(
+            f"{type(pipeline).__name__} takes no --prompt-at, --loop or --windows: its music grows from its beginning; "
+            "MusicCM does"
+        )
+    return {"prompt_at": prompt_times(arguments), "loop": arguments.loop, "windows": arguments.windows}
 
 
 def _source(arguments: argparse.Namespace) -> Path | None:
@@ -113,6 +175,7 @@ def _batches(
     from melody_cm.cli.given_music import Settings, audio_prompt, continued, inpainted
     from melody_cm.cli.growing_wav import check_size
 
+    arranged = _arrangement(pipeline, arguments)
     prompts = [
         audio_prompt(name, pipeline.joint_embedding.sample_rate) if isinstance(name, Path) else name
         for name in names
@@ -122,7 +185,8 @@ def _batches(
     if arguments.seconds is not None:
         check_size(arguments.seconds, pipeline.sample_rate)
     if (source := _source(arguments)) is None:
-        return pipeline.streams(prompts, arguments.seconds, **settings.as_dict(), batch_size=arguments.batch_size)
+        options = {**settings.as_dict(), "batch_size": arguments.batch_size, **arranged}
+        return pipeline.streams(prompts, arguments.seconds, **options)
     if len(names) > arguments.batch_size:
         raise ValueError(f"given music is worked on {arguments.batch_size} times at once; give fewer prompts")
     if arguments.inpaint:
@@ -133,12 +197,14 @@ def _batches(
 
 def _facts(pipeline: "PretrainedPipeline", arguments: argparse.Namespace) -> dict[str, Any]:
     from melody_cm.benchmark.machine import versions
+    from melody_cm.pipelines import Arrangement
 
     guidance_scale = arguments.guidance_scale
     given = {
         "continued_from": arguments.continue_from and str(arguments.continue_from),
         "inpainted": arguments.inpaint
         and {"file": str(arguments.inpaint), "from": arguments.from_seconds, "to": arguments.to_seconds},
+        **Arrangement(prompt_times(arguments), arguments.loop, arguments.windows).facts(),
     }
     return {
         "system": type(pipeline).__name__,

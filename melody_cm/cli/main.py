@@ -31,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all verbs."""
-    from melody_cm.cli import ablate, compare, data, doctor, evaluate, export, generate, train
+    from melody_cm.cli import ablate, compare, data, doctor, evaluate, export, generate, reproduce, train
 
     parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(title="verbs", required=True)
-    for verb in (train, compare, ablate, generate, export, evaluate, data, doctor):
+    for verb in (train, compare, ablate, reproduce, generate, export, evaluate, data, doctor):
         verb.add_parser(subparsers)
     return parser
 

@@ -82,7 +82,7 @@ class TextConditioner(Conditioner):
 
     @torch.no_grad()
     def describe(self, batch: MusicBatch) -> Float[Tensor, "b d"]:
-        """The joint embeddings of a batch.
+        """The joint embeddings of a batch; zeros for clips without a caption.
 
         Raises:
             ValueError: there is no joint embedding.
@@ -94,17 +94,17 @@ class TextConditioner(Conditioner):
             raise ValueError("this conditioner was exported without its joint embedding; call embed with embeddings")
         if self.source == "audio":
             return self.joint_embedding.embed_audio(batch.need_waveform())
-        return self.joint_embedding.embed_text(batch.captions)
+        return self.joint_embedding.embed_captions(batch.captions)
 
     def embed(self, source: Float[Tensor, "b d"]) -> Conditioning:
-        """The pooled vector (b, d).
+        """The pooled vector (b, d); where it is zero, nothing was said, and the clip is unconditional.
 
         Raises:
             ValueError: embeddings of another width.
         """
         if source.shape[1] != self.width:
             raise ValueError(f"embeddings of width {source.shape[1]} given, but this conditioner takes {self.width}")
-        return Conditioning(None, source, None, _nothing_dropped(source))
+        return Conditioning(None, source, None, ~source.any(1))
 
 
 def _nothing_dropped(source: Tensor) -> Tensor:

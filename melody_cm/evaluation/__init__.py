@@ -1,6 +1,16 @@
 """Metrics: how near generated music is to real music, and decoded audio to its target."""
 
 from melody_cm.evaluation.clip_sample import ClipSample
+from melody_cm.evaluation.coherence import (
+    Agreement,
+    chroma_agreement,
+    diversity,
+    seam_ratio,
+    segment_similarity,
+    segment_vectors,
+    tempo_agreement,
+    waveform_seam_ratio,
+)
 from melody_cm.evaluation.fadtk import read_fadtk, write_fadtk
 from melody_cm.evaluation.forward_passes import (
     PassCounter,
@@ -27,6 +37,7 @@ from melody_cm.signal import resample
 __all__ = [
     "REASONS",
     "SISNR",
+    "Agreement",
     "ClipSample",
     "EmbeddingStatistics",
     "FrechetDistance",
@@ -42,8 +53,10 @@ __all__ = [
     "Score",
     "TextCorrelation",
     "cached_statistics",
+    "chroma_agreement",
     "clip_distance",
     "compare_paired",
+    "diversity",
     "embed",
     "frechet_distance",
     "frechet_infinity",
@@ -55,7 +68,12 @@ __all__ = [
     "read_fadtk",
     "refuse_unlike",
     "resample",
+    "seam_ratio",
+    "segment_similarity",
+    "segment_vectors",
     "si_snr",
+    "tempo_agreement",
     "unlike_n",
+    "waveform_seam_ratio",
     "write_fadtk",
 ]

@@ -1,5 +1,6 @@
 """Prompt -> waveform, one file a system."""
 
+from melody_cm.pipelines.arrangement import Arrangement
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.melody import MeLoDy
 from melody_cm.pipelines.musiccm import MusicCM
@@ -7,4 +8,4 @@ from melody_cm.pipelines.musiclm import MusicLM
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import AudioPrompt
 
-__all__ = ["AudioPrompt", "EditingPipeline", "MeLoDy", "MusicCM", "MusicLM", "PretrainedPipeline"]
+__all__ = ["Arrangement", "AudioPrompt", "EditingPipeline", "MeLoDy", "MusicCM", "MusicLM", "PretrainedPipeline"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Windows = Literal["shared", "independent"]
@@ -13,7 +14,7 @@ class Arrangement:
     """Which prompt holds when, whether the music is a loop, and how its windows are made.
 
     Attributes:
-        prompt_at: (seconds, text), ascending: from then on that text holds; before the first one, the clip's own prompt.
+        prompt_at: (seconds, text), ascending: from then on that text holds; before the first, the clip's own prompt.
         loop: the end goes over into the beginning.
         windows: "shared" windows overlap and agree; "independent" ones lie end to end, which is the baseline.
 
@@ -26,16 +27,11 @@ class Arrangement:
     windows: Windows = "shared"
 
     def __post_init__(self) -> None:
-        before = None
-        for seconds, text in self.prompt_at:
-            if not (math.isfinite(seconds) and seconds >= 0) or (before is not None and seconds <= before):
-                raise ValueError(
-                    f"a prompt at {seconds:g} s after one at {'no time' if before is None else f'{before:g} s'}: "
-                    "prompt times must be 0 or later and ascend"
-                )
-            if not text.strip():
-                raise ValueError(f"the prompt at {seconds:g} s is empty; give a text")
-            before = seconds
+        times = [seconds for seconds, _ in self.prompt_at]
+        if not all(0 <= seconds < math.inf for seconds in times) or any(a >= b for a, b in pairwise(times)):
+            raise ValueError(f"prompts at {', '.join(f'{each:g}' for each in times)} s: give ascending times from 0 on")
+        if empty := [seconds for seconds, text in self.prompt_at if not text.strip()]:
+            raise ValueError(f"the prompt at {empty[0]:g} s is empty; give a text")
         if self.windows not in ("shared", "independent"):
             raise ValueError(f"windows are {self.windows!r}; give shared or independent")
         if self.loop and self.windows == "independent":

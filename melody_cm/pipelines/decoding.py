@@ -41,6 +41,7 @@ def decode_blocks(
     context: int,
     hop_length: int,
     past: Float[Tensor, "b c k"] | None = None,
+    aligned: int = 1,
 ) -> Iterator[Float[Tensor, "b 1 _"]]:
     """Waveforms that together are the latents decoded as one; a block lags behind its latent by `context` frames.
 
@@ -48,6 +49,7 @@ def decode_blocks(
         latents: one after another, of any lengths.
         context: frames to either side that the decoder must see (`context_frames`).
         past: frames before the first latent, whose sound is not wanted.
+        aligned: what is decoded begins at multiples of so many frames.
     """
     held, decoded = (None, 0) if past is None else (past, past.shape[-1])
     for latent in latents:
@@ -55,7 +57,7 @@ def decode_blocks(
         end = held.shape[-1] - context
         if end > decoded:
             yield decode(held)[..., decoded * hop_length : end * hop_length]
-            drop = max(0, end - context)
+            drop = max(0, end - context) // aligned * aligned
             held, decoded = held[..., drop:], end - drop
     if held is not None and held.shape[-1] > decoded:
         yield decode(held)[..., decoded * hop_length :]

@@ -33,7 +33,7 @@ def sound(autoencoder: Autoencoder, latent: Float[Tensor, "b c l *f"], window: i
     autoencoder = thaw(autoencoder)
     if isinstance(autoencoder, MelAutoencoder):
         mels = decode_tiles(latent, autoencoder.decode_mel, window)
-        yield from (block.clamp(-1, 1) for block in vocode(mels, autoencoder.vocoder))
+        yield from (block.clamp(-1, 1) for block in vocode(mels, autoencoder.vocoder, latent.device))
         return
     tiles = decode_tiles(latent, lambda piece: autoencoder.decode(piece).transpose(1, 2), window)
     yield from (tile.transpose(1, 2) for tile in tiles)
@@ -74,7 +74,9 @@ def decode_tiles(
         sums = weighted[:, end:]
 
 
-def vocode(mels: Iterable[Float[Tensor, "b _ f"]], vocoder: Vocoder) -> Iterator[Float[Tensor, "b 1 _"]]:
+def vocode(
+    mels: Iterable[Float[Tensor, "b _ f"]], vocoder: Vocoder, device: torch.device
+) -> Iterator[Float[Tensor, "b 1 _"]]:
     """The waveform of a log-mel that comes in blocks, with the sound of vocoding it whole.
 
     Raises:
@@ -85,7 +87,7 @@ def vocode(mels: Iterable[Float[Tensor, "b _ f"]], vocoder: Vocoder) -> Iterator
     def decode(mel: Float[Tensor, "b f l"]) -> Float[Tensor, "b 1 t"]:
         return vocoder(mel.transpose(1, 2))
 
-    context = context_frames(decode, num_mels, hop_length, MOST_CONTEXT, _device(vocoder))
+    context = context_frames(decode, num_mels, hop_length, MOST_CONTEXT, device)
     blocks = (mel.transpose(1, 2) for mel in gathered(mels, 4 * context))
     yield from decode_blocks(blocks, decode, context, hop_length, aligned=PHASE_PERIOD)
 

@@ -16,6 +16,8 @@ from melody_cm.signal.stft import istft, stft
 MOMENTUM = 0.99
 SMALLEST = 1e-8
 NON_NEGATIVE_UPDATES = 10
+# Frames. Music that is cut at multiples of it begins with the phases that it has as a whole.
+PHASE_PERIOD = 256
 
 
 def inverse_mel(mel: Float[Tensor, "b l f"], settings: MelSettings) -> Float[Tensor, "b l k"]:
@@ -41,7 +43,8 @@ def griffin_lim(
     """
     n_fft = 2 * (magnitude.shape[-1] - 1)
     generator = torch.Generator().manual_seed(0)
-    angle = 2 * math.pi * torch.rand(magnitude.shape[1:], generator=generator).to(magnitude)
+    angle = 2 * math.pi * torch.rand(PHASE_PERIOD, magnitude.shape[2], generator=generator).to(magnitude)
+    angle = angle[torch.arange(magnitude.shape[1], device=angle.device) % PHASE_PERIOD]
     phase = torch.polar(torch.ones_like(angle), angle)
     previous: Tensor | float = 0.0
     for _ in range(iterations):

@@ -37,7 +37,7 @@ def _in_the_repository(monkeypatch):
             ["is not finished", "melody-cm train recipes/"],
         ),
         ("export {tmp}/melody {tmp}/out", ["is not finished", "--run"]),
-        ("export {tmp}/symphony {tmp}/out", ["symphony", "melody, musiccm"]),
+        ("export {tmp}/symphony {tmp}/out", ["symphony", "musiccm_teacher"]),
         ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
         ("data check {tmp}/none", ["none"]),
         ("train recipes/musiccm/1_mel_vae.yaml --run ../x --size tiny", ["'../x'", "cannot name a run"]),
@@ -74,9 +74,9 @@ def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, caps
 
 def compare_recipe(tmp_path, **changes):
     content = yaml.safe_load((REPOSITORY / "recipes/compare/tiny.yaml").read_text()) | changes
-    for key in ("recipes", "embedding"):
-        if isinstance(content.get(key), str):
-            content[key] = str((REPOSITORY / "recipes/compare" / content[key]).resolve())
+    folder = REPOSITORY / "recipes/compare"
+    content["recipes"] = str((folder / content["recipes"]).resolve())
+    content["embeddings"] = [str((folder / preset).resolve()) for preset in content["embeddings"]]
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from encoder_toys import SAMPLE_RATE, SpectrumEmbedding, music_batch
 
+from melody_cm.batch import MusicBatch
 from melody_cm.encoders import LogMelKMeans, ResidualKMeans, SemanticConditioner, TextConditioner
+from melody_cm.interfaces import JointEmbedding
 
 
 @pytest.fixture
@@ -97,3 +99,33 @@ def test_presets_parse_into_the_arguments_of_their_classes():
         preset = yaml.safe_load(path.read_text())
         parameters = inspect.signature(find_class(preset["class_path"])).parameters
         assert set(preset["init_args"]) == set(parameters), path.name
+
+
+def test_music_without_a_caption_is_unconditional():
+    towers = TwoLetters()
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    batch = MusicBatch(torch.arange(3), torch.zeros(3, dtype=torch.long), None, mask, ["b", " ", "a"])
+    conditioner = TextConditioner(towers, width=2)
+    source = conditioner.describe(batch)
+    torch.testing.assert_close(source, torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    assert conditioner.embed(source).dropped.tolist() == [False, True, False]
+    batch.captions = ["", "", ""]
+    assert conditioner.embed(conditioner.describe(batch)).dropped.all()
+    batch.captions = ["a", "b", "b"]
+    assert not conditioner.embed(conditioner.describe(batch)).dropped.any()
+
+
+class TwoLetters(JointEmbedding):
+    """Knows "a" and "b"."""
+
+    def __init__(self):
+        super().__init__()
+        self.sample_rate, self.window_seconds, self.width = 8000, 1.0, 2
+        self.rows = torch.nn.Parameter(torch.eye(2), requires_grad=False)
+
+    def embed_audio(self, waveform):
+        raise NotImplementedError
+
+    def embed_text(self, texts):
+        assert all(text.strip() for text in texts)
+        return self.rows[[ord(text) - ord("a") for text in texts]]

@@ -169,9 +169,9 @@ def test_the_teachers_default_guidance_is_its_constructors():
     torch.testing.assert_close(teacher.generate(["a"], 0.5).waveform, explicit, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("seconds", [MAX_SECONDS + 0.01, 0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("seconds", [1e6, 0.0, -1.0, float("nan")])
 def test_a_length_it_cannot_make_names_the_limit(pipeline, seconds):
-    with pytest.raises(ValueError, match="at most 1 seconds"):
+    with pytest.raises(ValueError, match=f"at most {pipeline.longest_seconds:g} seconds"):
         pipeline.generate(["a"], seconds)
 
 

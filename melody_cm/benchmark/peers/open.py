@@ -21,14 +21,14 @@ def open_peer(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
     """The pipeline that a text names.
 
     Args:
-        text: `KIND:SOURCE` with a kind of `KINDS` and SOURCE a hub id (owner/name), a local folder, or `random` for the
-            published architecture with random weights; or `folder:PATH` for music that was made elsewhere.
-        prompts: of the comparison, in order; by them a folder without JSON files beside its sounds knows which is which.
+        text: `KIND:SOURCE` with a kind of `KINDS` and SOURCE a hub id (owner/name), a local folder, or `random` for
+            the published architecture with random weights; or `folder:PATH` for music that was made elsewhere.
+        prompts: of the comparison, in order: they tell which is which in a folder without JSON files beside its sounds.
 
     Raises:
         FileNotFoundError, ValueError: no such peer, source or package.
     """
-    kind, colon, source = text.partition(":")
+    kind, _, source = text.partition(":")
     if kind == "folder" and source:
         return RecordedMusic(Path(source), prompts)
     if kind not in KINDS or not source:
@@ -41,7 +41,9 @@ def open_peer(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
         if isinstance(error, FileNotFoundError) and error.errno is None:  # Our own, already one clear line.
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"{text} cannot be loaded ({reason}); give another hub id or folder, or {kind}:random") from error
+        raise ValueError(
+            f"{text} cannot be loaded ({reason}); give another hub id or folder, or {kind}:random"
+        ) from error
 
 
 def _find(kind: str) -> Any:
@@ -60,5 +62,3 @@ def _existing(source: str) -> str:
     if not Path(source).is_dir() and not looks_like_a_hub_id:
         raise FileNotFoundError(f"there is no folder {source}; give a folder, a hub id (owner/name), or random")
     return source
-
-

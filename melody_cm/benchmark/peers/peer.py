@@ -33,7 +33,9 @@ class Peer(Pipeline):
     num_steps: int
     guidance_scale: float
 
-    def __init__(self, source: str, networks: Mapping[str, nn.Module], parts: Mapping[str, Sequence[nn.Module]]) -> None:
+    def __init__(
+        self, source: str, networks: Mapping[str, nn.Module], parts: Mapping[str, Sequence[nn.Module]]
+    ) -> None:
         self.source = source
         self.random_weights = source == "random"
         self.networks = {name: network.eval() for name, network in networks.items()}
@@ -136,10 +138,13 @@ class Peer(Pipeline):
             running.append(stopwatch.part(part))
             running[-1].__enter__()
 
+        def stop(*_: Any) -> None:
+            running.pop().__exit__(None, None, None)
+
         for part, modules in self.parts.items():
             for module in modules:
                 handles.append(module.register_forward_pre_hook(lambda *_, part=part: start(part)))
-                handles.append(module.register_forward_hook(lambda *_: running.pop().__exit__(None, None, None)))
+                handles.append(module.register_forward_hook(stop))
         try:
             yield
         finally:

@@ -29,7 +29,7 @@ class RecordedMusic(Pipeline):
         max_seconds: length of the shortest clip.
 
     Raises:
-        FileNotFoundError, ValueError: no folder, no sound, unlike sample rates, a prompt without a clip or with several.
+        FileNotFoundError, ValueError: no folder, no sound, unlike rates, a prompt without a clip or with several.
         AudioProblem: a file that is no sound file.
     """
 
@@ -80,8 +80,8 @@ class RecordedMusic(Pipeline):
             self._seed = seed if self._seed is None else self._seed
             if seed != self._seed:
                 raise ValueError(
-                    f"seeds {self._seed} and {seed} asked for, but {self.folder} has one clip a prompt; compare it with "
-                    "a single seed"
+                    f"seeds {self._seed} and {seed} asked for, but {self.folder} has one clip a prompt; compare "
+                    "it with a single seed"
                 )
 
     def _read(self, prompt: str, seconds: float) -> Float[Tensor, " t"]:
@@ -91,7 +91,9 @@ class RecordedMusic(Pipeline):
         clip = read_audio(file, 0.0, seconds, self.sample_rate)
         if len(clip) < length:
             made = len(clip) / self.sample_rate
-            raise AudioProblem(f"{file}: {made:g} s long, but {seconds:g} s are compared; ask for {made:g}", "too short")
+            raise AudioProblem(
+                f"{file}: {made:g} s long, but {seconds:g} s are compared; ask for {made:g}", "too short"
+            )
         return clip
 
 
@@ -108,8 +110,8 @@ def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
     if prompts is None or len(prompts) != len(sounds):
         asked = "unknown" if prompts is None else len(prompts)
         raise ValueError(
-            f"{folder} holds {len(sounds)} clips without JSON files that name their prompts, and the prompts' number is "
-            f"{asked}; give as many prompts, or NAME.json with a prompt beside NAME.wav"
+            f"{folder} holds {len(sounds)} clips without JSON files that name their prompts, and the number of "
+            f"prompts is {asked}; give as many prompts, or NAME.json with a prompt beside NAME.wav"
         )
     return dict(zip(prompts, sounds, strict=True))
 
@@ -119,7 +121,9 @@ def _by_name(folder: Path, named: list[tuple[str, Path]], prompts: Sequence[str]
     files = dict(wanted)
     if len(files) < len(wanted):
         twice = next(prompt for prompt, _ in wanted if sum(prompt == other for other, _ in wanted) > 1)
-        raise ValueError(f"{folder} has several clips of the prompt {twice!r}; one clip a prompt is compared, so keep one")
+        raise ValueError(
+            f"{folder} has several clips of the prompt {twice!r}; one clip a prompt is compared, so keep one"
+        )
     if missing := [prompt for prompt in prompts or [] if prompt not in files]:
         raise ValueError(f"{folder} has no clip of the prompt {missing[0]!r} ({len(missing)} missing); make them first")
     return files
@@ -130,9 +134,6 @@ def _prompt_of(file: Path) -> str | None:
     beside = file.with_suffix(".json")
     if not beside.is_file():
         return None
-    try:
-        facts = read_json(beside)
-    except ValueError as error:
-        raise ValueError(f"{beside} is no JSON ({error}); write it again, or remove it") from error
+    facts = read_json(beside)
     prompt = facts.get("prompt") if isinstance(facts, dict) else None
     return prompt if isinstance(prompt, str) else None

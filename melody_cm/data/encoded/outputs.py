@@ -62,7 +62,7 @@ class FrozenOutput:
 
     def of_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Its parts (b, ...) for captions."""
-        return {"embedding": self.network.embed_text(texts).float()}
+        return {"embedding": self.network.embed_captions(texts).float()}
 
 
 def frozen_outputs(model: nn.Module, sample_rate: int) -> list[FrozenOutput]:
