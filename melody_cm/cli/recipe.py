@@ -28,7 +28,7 @@ class Recipe:
     Attributes:
         name: "system/stage", or "ablations/group/stage": the recipe's path below recipes/.
         needs: names of the stages whose results it reads.
-        cost: measured seconds per step by machine, for the plan.
+        cost: measured seconds per step, for the plan; None where not measured.
         config: what LightningCLI parses: seed_everything, model, data, trainer.
         origins: the file (or "command line") that set each key.
     """
@@ -37,7 +37,7 @@ class Recipe:
     path: Path
     size: str
     needs: list[str] = field(default_factory=list)
-    cost: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     origins: dict[Keys, str] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from test_diffusers_export import MEL, student
-from toy_systems import HOP, SAMPLE_RATE, toy_melody, toy_musiccm, toy_teacher
+from toy_systems import HOP, SAMPLE_RATE, ToyDenoiser, toy_melody, toy_musiccm, toy_teacher
 
 from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder
 from melody_cm.evaluation import seam_ratio
@@ -103,6 +103,27 @@ def test_prompts_change_the_music_where_they_hold_and_not_far_before():
     changed = toy_musiccm().generate(["calm piano"], 6.0, num_steps=1, prompt_at=[(4.0, "loud drums")]).waveform
     assert torch.equal(plain[..., : 3 * SAMPLE_RATE], changed[..., : 3 * SAMPLE_RATE])
     assert (plain - changed)[..., 5 * SAMPLE_RATE :].abs().max() > 1e-3
+
+
+class LevelDenoiser(ToyDenoiser):
+    """Hears one level in all of a window: what else is there is scaled down."""
+
+    def forward(self, noisy_latent, angle, conditioning):
+        clean = 20 * noisy_latent.mean(-1, keepdim=True) + 0.1 * noisy_latent
+        return (angle[:, None, None].cos() * noisy_latent - clean) / angle[:, None, None].sin()
+
+
+def test_shared_windows_meet_more_softly_than_independent_ones():
+    ratios = {}
+    for windows in ("shared", "independent"):
+        pipeline = toy_musiccm()
+        pipeline.denoiser = LevelDenoiser()
+        made = pipeline.generate(["a"] * 4, 10.0, num_steps=1, windows=windows).waveform
+        frames = made.unfold(-1, HOP, HOP)[:, 0]
+        joints = [round(second * SAMPLE_RATE / HOP) for second in pipeline.window_seconds(10.0, windows=windows)[1:]]
+        ratios[windows] = seam_ratio(frames, joints, radius=0)
+    assert (ratios["shared"] < 2).all()
+    assert (ratios["independent"] > 2 * ratios["shared"]).all()
 
 
 def jump(samples, place):
