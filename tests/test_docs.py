@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from melody_cm.cli.main import build_parser, main
+from melody_cm.cli.recipe import compose
 from melody_cm.data import write_corpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,6 +53,17 @@ def test_every_command_parses(page):
         assert not rest or parsed.takes_overrides, command
 
 
+# The examples of docs/extending.md bring files of their own, and are run by tests/test_extending.py.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "extending"], ids=lambda page: page.name)
+def test_every_override_of_a_recipe_is_known(page, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for command in commands(page):
+        parsed, overrides = build_parser().parse_known_args(command)
+        recipe = getattr(parsed, "recipe", None)
+        if command[0] == "train" and recipe.is_file():
+            compose(recipe, parsed.size, parsed.machine, overrides)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_and_link_exists(page):
     text = page.read_text(encoding="utf-8")
@@ -59,10 +71,10 @@ def test_every_path_and_link_exists(page):
     for target in links:
         assert (page.parent / target).exists(), target
     named = re.findall(rf"(?<![\w/.])((?:{'|'.join(FOLDERS)})/[\w./-]*[\w/])", text)
-    short = re.findall(rf"`((?:{ROOMS})/[\w/]+\.py)", text)
+    short = re.findall(rf"`((?:{ROOMS})/(?:\w+/)*(?!test_)\w+\.py)", text)
     for path in [*named, *(f"melody_cm/{name}" for name in short)]:
         if "SIZE" not in path:
-            assert (REPOSITORY / path).exists() or (REPOSITORY / "tests" / path).exists(), path
+            assert (REPOSITORY / path).exists(), path
 
 
 @functools.cache
@@ -79,7 +91,7 @@ def defined(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_function_and_test_named_with_its_file_exists(page):
-    """`diffusion/process.py:ddim_step` in the code, `diffusion/test_process.py::test_conversions_invert` in the tests."""
+    """`nn/mlp.py:MLP` in the code, `diffusion/test_angles.py::test_steps_of_the_paper` in the tests."""
     text = page.read_text(encoding="utf-8")
     for folder, colon in (("melody_cm", ":"), ("tests", "::")):
         for path, name in re.findall(rf"`([\w/]+\.py){colon}([A-Za-z][\w.]*)`", text):
@@ -88,7 +100,7 @@ def test_every_function_and_test_named_with_its_file_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_dotted_name_can_be_imported(page):
-    for name in set(re.findall(r"\bmelody_cm(?:\.\w+)+", page.read_text(encoding="utf-8"))):
+    for name in set(re.findall(r"(?<![\w/])melody_cm(?:\.\w+)+", page.read_text(encoding="utf-8"))):
         module, _, last = name.rpartition(".")
         try:
             importlib.import_module(name)

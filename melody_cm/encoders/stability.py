@@ -45,21 +45,22 @@ def cluster_stability(
         with those of a fit with the next seed (`nmi_other_seed`), of the same music cut half a second later
         (`nmi_shifted`) and with noise 30 dB below it (`nmi_noisy`).
     """
-    mine = tokenizer.quantize(features[None].to(batch.need_waveform().device))
+    fitted_on = features[None].to(batch.need_waveform().device)
+    mine = tokenizer.quantize(fitted_on)
     perplexity, share = cluster_use(mine, tokenizer.codebook_size)
     clean = tokenizer.quantize(tokenizer.features(batch))
     shift = max(1, round(tokenizer.frame_rate / 2))
     return {
         "cluster_perplexity": perplexity,
         "cluster_share": share,
-        "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(features[None])),
+        "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(fitted_on)),
         "nmi_shifted": mutual_information(clean[..., shift:], _codes(tokenizer, _shifted(batch, clean, shift))),
         "nmi_noisy": mutual_information(clean, _codes(tokenizer, _noisy(batch, seed))),
     }
 
 
 def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
-    """A copy with codebooks of another seed, on the CPU; what is frozen is shared and left where it is."""
+    """A copy with codebooks of another seed, where the tokenizer is; what is frozen is shared."""
     shared = {id(module): module for module in tokenizer.modules() if isinstance(module, Frozen)}
     other = copy.deepcopy(tokenizer, shared)
     other.fit(features, seed)

@@ -65,3 +65,25 @@ def test_a_cut_that_is_no_whole_number_of_frames_moves_no_frame():
     """Codes are compared frame by frame: a shift by the wrong number of samples would show as lost information."""
     found = report(lambda noise: noise)
     assert found["nmi_shifted"] > 0.9
+
+
+class Elsewhere(torch.Tensor):
+    """Stands for a tensor on another device than the tokenizer: only what `to` gives can be used there."""
+
+    def to(self, *args, **kwargs):
+        return self.as_subclass(torch.Tensor).to(*args, **kwargs)
+
+
+class Here(LogMelKMeans):
+    def quantize(self, features):
+        assert not isinstance(features, Elsewhere), "features on another device than the codebooks"
+        return super().quantize(features)
+
+
+def test_features_that_were_kept_on_another_device_are_brought_to_the_tokenizer():
+    batch = music_batch(6, 4 * SAMPLE_RATE)
+    tokenizer = Here(SAMPLE_RATE, 25.0, 8, num_mels=20, n_fft=256)
+    features = tokenizer.features(batch).flatten(0, 1)
+    tokenizer.fit(features, seed=0)
+    expected = cluster_stability(tokenizer, features, batch, seed=0)
+    assert cluster_stability(tokenizer, features.as_subclass(Elsewhere), batch, seed=0) == expected

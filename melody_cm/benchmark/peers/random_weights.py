@@ -95,7 +95,7 @@ def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
 
 @_seeded
 def stable_audio_parts(sizes: Sizes) -> dict[str, Any]:
-    """All that diffusers' StableAudioPipeline holds; the release's own scheduler needs torchsde, this one does not."""
+    """All that diffusers' StableAudioPipeline holds, with the scheduler that the library names for it."""
     t5, transformer = _t5(sizes["t5"]), diffusers.StableAudioDiTModel(**sizes["transformer"])
     with torch.device("cpu"):  # Where its noise levels stay, wherever networks are built.
         scheduler = diffusers.EDMDPMSolverMultistepScheduler(
@@ -129,7 +129,7 @@ def musicgen_parts(sizes: Sizes) -> dict[str, Any]:
     model = transformers.MusicgenForConditionalGeneration(config)
     for layer in model.audio_encoder.quantizer.layers:
         layer.codebook.embed.normal_()  # The library leaves them 0, and all codes would sound alike.
-    model.generation_config.update(decoder_start_token_id=start, pad_token_id=start, bos_token_id=start, top_k=250)
+    model.generation_config.update(decoder_start_token_id=start, pad_token_id=start, bos_token_id=start)
     return {"model": model, "tokenizer": t5_tokenizer(t5, max_length=512)}
 
 

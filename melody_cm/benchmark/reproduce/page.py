@@ -70,8 +70,10 @@ def _lines(experiment: Experiment, measured: Measurements) -> Iterator[list[str]
 def _cells(number: Number | None) -> list[str]:
     if number is None:
         return ["not measured", "-", "-"]
+    if number.n is None:
+        return [number.quantity, f"{number.value:.6g}", "counted"]
     interval = "" if number.low is None or number.high is None else f" [{number.low:.4g}, {number.high:.4g}]"
-    return [number.quantity, f"{number.value:.4g}{interval}", "counted" if number.n is None else str(number.n)]
+    return [number.quantity, f"{number.value:.4g}{interval}", str(number.n)]
 
 
 def _notes(experiment: Experiment) -> list[str]:
