@@ -44,3 +44,11 @@ def test_the_folder_is_planned_after_the_stages_that_it_reads():
     names = [recipe.name for recipe in plan(RECIPES / "ablations/network", Setting("tiny"))]
     assert names[-3:] == [f"ablations/network/{name}" for name in CLASSES]
     assert {"melody/2_semantic_tokenizer", "melody/5_audio_vae_gan"} <= set(names[:-3])
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("name", ["melody/5_audio_vae_gan", "melody/6_dual_path_diffusion", "ablations/network/unet1d"])
+def test_reconstruction_and_denoising_are_judged_while_they_are_learned_and_not_only_at_the_end(name, size):
+    trainer = compose(RECIPES / f"{name}.yaml", size).config["trainer"]
+    callbacks = {callback["class_path"].rpartition(".")[2]: callback["init_args"] for callback in trainer["callbacks"]}
+    assert 2 * callbacks["SISNRCallback"]["every_n_steps"] <= trainer["max_steps"]

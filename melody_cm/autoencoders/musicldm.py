@@ -13,6 +13,7 @@ from melody_cm.storage import FrozenAutoencoder, FrozenVocoder, Public, load_par
 
 # What MusicLDM trained on and no file of its folder says.
 N_FFT = 1024
+SLOPE = 0.1  # Of HiFi-GAN's rectifiers, MusicLDM's and ours.
 
 
 class MusicLDMVocoder(Public, FrozenVocoder):
@@ -34,7 +35,7 @@ def read_vocoder(folder: str) -> HiFiGANVocoder:
     """The vocoder of a public folder, ours in form.
 
     Raises:
-        FileNotFoundError, ValueError: it cannot be had, or has residual blocks of unlike dilations.
+        FileNotFoundError, ValueError: it cannot be had, or has residual blocks of unlike dilations or another slope.
     """
     from transformers import SpeechT5HifiGan
 
@@ -44,6 +45,10 @@ def read_vocoder(folder: str) -> HiFiGANVocoder:
     if any(each != dilations[0] for each in dilations):
         raise ValueError(
             f"{folder}/vocoder has residual blocks of unlike dilations {dilations}, which is not supported"
+        )
+    if config.leaky_relu_slope != SLOPE:
+        raise ValueError(
+            f"{folder}/vocoder has leaky_relu_slope {config.leaky_relu_slope:g}, but only {SLOPE:g} is supported"
         )
     vocoder = HiFiGANVocoder(
         **_mel_arguments(config),

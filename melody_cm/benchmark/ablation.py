@@ -32,12 +32,14 @@ class Cell:
         recipe: its name; seed: of training and sampling.
         num_steps: of sampling; None for measures that sample nothing.
         metrics: by name.
+        clips: that were sampled and judged; None where none were.
     """
 
     recipe: str
     seed: int
     num_steps: int | None
     metrics: dict[str, float]
+    clips: int | None = None
 
 
 @dataclass
@@ -160,7 +162,9 @@ def notes(ablation: Ablation) -> list[str]:
     lines += [f"{metric}: {WHAT[metric]}." for metric in used if metric in WHAT]
     embedding = ablation.metadata.get("embedding")
     if embedding:
-        name, clips = embedding["name"], ablation.metadata["clips"]
+        # Not as many as were asked for: there may be fewer, and they come in whole batches.
+        name, counts = embedding["name"], [cell.clips for cell in ablation.cells if cell.clips is not None]
+        clips = min(counts, default=ablation.metadata["clips"])
         lines.append(
             f"fad_{name}, kad_{name}: plain Frechet and 100 x kernel distance of {clips} samples to the {clips} test "
             f"clips they were made from, in {EmbeddingIdentity(**embedding)}."

@@ -28,17 +28,22 @@ class HeldBackClips:
         data: where they come from.
         num_clips: at most so many.
         batch_size: clips at a time.
+        device: where they are put, that of the stage.
     """
 
-    def __init__(self, data: MusicDataModule, num_clips: int, batch_size: int = 8) -> None:
+    def __init__(
+        self, data: MusicDataModule, num_clips: int, batch_size: int = 8, device: torch.device | str = "cpu"
+    ) -> None:
         self.data = data
         self.num_clips = num_clips
         self.batch_size = batch_size
+        self.device = device
 
     def batches(self, at_most: int | None = None) -> Iterator[MusicBatch]:
         """All of them, or so many at most, in whole batches."""
         wanted = min(self.num_clips, at_most or self.num_clips)
-        return islice(self.data.batches("test", self.batch_size), -(-wanted // self.batch_size))
+        batches = islice(self.data.batches("test", self.batch_size), -(-wanted // self.batch_size))
+        return (batch.to(self.device) for batch in batches)
 
 
 @torch.no_grad()
@@ -71,8 +76,9 @@ def sample_scores(
     made: list[tuple[Tensor, list[str]]] = []
     for batch in clips.batches():
         names = [str(item) for item in batch.item.tolist()]
-        reference.add(embed(embedding, batch.need_waveform(), stage.sample_rate), names)
-        made.append((embed(embedding, stage.sample(batch).float().clamp(-1, 1), stage.sample_rate), names))
+        reference.add(embed(embedding, batch.need_waveform().cpu(), stage.sample_rate), names)
+        sampled = stage.sample(batch).float().clamp(-1, 1).cpu()
+        made.append((embed(embedding, sampled, stage.sample_rate), names))
     judge.reference(reference)
     for frames, names in made:
         judge.add(frames, names, names)

@@ -61,6 +61,8 @@ def ablate(arguments: argparse.Namespace) -> int:
     from melody_cm.cli.train import require_size
 
     seeds, steps = numbers("--seeds", arguments.seeds), numbers("--steps", arguments.steps)
+    if not seeds:
+        raise ValueError(f"--seeds {arguments.seeds!r} names none; give at least one, like 0,1,2")
     if arguments.clips < 2:
         raise ValueError(f"--clips {arguments.clips} give no distance; take at least 2")
     setting = Setting(require_size(arguments.size), arguments.machine, arguments.corpus, arguments.overrides)
@@ -69,6 +71,7 @@ def ablate(arguments: argparse.Namespace) -> int:
     baseline = arguments.baseline or names[0]
     if baseline not in names:
         raise ValueError(f"--baseline {baseline} is none of {', '.join(names)}")
+    check_steps(variants, steps)
     run = run_folder(arguments.runs, arguments.run or f"ablate-{arguments.folder.name}")
     if code := train_all(stages_in_order(variants, setting), run):
         return code
@@ -93,6 +96,23 @@ def numbers(option: str, text: str | None) -> list[int]:
     if len(set(values)) < len(values) or min(values, default=0) < 0:
         raise ValueError(f"{option} {text!r} must be different numbers from 0 on")
     return values
+
+
+def check_steps(variants: list[Variant], steps: list[int]) -> None:
+    """Refuse numbers of steps that a schedule cannot do, before the trainings.
+
+    Raises:
+        ValueError: with the recipe, and what its schedule says.
+    """
+    from melody_cm.storage import build
+
+    for name, config in {variant.name: variant.sampled.config for variant in variants}.items():
+        schedule = build(config["model"]["init_args"]["schedule"])
+        for num_steps in steps:
+            try:
+                schedule.angles(num_steps)
+            except ValueError as error:
+                raise ValueError(f"--steps {num_steps}, recipe {name}: {error}") from error
 
 
 def plan_variants(folder: Path, seeds: list[int], setting: "Setting") -> list[Variant]:
@@ -197,7 +217,7 @@ def measure(variant: Variant, run: Path, steps: list[int], num_clips: int) -> "I
     from melody_cm.training import ConsistencyDistillation
 
     stage, data = load_stage(variant, run)
-    clips = measures.HeldBackClips(data, num_clips)
+    clips = measures.HeldBackClips(data, num_clips, device=stage.device)
     distilled = isinstance(stage, ConsistencyDistillation)
     judged = measures.one_step_measures(stage, clips) if distilled else measures.denoising_measures(stage, clips)
     yield Cell(variant.name, variant.seed, None, judged)
@@ -206,11 +226,14 @@ def measure(variant: Variant, run: Path, steps: list[int], num_clips: int) -> "I
         values = {key: score.value for key, score in scores.items() if score.value is not None}
         if not distilled and isinstance(stage.sampler, DDIMSampler):
             values["sampling_error"] = measures.sampling_error(stage, clips, num_steps)
-        yield Cell(variant.name, variant.seed, num_steps, values)
+        judged_clips = max((score.n_generated for score in scores.values()), default=None)
+        yield Cell(variant.name, variant.seed, num_steps, values, judged_clips)
 
 
 def load_stage(variant: Variant, run: Path) -> tuple[Any, Any]:
-    """The trained stage with the averaged networks that it exported, and its data module."""
+    """The trained stage with the averaged networks that it exported, where it was trained, and its data module."""
+    import torch
+
     from melody_cm.cli.training import StageCLI
     from melody_cm.storage import load_network
 
@@ -219,7 +242,8 @@ def load_stage(variant: Variant, run: Path) -> tuple[Any, Any]:
     for name, network in cli.model.averaged.items():
         network.load_state_dict(load_network(folder / "export" / name).state_dict())
     cli.model.eval()
-    return cli.model, cli.datamodule
+    on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
+    return cli.model.to("cuda" if on_gpu else "cpu"), cli.datamodule
 
 
 def metadata(arguments: argparse.Namespace, setting: "Setting") -> dict[str, Any]:

@@ -132,15 +132,16 @@ def _report(title: str, folders: dict[str, Path], summary: Any, seconds: float) 
 def frozen_slots(recipe: "Recipe") -> list[Any]:
     """The parts of a recipe's model that can hold frozen encoders.
 
-    They name a stage or a public folder, and do not denoise or predict.
+    They are networks that name a stage or a public folder, and do not denoise or predict.
     """
     from melody_cm.cli.recipe import leaves
-    from melody_cm.interfaces import Denoiser, TokenLM
+    from melody_cm.interfaces import Denoiser, Network, TokenLM
     from melody_cm.storage import find_class
 
     slots = [slot for slot in recipe.config["model"]["init_args"].values() if isinstance(slot, dict)]
     named = [slot for slot in slots if "class_path" in slot and {"stage", "folder"} & {k[-1] for k, _ in leaves(slot)}]
-    return [slot for slot in named if not issubclass(find_class(slot["class_path"]), Denoiser | TokenLM)]
+    kinds = [(slot, find_class(slot["class_path"])) for slot in named]
+    return [slot for slot, kind in kinds if issubclass(kind, Network) and not issubclass(kind, Denoiser | TokenLM)]
 
 
 def _positive(text: str) -> int:

@@ -40,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="clip i sounds by (seed, i) alone (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's own)")
     parser.add_argument("--guidance-scale", type=float, help="1 = none (default: the pipeline's own)")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the WAV and JSON files")
     parser.set_defaults(handler=generate)
@@ -100,6 +101,10 @@ def read_prompts(arguments: argparse.Namespace) -> list[str | Path | None]:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is loaded."""
+    if arguments.negative_prompt is not None:
+        from melody_cm.pipelines.musiccm import NO_NEGATIVE_PROMPT
+
+        raise ValueError(f"--negative-prompt: {NO_NEGATIVE_PROMPT}")
     if arguments.inpaint and arguments.continue_from:
         raise ValueError("music is either continued or inpainted; give --continue-from or --inpaint, not both")
     hole = (arguments.from_seconds, arguments.to_seconds)

@@ -58,13 +58,24 @@ def check_input(
             f"angles of shape {tuple(angle.shape)} do not fit a latent of {latent.shape[0]} clips and "
             f"{latent.shape[2]} frames: give one a clip (b,) or one a frame (b, l)"
         )
-    for name in ("sequence", "pooled"):
-        _check_condition(getattr(conditioning, name), name, len(latent), condition_width)
+    if latent.shape[2] < 1:
+        raise ValueError(f"a latent of {latent.shape[2]} frames cannot be denoised: give at least 1")
+    for name, ndim in (("sequence", 3), ("pooled", 2)):
+        _check_condition(getattr(conditioning, name), name, ndim, len(latent), condition_width)
+    for name, expected in (("mask", conditioning.sequence.shape[:2]), ("dropped", latent.shape[:1])):
+        given = getattr(conditioning, name)
+        if given is not None and given.shape != expected:
+            raise ValueError(f"conditioning.{name} of shape {tuple(given.shape)} does not fit, give {tuple(expected)}")
 
 
-def _check_condition(condition: Tensor | None, name: str, batch: int, width: int) -> None:
+def _check_condition(condition: Tensor | None, name: str, ndim: int, batch: int, width: int) -> None:
     if condition is None:
         raise ValueError(f"conditioning.{name} is None: this denoiser needs a token sequence and its mean")
+    if condition.ndim != ndim or 0 in condition.shape:
+        raise ValueError(
+            f"conditioning.{name} of shape {tuple(condition.shape)} needs {ndim} axes and at least 1 on each: "
+            "sequence is (b, n, d), pooled (b, d)"
+        )
     if condition.shape[0] != batch or condition.shape[-1] != width:
         raise ValueError(
             f"conditioning.{name} of {condition.shape[0]} clips and width {condition.shape[-1]} does not fit "

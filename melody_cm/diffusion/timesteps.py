@@ -54,7 +54,7 @@ class TimestepDenoiser(Denoiser, FeatureNetwork):
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         """The velocity (b, c, *axes)."""
-        self._check_angle(angle)
+        self.check_angle(angle)
         predicted = self.network(noisy_latent, self.nearest_timestep(angle), conditioning)
         if self.prediction == "velocity":
             return predicted
@@ -62,10 +62,11 @@ class TimestepDenoiser(Denoiser, FeatureNetwork):
 
     def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b c l"]]:
         """The network's own features."""
-        self._check_angle(angle)
+        self.check_angle(angle)
         return self.network.features(noisy_latent, self.nearest_timestep(angle), conditioning)
 
-    def _check_angle(self, angle: Tensor) -> None:
+    def check_angle(self, angle: Tensor) -> None:
+        """Refuse angles (b,) that the network cannot take: see the class."""
         if angle.ndim != 1:
             raise ValueError(
                 f"angle has shape {tuple(angle.shape)}, but a timestep network takes one angle a clip: (b,)"

@@ -19,6 +19,9 @@ LARGER_IS_BETTER = ("text_correlation",)
 DETAILS = {
     "infinity": "extrapolated to infinitely many generated clips",
     "shuffled": "with wrong captions",
+    "excess": "nearer to its own caption than to wrong ones by",
+    "excess_low": "lower end of the interval of that",
+    "excess_high": "upper end of the interval of that",
     "mean_similarity": "mean cosine to the nearest training clip",
 }
 

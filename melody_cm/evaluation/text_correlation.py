@@ -16,7 +16,10 @@ class TextCorrelation(CountingMetric):
     """Mean cosine of each clip's embedding with that of its text; sums over processes, without a clamp at 0.
 
     `details["shuffled"]` is the mean over all wrong pairs of a text and a clip, which is what shuffled captions
-    score on average: only what exceeds it has to do with the text. Vectors not finite or 0 are left out and counted.
+    score on average: only what exceeds it has to do with the text. `excess`, from `excess_low` to `excess_high`, is how
+    much nearer a clip is to its own text than to those of the other clips, on average and with Student's interval over
+    clips; where clips share a text it is a little too small, as theirs count as wrong pairs too. Vectors not finite or
+    0 are left out and counted.
 
     Args:
         identity: of the joint embedding; values of unlike identities must not be compared.
@@ -24,12 +27,20 @@ class TextCorrelation(CountingMetric):
     """
 
     higher_is_better = True
+    text: Tensor
+    audio: Tensor
+    weighted: Tensor
+    products: Tensor
+    total: Tensor
+    squares: Tensor
+    count: Tensor
 
     def __init__(self, identity: EmbeddingIdentity, level: float = 0.95) -> None:
         super().__init__()
         self.identity, self.level = identity, level
-        for name in ("text", "audio"):
+        for name in ("text", "audio", "weighted"):
             self.add_sum(name, (identity.width,))
+        self.add_sum("products", (identity.width, identity.width))
         for name in ("total", "squares"):
             self.add_sum(name, ())
         self.add_sum("count", (), torch.int64)
@@ -48,6 +59,8 @@ class TextCorrelation(CountingMetric):
         cosine = (text * audio).sum(1)
         self.text += text.sum(0)
         self.audio += audio.sum(0)
+        self.weighted += cosine @ audio
+        self.products += audio.T @ audio
         self.total += cosine.sum()
         self.squares += cosine.square().sum()
         self.count += len(cosine)
@@ -59,8 +72,6 @@ class TextCorrelation(CountingMetric):
         n, total = int(self.count), self.total.item()
         value = total / n if n else None
         low, high = mean_interval(total, self.squares.item(), n, self.level)
-        # All pairs minus the right ones; the sum over all pairs is the product of both sums.
-        wrong = (self.text @ self.audio).item() - total
         return Score(
             value=value,
             corrected=value if n > 1 else None,
@@ -72,6 +83,15 @@ class TextCorrelation(CountingMetric):
             too_few=n < 2,
             embedding=asdict(self.identity),
             dropped=self.dropped_counts(),
-            details={"shuffled": wrong / (n * (n - 1))} if n > 1 else {},
+            details=self._beside_wrong_texts(n) if n > 1 else {},
             level=self.level,
         )
+
+    def _beside_wrong_texts(self, n: int) -> dict[str, float]:
+        # All pairs minus the right ones; the sum over all pairs is the product of both sums.
+        every, total = (self.text @ self.audio).item(), self.total.item()
+        # Of clip i: (n cosine_i - sum of all texts . audio_i) / (n - 1), here without the divisor.
+        squares = n**2 * self.squares - 2 * n * self.text @ self.weighted + self.text @ self.products @ self.text
+        low, high = mean_interval(n * total - every, squares.item(), n, self.level)
+        found = {"shuffled": (every - total) / n, "excess": total - every / n, "excess_low": low, "excess_high": high}
+        return {name: value / (n - 1) for name, value in found.items() if value is not None}

@@ -39,11 +39,11 @@ def sample_long(
     """
     check_sampling(temperature, top_k, top_p)
     rates = _relative_rates(model)
-    step = lcm(*(rate.denominator for rate in rates.values()))  # Every so many frames, all streams begin one.
-    if length < 1 or not 1 <= hop <= model.max_frames - step + 1:
+    step, longest = _step(rates), longest_hop(model)
+    if length < 1 or not 1 <= hop <= longest:
         raise ValueError(
-            f"{length} frames asked for in hops of {hop}; give at least 1 frame and a hop of 1 to "
-            f"{model.max_frames - step + 1}, for the model's window has {model.max_frames}"
+            f"{length} frames asked for in hops of {hop}; give at least 1 frame and a hop of 1 to {longest}, for the "
+            f"model's window has {model.max_frames}"
         )
     for name, rate in rates.items():
         if prompt[name].shape[2] < ceil(length * rate):
@@ -67,6 +67,16 @@ def sample_long(
             first, last = start, last + new
 
     return pieces()
+
+
+def longest_hop(model: TokenLM) -> int:
+    """The frames by which a model's window can move at most, so that it begins where all streams begin a frame."""
+    return model.max_frames - _step(_relative_rates(model)) + 1
+
+
+def _step(rates: Mapping[str, Fraction]) -> int:
+    """Every so many frames of the target, all streams begin one."""
+    return lcm(*(rate.denominator for rate in rates.values()))
 
 
 def _part(prompt: Mapping[str, Tensor], rates: Mapping[str, Fraction], first: int, last: int) -> dict[str, Tensor]:

@@ -44,6 +44,8 @@ class ContrastiveLoss(Network):
             audio, text = gather(audio), gather(text)
         with torch.no_grad():  # A clamp inside the graph would have no gradient that leads back from the limit.
             self.logit_scale.clamp_(max=math.log(MAX_SCALE))
-        similarity = self.logit_scale.exp() * audio.float() @ text.float().T
+        # A matrix product is what autocast takes down to bf16, where a cosine near 1 has steps of 1 / 256.
+        with torch.autocast(audio.device.type, enabled=False):
+            similarity = self.logit_scale.exp() * audio.float() @ text.float().T
         pairs = torch.arange(len(similarity), device=similarity.device)
         return (F.cross_entropy(similarity, pairs) + F.cross_entropy(similarity.T, pairs)) / 2

@@ -1,6 +1,7 @@
 """Audio that is made and given away block by block."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ def without_gradient(make_blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Te
         if block is None:
             return
         yield block
+
+
+def one_ahead(blocks: Iterator[GeneratedAudio]) -> Iterator[GeneratedAudio]:
+    """The blocks, of which a thread makes the next one while the caller plays the last; never more than one ahead."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        following = worker.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = worker.submit(next, blocks, None)
+            yield block
 
 
 def joined(blocks: Sequence[GeneratedAudio]) -> GeneratedAudio:

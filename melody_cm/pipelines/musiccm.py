@@ -28,6 +28,10 @@ from melody_cm.pipelines.timeline import FADE_SECONDS
 LONGEST_SECONDS = 43200.0
 # Independent windows that are sampled at once, and so the clips of a call.
 ROWS = 8
+NO_NEGATIVE_PROMPT = (
+    "a negative prompt has nothing to act on: guidance moves away from music without any prompt, and a student has "
+    "that built in; say in the prompt what is wanted"
+)
 
 
 class MusicCM(PretrainedPipeline):
@@ -98,8 +102,15 @@ class MusicCM(PretrainedPipeline):
         prompt_at: Sequence[tuple[float | int, str]] = (),
         loop: bool = False,
         windows: Windows = "shared",
+        negative_prompt: str | None = None,
     ) -> GeneratedAudio:
-        """One clip a prompt, all in one batch; long music may be arranged (see `Arrangement`)."""
+        """One clip a prompt, all in one batch; long music may be arranged (see `Arrangement`).
+
+        Raises:
+            ValueError: as `streams`; a negative prompt, which other systems take, always.
+        """
+        if negative_prompt is not None:
+            raise ValueError(NO_NEGATIVE_PROMPT)
         arranged = (prompt_at, loop, windows)
         streams = self.streams(prompts, seconds, seed, num_steps, guidance_scale, max(1, len(prompts)), *arranged)
         return joined(list(next(streams)))

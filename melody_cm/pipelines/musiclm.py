@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
-from melody_cm.language_models import sample_long
+from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import Request, Stopwatch
 
@@ -90,8 +90,8 @@ class MusicLM(PretrainedPipeline):
     def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
         samples = round(request.seconds * self.sample_rate)
         frames = math.ceil(samples * Fraction(self.codec.frame_rate) / self.sample_rate)
-        coarse_rates = self.coarse_lm.frame_rates
-        semantic_frames = math.ceil(frames * Fraction(coarse_rates["semantic"]) / Fraction(coarse_rates["coarse"]))
+        semantic_rate = self.coarse_lm.frame_rates["semantic"] or 0.0  # `_check_parts` refused one without a rate.
+        semantic_frames = math.ceil(frames * Fraction(semantic_rate) / Fraction(self.codec.frame_rate))
         with stopwatch.part("planner"):
             given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(request.prompts)[:, None])}
             given["semantic"] = self._sample("semantic", given, semantic_frames, request)
@@ -105,7 +105,7 @@ class MusicLM(PretrainedPipeline):
     def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, request: Request) -> Int[Tensor, "b q l"]:
         model: TokenLM = getattr(self, f"{stream}_lm")
         temperature: float = getattr(self, f"{stream}_temperature")
-        hop = model.max_frames - round(self.context * model.max_frames)
+        hop = min(max(1, model.max_frames - round(self.context * model.max_frames)), longest_hop(model))
         purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
         return torch.cat(list(sample_long(model, given, length, hop, request.generators(purpose), temperature)), dim=2)
 

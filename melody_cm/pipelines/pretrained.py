@@ -18,7 +18,7 @@ from torch import Tensor
 
 from melody_cm import storage
 from melody_cm.interfaces import AngleSchedule, GeneratedAudio, JointEmbedding, Network, Pipeline
-from melody_cm.pipelines.blocks import joined, without_gradient
+from melody_cm.pipelines.blocks import joined, one_ahead, without_gradient
 from melody_cm.pipelines.request import AudioPrompt, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.signal import resample
 from melody_cm.storage.configuration import find_class
@@ -76,8 +76,9 @@ class PretrainedPipeline(Pipeline):
         num_steps: int | None = None,
         guidance_scale: float | None = None,
     ) -> Iterator[GeneratedAudio]:
-        """What `generate` makes, as blocks one after another, each when it is finished and with its own timings."""
-        return next(self.streams(prompts, seconds, seed, num_steps, guidance_scale, batch_size=max(1, len(prompts))))
+        """What `generate` makes, as blocks with their own timings; the next is made while the caller has the last."""
+        batch_size = max(1, len(prompts))
+        return one_ahead(next(self.streams(prompts, seconds, seed, num_steps, guidance_scale, batch_size)))
 
     def batches(
         self,

@@ -46,8 +46,10 @@ def check_music(waveform: Float[Tensor, "b 1 t"], what: str) -> None:
     """Refuse what is no music.
 
     Raises:
-        ValueError: it is silent or not finite; the message begins with `what` it is.
+        ValueError: it is empty, silent or not finite; the message begins with `what` it is.
     """
+    if not waveform.shape[-1]:
+        raise ValueError(f"{what} has 0 samples; give at least 1")
     if not waveform.isfinite().all():
         raise ValueError(f"{what} has samples that are NaN or infinite; mend or replace it")
     if (waveform.abs().flatten(1).amax(1) < SILENT_PEAK).any():

@@ -12,7 +12,7 @@ from melody_cm.training.adversarial import AdversarialStage, Adversary, Generate
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks
 
-CALIBRATION_BATCHES = 8
+CALIBRATION_BATCHES, CALIBRATION_CLIPS = 32, 8  # Batches, and clips in each.
 
 
 class AutoencoderTraining(AdversarialStage):
@@ -23,6 +23,9 @@ class AutoencoderTraining(AdversarialStage):
         reconstruction_loss: compares what came out with what went in.
         kl_weight: of the KL divergence from N(0, I), averaged over the batch.
         adversary, gradient_clip, accumulate: as in `AdversarialStage`.
+
+    Attributes:
+        report: the latent's mean, spread and share that is clipped, at the scale that is exported.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class AutoencoderTraining(AdversarialStage):
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
         self.reconstruction_loss = reconstruction_loss
         self.kl_weight = kl_weight
+        self.report: dict[str, float] = {}
 
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
         result = networks["autoencoder"].reconstruct(batch.need_waveform(), batch.draws(self.seed))
@@ -49,22 +53,30 @@ class AutoencoderTraining(AdversarialStage):
         return Generated({**terms, "kl": self.kl_weight * result.kl.mean()}, result.target, result.prediction)
 
     def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
-        """The losses, and what diffusion will see: the latent's mean and spread, and the share that is clipped."""
+        """The losses, and the latent's mean and spread and the share that is clipped, all before the scale is fixed."""
         super().validation_step(batch, batch_idx)
+        self.log_dict(self._latent_values(batch), batch_size=len(batch), sync_dist=True, on_epoch=True)
+
+    def _latent_values(self, batch: MusicBatch) -> dict[str, Tensor]:
         autoencoder = self.averaged["autoencoder"]
         mean, std = autoencoder.posterior(batch.need_waveform())
         drawn = mean + std * batch.draws(self.seed).normal("posterior", mean.shape[1:], mean.device)
         limited = autoencoder.limit(drawn)
         values = {"mean": limited.mean(), "std": limited.std(), "trimmed": (limited != drawn).float().mean()}
-        named = {f"val/latent_{name}": value for name, value in values.items()}
-        self.log_dict(named, batch_size=len(batch), sync_dist=True, on_epoch=True)
+        return {f"val/latent_{name}": value for name, value in values.items()}
 
     @torch.no_grad()
     def on_train_end(self) -> None:
-        """The latent's scale is fixed from held-back music with the weights that are exported."""
-        batches = islice(self.trainer.datamodule.batches("valid", batch_size=32), CALIBRATION_BATCHES)
+        """The latent's scale is fixed from held-back music with the weights that are exported.
+
+        `report` then says of that music what diffusion will see; it goes to finished.json.
+        """
+        data = self.trainer.datamodule
+        batches = list(islice(data.batches("valid", batch_size=CALIBRATION_CLIPS), CALIBRATION_BATCHES))
         waveform = torch.cat([batch.need_waveform() for batch in batches]).to(self.device)
         self.averaged["autoencoder"].calibrate(waveform)
+        values = [self._latent_values(batch.to(self.device)) for batch in batches]
+        self.report = {name: float(torch.stack([value[name] for value in values]).mean()) for name in values[0]}
 
     @torch.no_grad()
     def reconstruct(self, batch: MusicBatch) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.diffusion import ConsistencyObjective
+from melody_cm.diffusion import ConsistencyObjective, TimestepDenoiser
 from melody_cm.interfaces import (
     AngleSchedule,
     Autoencoder,
@@ -37,7 +37,7 @@ class ConsistencyDistillation(AdversarialStage):
         target_decay: of the target network.
 
     Raises:
-        ValueError: the schedule visits angles that the grid does not hold.
+        ValueError: the schedule visits angles that the grid does not hold, or the grid those that the teacher refuses.
     """
 
     reads_waveform = False
@@ -61,6 +61,8 @@ class ConsistencyDistillation(AdversarialStage):
         seed: int = 0,
     ) -> None:
         _check_grid(objective, schedule, num_steps)
+        if isinstance(network := thaw(teacher), TimestepDenoiser):
+            network.check_angle(objective.grid[:1])
         student = averaged_copy(thaw(teacher)).requires_grad_(True).train()
         trained = {"denoiser": student}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)

@@ -80,3 +80,10 @@ def test_csv_and_markdown_say_the_same():
     assert "| unet1d |  | 0.41 ± 0.01 (worse) |" in text
     assert "hand-made" in text
     assert "16 clips are fewer than 64" in text
+
+
+def test_the_notes_tell_how_many_clips_were_judged_and_not_how_many_were_asked_for():
+    cells = [Cell(recipe, 0, 5, {"fad_logmel": 1.0}, clips=20) for recipe in ("linear", "uniform")]
+    text = markdown_table(Ablation("linear", [0], cells, {"embedding": EMBEDDING, "clips": 64}))
+    assert "20 samples to the 20 test clips" in text
+    assert "20 clips are fewer than 64" in text

@@ -107,6 +107,12 @@ def test_only_so_many_clips_are_used_in_whole_batches(clips):
     assert [batch.item.tolist() for batch in HeldBackClips(WhiteMusic(), 5, 3).batches()] == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_clips_are_put_where_the_stage_is():
+    """The device `meta` stands for an accelerator that is not here."""
+    batches = list(HeldBackClips(WhiteMusic(), 8, 4, device="meta").batches())
+    assert {batch.waveform.device.type for batch in batches} == {"meta"}
+
+
 def test_the_best_linear_predictor_sits_on_its_anchors(stage, clips):
     """Its velocity error is the latents' standard deviation and its improvement 0 dB (melody.md, section 9.3)."""
     measures = denoising_measures(stage, clips)

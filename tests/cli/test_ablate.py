@@ -70,6 +70,9 @@ def test_seeds_are_different_whole_numbers(text):
         (["recipes/ablations/network", "--baseline", "unet3d"], "--baseline unet3d is none of dual_path"),
         (["recipes/ablations/network", "--clips", "1"], "--clips 1"),
         (["recipes/ablations/network", "--seeds", "a"], "--seeds 'a'"),
+        (["recipes/ablations/network", "--seeds", ""], "--seeds '' names none"),
+        (["recipes/ablations/angle_schedule", "--steps", "5,0"], "--steps 0, recipe linear: num_steps is 0"),
+        (["recipes/ablations/distillation", "--steps", "1,11"], "at most 10: ask for fewer steps"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(tmp_path, capsys, arguments, message):

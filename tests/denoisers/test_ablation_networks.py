@@ -1,5 +1,7 @@
 """What the U-Nets of MeLoDy's ablation share: the dual-path denoiser's inputs, on other trunks."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -115,6 +117,20 @@ def test_wrong_shapes_are_refused_with_both_numbers(net):
         net(latent, angle, condition(2, width=8))
     with pytest.raises(ValueError, match="sequence of 3 clips"):
         net(latent, angle, condition(3))
+    misshapen = [
+        ("sequence", clips.sequence[:, 0], r"sequence of shape \(2, 16\) needs 3 axes"),
+        ("sequence", clips.sequence[:, :0], r"sequence of shape \(2, 0, 16\)"),
+        ("pooled", clips.sequence, r"pooled of shape .* needs 2 axes"),
+        ("mask", torch.ones(2, 1, dtype=torch.bool), r"mask of shape \(2, 1\) does not fit, give \(2, \d+\)"),
+        ("dropped", clips.dropped[:1], r"dropped of shape \(1,\) does not fit, give \(2,\)"),
+    ]
+    for name, value, message in misshapen:
+        changed = copy.copy(clips)
+        setattr(changed, name, value)  # The constructor would refuse it, in tests alone.
+        with pytest.raises(ValueError, match=message):
+            net(latent, angle, changed)
+    with pytest.raises(ValueError, match=r"0 frames .* at least 1"):
+        net(latent[..., :0], angle, clips)
     clips.pooled = None
     with pytest.raises(ValueError, match="pooled is None"):
         net(latent, angle, clips)

@@ -55,6 +55,23 @@ def test_shuffled_captions_score_what_all_wrong_pairs_do():
     assert score.value > score.details["shuffled"] + 0.3
 
 
+@pytest.mark.parametrize("noise", [0.5, 3.0])
+def test_the_excess_over_wrong_captions_has_the_interval_of_a_loop_over_clips(noise):
+    text = torch.randn(30, 8)
+    audio = text + noise * torch.randn(30, 8)
+    metric = TextCorrelation(identity(8))
+    for start in range(0, 30, 11):
+        metric.update(text[start : start + 11], audio[start : start + 11])
+    details, cosines = metric.compute().details, np.zeros((30, 30))
+    for i in range(30):
+        for j in range(30):
+            cosines[i, j] = torch.nn.functional.cosine_similarity(text[i].double(), audio[j].double(), dim=0)
+    excess = np.array([cosines[j, j] - np.delete(cosines[:, j], j).mean() for j in range(30)])
+    interval = stats.t.interval(0.95, 29, excess.mean(), stats.sem(excess))
+    assert details["excess"] == pytest.approx(excess.mean())
+    assert (details["excess_low"], details["excess_high"]) == pytest.approx(interval)
+
+
 def test_vectors_without_a_direction_are_left_out_and_counted():
     text, audio = torch.randn(8, 4), torch.randn(8, 4)
     clean = score_of(text[:5], audio[:5])

@@ -33,6 +33,16 @@ def test_pairs_that_say_nothing_cost_the_logarithm_of_their_number():
     assert ContrastiveLoss()(same, same).item() == pytest.approx(math.log(5), rel=1e-5)
 
 
+def test_in_bf16_similarities_stay_those_of_fp32():
+    """As in a bf16-mixed training, whose embeddings begin close together."""
+    loss, common = ContrastiveLoss(0.02), unit_vectors(1)
+    audio, text = (F.normalize(common + 0.1 * unit_vectors(32), dim=-1) for _ in range(2))
+    exact = loss(audio, text)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss(audio, text)
+    assert torch.equal(mixed, exact)
+
+
 def test_gathered_halves_make_the_loss_and_the_gradients_of_the_whole():
     loss = ContrastiveLoss()
     audio, text = unit_vectors(8).requires_grad_(), unit_vectors(8).requires_grad_()

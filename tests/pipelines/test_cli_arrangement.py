@@ -54,6 +54,7 @@ def test_a_prompt_holds_until_the_first_time_and_windows_may_be_independent(save
         (("--prompt-at", "nan:a"), "is not SECONDS:TEXT"),
         (("--prompt-at", "1: "), "is not SECONDS:TEXT"),
         (("--prompt", "a", "--loop", "--windows", "independent"), "make no loop"),
+        (("--prompt", "a", "--negative-prompt", "drums"), "--negative-prompt: a negative prompt has nothing to act on"),
         (("--prompt", "a", "--loop", "--continue-from", "GIVEN"), "leave --prompt-at, --loop and --windows out"),
     ],
 )

@@ -1,5 +1,7 @@
 """MeLoDy beyond its trained length: nothing drifts, blocks are the whole, memory does not grow."""
 
+import time
+
 import pytest
 import torch
 from long_toys import CHUNK, HOP, WINDOW, music, tiny_autoencoder, tiny_melody
@@ -97,11 +99,25 @@ def test_a_stream_is_what_generate_makes(seconds):
     assert all(block.timings and block.sample_rate == SAMPLE_RATE for block in blocks)
 
 
-def test_a_block_is_given_away_before_the_next_chunk_is_made():
+def test_a_block_is_given_away_while_the_next_chunk_is_made_and_no_further_one():
     pipeline = tiny_melody()
     calls = recording(pipeline)
     for count, _ in enumerate(pipeline.stream(["a"], 3.0)):
-        assert len(calls["sample"]) == min(count + 1, 9)
+        deadline = time.monotonic() + 20
+        while len(calls["sample"]) < min(count + 2, 9):
+            assert time.monotonic() < deadline, "the next chunk waits for the caller"
+            time.sleep(0.002)
+        time.sleep(0.02)
+        assert len(calls["sample"]) == min(count + 2, 9)
+
+
+def test_an_error_of_the_next_block_reaches_whoever_takes_it():
+    pipeline = tiny_melody()
+    blocks = pipeline.stream(["a"], 3.0)
+    next(blocks)
+    pipeline.autoencoder.decode = lambda latent: torch.full_like(latent[:, :1], torch.nan)
+    with pytest.raises(ValueError, match="the decoder gave"):
+        list(blocks)
 
 
 def test_music_begins_the_same_however_long_it_gets():
@@ -187,6 +203,8 @@ def test_an_audio_prompt_at_another_rate_is_resampled():
 
 
 def test_audio_prompts_that_cannot_be_used_are_refused():
+    with pytest.raises(ValueError, match="has 0 samples"):
+        AudioPrompt(torch.zeros(1, 1, 0), SAMPLE_RATE)
     with pytest.raises(ValueError, match="is silent"):
         AudioPrompt(torch.zeros(1, 1, 800), SAMPLE_RATE)
     with pytest.raises(ValueError, match="NaN"):

@@ -152,6 +152,12 @@ def test_a_student_refuses_guidance_and_its_teacher_takes_it():
         toy_musiccm(guidance_scale=2.0)
 
 
+@pytest.mark.parametrize("toy", [toy_musiccm, toy_teacher])
+def test_a_negative_prompt_is_refused_with_the_reason(toy):
+    with pytest.raises(ValueError, match=r"nothing to act on: .*; say in the prompt what is wanted"):
+        toy().generate(["a"], 0.5, negative_prompt="drums")
+
+
 @pytest.mark.parametrize("toy", [toy_melody, toy_musiccm])
 def test_any_student_refuses_guidance_and_says_what_it_learned(toy):
     student = toy(guidance_scale=1.0, guidance_embedded=True, embedded_guidance_scale=3.0)

@@ -104,6 +104,14 @@ def test_a_vocoder_with_a_normalization_of_its_own_keeps_it(folder, tmp_path):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+def test_a_vocoder_of_another_slope_is_refused_not_bent(folder, tmp_path):
+    vocoder = SpeechT5HifiGan.from_pretrained(folder, subfolder="vocoder")
+    vocoder.config.leaky_relu_slope = 0.2
+    vocoder.save_pretrained(tmp_path / "vocoder")
+    with pytest.raises(ValueError, match=r"leaky_relu_slope 0\.2, but only 0\.1 is supported"):
+        MusicLDMVocoder(str(tmp_path))
+
+
 @torch.no_grad()
 def test_dropped_clips_are_given_claps_vector_of_the_empty_text(folder):
     text, teacher = MusicLDMText(str(folder)), MusicLDMTeacher(str(folder))

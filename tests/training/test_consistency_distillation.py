@@ -1,6 +1,7 @@
 """Adversarial distillation: what starts equal, who moves when, what the student hears of its adversary, resume."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from test_learning import clips, latent_diffusion, overfit
 from toys import ToyAutoencoder
 
 from melody_cm.batch import MusicBatch
+from melody_cm.denoisers import UNet2D
 from melody_cm.diffusion import (
     ConsistencyObjective,
     ConsistencySampler,
@@ -16,6 +18,8 @@ from melody_cm.diffusion import (
     GridAngles,
     Guided,
     LinearAngles,
+    ScaledLinearBetaAngles,
+    TimestepDenoiser,
 )
 from melody_cm.discriminators import FeatureDiscriminator
 from melody_cm.interfaces import Conditioner, Conditioning, Denoiser, FeatureNetwork, Known
@@ -146,7 +150,7 @@ def test_micro_batches_equal_one_large_batch():
         fit(module, micro_batches(size, 4), steps=4)
     assert len(whole.norms) == len(parts.norms) == 8
     for ours, theirs in zip(parts.norms, whole.norms, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-4)
+        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-3)
 
 
 def test_frozen_parts_never_move_and_never_learn():
@@ -310,3 +314,16 @@ def test_what_does_not_fit_is_refused():
         ConsistencyDistillation(
             *arguments, GridAngles(LinearAngles(), 10), ConsistencySampler(), Optimization(), 4, sample_rate=RATE
         )
+
+
+@pytest.mark.parametrize("zero_terminal_snr", [True, False])
+def test_a_grid_that_a_noise_predicting_teacher_refuses_is_refused_at_once(zero_terminal_snr):
+    """Few batches draw the one angle of the grid that is beyond the teacher's last."""
+    body = UNet2D(2, 3, channels=[16, 32], layers_per_block=1, attention_levels=[1], head_width=16)
+    teacher = TimestepDenoiser(body, ScaledLinearBetaAngles(), "noise")
+    schedule = ScaledLinearBetaAngles(spacing="lcm", zero_terminal_snr=zero_terminal_snr)
+    arguments = (ToyAutoencoder(), ToyConditioner(), teacher, ConsistencyObjective(schedule), GridAngles(schedule))
+
+    refused = pytest.raises(ValueError, match=r"angle 1\.5708 is beyond 1\.5589")
+    with refused if zero_terminal_snr else nullcontext():
+        ConsistencyDistillation(*arguments, ConsistencySampler(), Optimization(), sample_rate=RATE)

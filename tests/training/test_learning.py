@@ -181,6 +181,12 @@ def distance_to_the_teacher(stage: ConsistencyDistillation, denoiser) -> float:
     return float((one - best).square().mean())
 
 
+@torch.no_grad()
+def consistency_gap(stage) -> float:
+    """How far the averaged student and the target are apart at neighbouring angles, with draws never trained on."""
+    return sum(float(stage.losses(stage.averaged, clips(epoch))["distillation"]) for epoch in range(1000, 1020))
+
+
 def test_consistency_distillation_starts_at_its_teacher_and_learns():
     teacher = latent_diffusion("musiccm")
     overfit(teacher, 150, 5e-3)
@@ -199,7 +205,9 @@ def test_consistency_distillation_starts_at_its_teacher_and_learns():
     target = {name: value.clone() for name, value in stage.target.state_dict().items()}
     guided = Guided(denoiser, stage.objective.guidance_scale)
     before = min(distance_to_the_teacher(stage, one_step) for one_step in (denoiser, guided))
+    gap = consistency_gap(stage)
     overfit(stage, 200, 3e-3)
+    assert consistency_gap(stage) < 0.95 * gap
     assert distance_to_the_teacher(stage, stage.averaged["denoiser"]) < 0.5 * before
     assert all(torch.equal(value, frozen[name]) for name, value in denoiser.state_dict().items()), "the teacher moved"
     assert any(not torch.equal(value, target[name]) for name, value in stage.target.state_dict().items())

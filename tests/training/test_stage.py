@@ -139,3 +139,37 @@ def test_the_last_step_is_not_saved_before_the_end_of_training_completed_it(tmp_
     fit(stage(), tmp_path, steps=4, callbacks=[LastCheckpoint(tmp_path / "last.ckpt", every_n_steps=1)])
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 3
+
+
+class Calibrated(ToyAutoencoder):
+    """Its latents are scaled when training ends, and clipped."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def posterior(self, waveform):
+        mean, std = super().posterior(waveform)
+        return mean * self.scale, std * self.scale
+
+    def limit(self, latent):
+        return latent.clamp(-1, 1)
+
+    def calibrate(self, waveform):
+        self.scale.fill_(3.0)
+
+
+def test_the_latent_that_is_reported_is_the_one_that_is_exported(tmp_path):
+    torch.manual_seed(3)
+    module = AutoencoderTraining(Calibrated(), SquaredError(), Optimization(), sample_rate=8000)
+    fit(module, tmp_path, steps=2)
+    clips = batch(0, [0, 1, 2, 3])
+    mean, std = module.exports["autoencoder"].posterior(clips.waveform)
+    assert module.exports["autoencoder"].scale == 3
+    drawn = mean + std * clips.draws(0).normal("posterior", mean.shape[1:], mean.device)
+    assert module.report == {
+        "val/latent_mean": pytest.approx(float(drawn.clamp(-1, 1).mean())),
+        "val/latent_std": pytest.approx(float(drawn.clamp(-1, 1).std())),
+        "val/latent_trimmed": pytest.approx(float((drawn.abs() > 1).float().mean())),
+    }
+    assert module.report["val/latent_trimmed"] > 0.5

@@ -58,7 +58,7 @@ class SISNRCallback(PeriodicEvaluation):
         counts = {"val/si_snri_n": result["n"] / NUM_ANGLES, "val/si_snri_dropped": dropped / NUM_ANGLES}
         if result["si_snri"] is None:
             return counts
-        # Not val/velocity_mse: the validation loss of that name has several noise levels a clip and drops conditions.
+        # Not val/velocity_mse: the validation loss of that name has random noise levels, several in a clip.
         means = {"val/velocity_mse_grid": result["velocity_mse"], "val/si_snri": result["si_snri"]}
         return {**means, "val/si_snri_median": result["si_snri_median"], **counts}
 

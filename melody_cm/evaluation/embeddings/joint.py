@@ -25,12 +25,13 @@ class JointAudioEmbedding(PretrainedEmbedding, JointEmbedding):
     Args:
         source: a stage of the current run ("shared/1_joint_embedding"), the folder of such a stage
             (runs/NAME/shared/1_joint_embedding), or a folder that holds an exported joint embedding.
+        name: in metric keys; two joint embeddings that judge side by side need two names.
 
     Raises:
         FileNotFoundError: no finished stage and no such folder; ValueError: another kind of network.
     """
 
-    def __init__(self, source: str = "shared/1_joint_embedding") -> None:
+    def __init__(self, source: str = "shared/1_joint_embedding", name: str = "joint") -> None:
         super().__init__()
         folder = _exported(source)
         network = load_network(folder)
@@ -39,7 +40,7 @@ class JointAudioEmbedding(PretrainedEmbedding, JointEmbedding):
         self.network = network.requires_grad_(False)
         self.window_seconds = network.window_seconds
         self.identity = EmbeddingIdentity(
-            name="joint",
+            name=name,
             version=VERSION,
             weights=hash_weights(network),
             sample_rate=network.sample_rate,
