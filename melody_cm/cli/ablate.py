@@ -221,11 +221,14 @@ def measure(variant: Variant, run: Path, steps: list[int], num_clips: int) -> "I
     distilled = isinstance(stage, ConsistencyDistillation)
     judged = measures.one_step_measures(stage, clips) if distilled else measures.denoising_measures(stage, clips)
     yield Cell(variant.name, variant.seed, None, judged)
-    for num_steps in steps or [stage.num_steps]:
+    steps = steps or [stage.num_steps]
+    deterministic = not distilled and isinstance(stage.sampler, DDIMSampler)
+    errors = measures.sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
+    for num_steps, error in zip(steps, errors, strict=True):
         scores = measures.sample_scores(stage, clips, num_steps, judging_embedding())
         values = {key: score.value for key, score in scores.items() if score.value is not None}
-        if not distilled and isinstance(stage.sampler, DDIMSampler):
-            values["sampling_error"] = measures.sampling_error(stage, clips, num_steps)
+        if error is not None:
+            values["sampling_error"] = error
         judged_clips = max((score.n_generated for score in scores.values()), default=None)
         yield Cell(variant.name, variant.seed, num_steps, values, judged_clips)
 
@@ -236,11 +239,13 @@ def load_stage(variant: Variant, run: Path) -> tuple[Any, Any]:
 
     from melody_cm.cli.training import StageCLI
     from melody_cm.storage import load_network
+    from melody_cm.storage.export import load_weights
 
     folder = run / variant.trained.name
     cli = StageCLI(variant.sampled, folder)
     for name, network in cli.model.averaged.items():
-        network.load_state_dict(load_network(folder / "export" / name).state_dict())
+        export = folder / "export" / name
+        load_weights(network, load_network(export).state_dict(), str(export))
     cli.model.eval()
     on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
     return cli.model.to("cuda" if on_gpu else "cpu"), cli.datamodule
