@@ -131,3 +131,14 @@ def test_a_spoilt_cell_is_measured_again(tmp_path, measured):
     planned = variants("network", [0])
     write_json(tmp_path / "out/cells/dual_path_seed0.json", {"made_from": "something else", "cells": []})
     assert len(ablate.measure_all(planned, tmp_path, tmp_path / "out", [], 8)) == 3
+
+
+@pytest.mark.slow
+def test_two_networks_are_trained_measured_and_tabled(tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPES.parent)
+    command = ["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0", "--clips", "2", "--steps", "2"]
+    paths = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert main([*command, *paths, "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]) == 0
+    rows = json.loads((tmp_path / "out/results.json").read_text())["rows"]
+    assert {row["metric"] for row in rows} >= {"velocity_mse", "si_snri", "fad_logmel", "sampling_error"}
+    assert {row["recipe"] for row in rows} == {"dual_path", "unet1d", "unet2d"}
