@@ -1,6 +1,7 @@
 """One stage under LightningCLI: parse, build, fit or resume, export, declare finished."""
 
 import copy
+import math
 import re
 import time
 from pathlib import Path
@@ -164,7 +165,8 @@ def refuse_spoilt(networks: dict[str, Network]) -> None:
 def _outcome(cli: StageCLI, seconds: float) -> dict[str, Any]:
     before, after = getattr(cli.model, "outcome", None) or cli.trace.movement or (None, None)
     valid = cli.trainer.callback_metrics.get("val/loss")
-    measured = {key: float(value) for key, value in cli.trainer.callback_metrics.items() if key.startswith("val/")}
+    metrics = {key: float(value) for key, value in cli.trainer.callback_metrics.items() if key.startswith("val/")}
+    measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
     return {
         "size": cli.recipe.size,
         "steps": planned_steps(cli.recipe),
