@@ -549,5 +549,6 @@ class Pipeline(Configurable, ABC):
         """One clip a prompt. An int seeds clip i by (seed, i); a sequence gives each clip its own seed.
 
         Raises:
-            ValueError: seconds beyond `max_seconds`, or a guidance scale where the network has it built in.
+            ValueError: seconds beyond what this system makes, which is more than `max_seconds` where it can go on past
+                what it was trained on; or a guidance scale where the network has it built in.
         """

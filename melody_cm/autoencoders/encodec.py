@@ -78,8 +78,10 @@ class EncodecCodec(Codec):
 class EncodecPackageCodec(Codec):
     """EnCodec of 24 kHz by its authors' own package, which is optional and imported when asked for; without gradient.
 
+    Once made, it is written down without the file, so that a saved pipeline needs the package but no path of a machine.
+
     Args:
-        weights: the file encodec_24khz-d7cc33bc.th.
+        weights: the file encodec_24khz-d7cc33bc.th; None where the weights are loaded afterwards (an export).
         num_codebooks: q, at most 32.
 
     Raises:
@@ -88,24 +90,19 @@ class EncodecPackageCodec(Codec):
             codebooks.
     """
 
-    def __init__(self, weights: str, num_codebooks: int = 12) -> None:
+    def __init__(self, weights: str | None, num_codebooks: int = 12) -> None:
         super().__init__()
         package = _import_package()
-        file = Path(weights).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no file {weights} with EnCodec's weights; get it: {DOWNLOAD}")
         self.model = package.EncodecModel.encodec_model_24khz(pretrained=False)
-        try:
-            self.model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        except Exception as error:  # Pickle, zip and torch raise many kinds; each means that it is another file.
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{weights} holds no weights of EnCodec ({reason}); get them: {DOWNLOAD}") from error
+        if weights is not None:
+            _load_package_weights(self.model, weights)
         self.model.requires_grad_(False).eval()
         self.sample_rate, self.frame_rate = self.model.sample_rate, float(self.model.frame_rate)
         self.num_codebooks, self.codebook_size = num_codebooks, self.model.quantizer.bins
         self.model.set_target_bandwidth(
             _bandwidth(num_codebooks, self.model.target_bandwidths, self.frame_rate, self.codebook_size)
         )
+        self.init_arguments = {"weights": None, "num_codebooks": num_codebooks}
 
     @property
     def pass_module(self) -> nn.Module:
@@ -140,6 +137,17 @@ def _check_kind(source: str, settings: Any) -> None:
             f"{source} is an EnCodec of {settings.audio_channels} channel(s), normalize {settings.normalize}, chunks "
             f"of {settings.chunk_length_s} s; a codec here is mono, neither normalizes nor cuts, e.g. {EXAMPLE}"
         )
+
+
+def _load_package_weights(model: nn.Module, weights: str) -> None:
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {weights} with EnCodec's weights; get it: {DOWNLOAD}")
+    try:
+        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # Pickle, zip and torch raise many kinds; each means that it is another file.
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{weights} holds no weights of EnCodec ({reason}); get them: {DOWNLOAD}") from error
 
 
 def _import_package() -> Any:

@@ -65,14 +65,22 @@ def stages_of(preset: Path) -> list[str]:
 
 
 def write_scheduler(pipeline: "PretrainedPipeline", folder: Path) -> None:
-    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open."""
+    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
+
+    A student of a grid that LCMScheduler does not know gets none, and a line says so.
+    """
     from melody_cm.diffusion import GridAngles, TimestepDenoiser, lcm_settings
     from melody_cm.storage import thaw, write_json
 
     denoiser = thaw(pipeline.networks["denoiser"]) if "denoiser" in pipeline.networks else None
-    if isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles):
+    if not (isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles)):
+        return
+    try:
         settings = lcm_settings(pipeline.schedule, denoiser.prediction)
-        write_json(folder / "scheduler" / "scheduler_config.json", settings)
+    except ValueError as reason:
+        print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
+        return
+    write_json(folder / "scheduler" / "scheduler_config.json", settings)
 
 
 def _folders(slots: Any) -> dict[str, str]:

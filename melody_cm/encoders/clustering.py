@@ -41,6 +41,11 @@ def share_left(left: Float[Tensor, "n d"], points: Float[Tensor, "n d"]) -> floa
     return float(left.square().sum() / (points - points.mean(0)).square().sum())
 
 
+def perplexity(shares: Float[Tensor, "*levels k"]) -> Float[Tensor, "*levels"]:
+    """How many codes are used, counted as equally likely ones: exp of the entropy of their shares, 1 .. k."""
+    return torch.special.entr(shares).sum(-1).exp()
+
+
 def _cluster_means(
     points: Float[Tensor, "n d"], members: Int[Tensor, " n"], centroids: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k d"]:

@@ -12,6 +12,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from melody_cm.encoders.clustering import perplexity
 from melody_cm.interfaces import Network
 
 
@@ -132,9 +133,5 @@ class MaskedPrediction(Network):
         count = mask.sum().clamp(min=1)
         losses = -logits.log_softmax(-1)[:, 0]
         correct = (logits[:, 0] > logits[:, 1:].max(-1).values) & ~same[:, 1:].all(-1)
-        return Prediction(losses.sum() / count, correct.sum() / count, _perplexity(weights[mask], count))
-
-
-def _perplexity(weights: Float[Tensor, "n g v"], count: Int[Tensor, ""]) -> Float[Tensor, ""]:
-    mean = weights.sum(0) / count
-    return torch.special.entr(mean).sum(-1).exp().sum()
+        used = perplexity(weights[mask].sum(0) / count).sum()
+        return Prediction(losses.sum() / count, correct.sum() / count, used)

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.clustering import fit_centroids, nearest
-from melody_cm.interfaces import SemanticEncoder, Tokenizer
+from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer
+from melody_cm.interfaces import SemanticEncoder
 from melody_cm.signal.windows import window_starts
 
 
-class SemanticKMeans(Tokenizer):
+class SemanticKMeans(KMeansTokenizer):
     """One code a frame: the nearest of k centroids of z-normalized hidden states.
 
     Long audio goes through the encoder in overlapping windows, one at a time, so the memory beyond the waveform and
@@ -36,12 +36,6 @@ class SemanticKMeans(Tokenizer):
         ValueError: the encoder has another width or rate, or a window is too short for its context.
     """
 
-    num_codebooks = 1
-    mean: Tensor
-    std: Tensor
-    centroids: Tensor
-    fitted: Tensor
-
     def __init__(
         self,
         encoder: SemanticEncoder | None = None,
@@ -52,10 +46,10 @@ class SemanticKMeans(Tokenizer):
         window_seconds: float = 10.0,
         context_seconds: float = 2.0,
     ) -> None:
-        super().__init__()
+        super().__init__(codebook_size, width)
         _check_fits(encoder, frame_rate, width, depth)
         self.encoder = encoder
-        self.codebook_size, self.frame_rate = codebook_size, frame_rate
+        self.frame_rate = frame_rate
         self.window, self.overlap = round(window_seconds * frame_rate), round(2 * context_seconds * frame_rate)
         if not 0 <= self.overlap < self.window:
             raise ValueError(
@@ -64,10 +58,6 @@ class SemanticKMeans(Tokenizer):
         if encoder is not None:
             self.sample_rate = encoder.sample_rate
             self.layer = math.ceil(depth * encoder.num_layers)
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-        self.register_buffer("centroids", torch.zeros(codebook_size, width))
-        self.register_buffer("fitted", torch.tensor(False))
 
     def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
         """Hidden states of the middle layer, without gradient."""
@@ -88,21 +78,6 @@ class SemanticKMeans(Tokenizer):
             )
         return torch.cat([self.quantize(piece) for piece in self._pieces(waveform)], dim=2)
 
-    def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
-        mean, std = features.mean(0), features.std(0).clamp(min=1e-5)
-        self.centroids.copy_(fit_centroids((features - mean) / std, self.codebook_size, seed))
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        self.fitted.fill_(True)
-
-    def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b 1 l"]:
-        self._check_fitted()
-        return nearest((features.float() - self.mean) / self.std, self.centroids)[:, None]
-
-    def dequantize(self, codes: Int[Tensor, "b 1 l"]) -> Float[Tensor, "b l d"]:
-        self._check_fitted()
-        return self.centroids[codes[:, 0]] * self.std + self.mean
-
     def _pieces(self, waveform: Float[Tensor, "b 1 t"]) -> Iterator[Tensor]:
         """The hidden states (b, l, d) of one stretch of frames after another."""
         if self.encoder is None:
@@ -112,10 +87,6 @@ class SemanticKMeans(Tokenizer):
             cut = waveform[..., start * frame_samples : (start + self.window) * frame_samples]
             with torch.no_grad():
                 yield self.encoder.hidden_states(cut, self.layer)[:, keep].float()
-
-    def _check_fitted(self) -> None:
-        if not self.fitted:
-            raise ValueError("SemanticKMeans has no codebooks yet; call fit, or train its recipe and load the result")
 
 
 def window_plan(length: int, window: int, overlap: int) -> list[tuple[int, slice]]:

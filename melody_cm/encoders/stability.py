@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
+from melody_cm.encoders.clustering import perplexity
 from melody_cm.interfaces import Tokenizer
 from melody_cm.storage import Frozen
 
@@ -18,7 +19,7 @@ NOISE_RATIO = 10 ** (-30 / 20)
 def cluster_use(codes: Int[Tensor, "..."], codebook_size: int) -> tuple[float, float]:
     """The perplexity of the codes (at most `codebook_size`), and the share of the codebook's entries that occur."""
     share = torch.bincount(codes.flatten(), minlength=codebook_size).double() / codes.numel()
-    return float(torch.special.entr(share).sum().exp()), float((share > 0).double().mean())
+    return float(perplexity(share)), float((share > 0).double().mean())
 
 
 def mutual_information(codes: Int[Tensor, "..."], others: Int[Tensor, "..."]) -> float:
@@ -47,11 +48,11 @@ def cluster_stability(
     """
     fitted_on = features[None].to(batch.need_waveform().device)
     mine = tokenizer.quantize(fitted_on)
-    perplexity, share = cluster_use(mine, tokenizer.codebook_size)
+    effective, share = cluster_use(mine, tokenizer.codebook_size)
     clean = tokenizer.quantize(tokenizer.features(batch))
     shift = max(1, round(tokenizer.frame_rate / 2))
     return {
-        "cluster_perplexity": perplexity,
+        "cluster_perplexity": effective,
         "cluster_share": share,
         "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(fitted_on)),
         "nmi_shifted": mutual_information(clean[..., shift:], _codes(tokenizer, _shifted(batch, clean, shift))),

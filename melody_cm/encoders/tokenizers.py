@@ -12,12 +12,13 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders.clustering import fit_centroids, nearest, share_left
+from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer, check_fitted
 from melody_cm.interfaces import JointEmbedding, Tokenizer
 from melody_cm.signal.frames import pad_to_multiple
 from melody_cm.signal.mel import MelFrontEnd, MelSettings
 
 
-class LogMelKMeans(Tokenizer):
+class LogMelKMeans(KMeansTokenizer):
     """One code a frame: the nearest of k centroids of z-normalized log-mel frames.
 
     Nothing is resampled: waveforms must be at `sample_rate`. A clip of t samples has ceil(t * frame_rate / sample_rate)
@@ -35,12 +36,6 @@ class LogMelKMeans(Tokenizer):
         ValueError: the sample rate is no whole multiple of frame_rate * mels_per_frame.
     """
 
-    num_codebooks = 1
-    mean: Tensor
-    std: Tensor
-    centroids: Tensor
-    fitted: Tensor
-
     def __init__(
         self,
         sample_rate: int = 24000,
@@ -50,22 +45,17 @@ class LogMelKMeans(Tokenizer):
         n_fft: int = 1024,
         mels_per_frame: int = 4,
     ) -> None:
-        super().__init__()
+        super().__init__(codebook_size, num_mels)
         hop_length = sample_rate / (frame_rate * mels_per_frame)
         if hop_length != int(hop_length):
             raise ValueError(
                 f"sample_rate {sample_rate} Hz is no whole multiple of frame_rate x mels_per_frame = "
                 f"{frame_rate * mels_per_frame:g} Hz; change mels_per_frame or the sample rate"
             )
-        self.sample_rate, self.frame_rate, self.codebook_size = sample_rate, frame_rate, codebook_size
-        self.mels_per_frame = mels_per_frame
+        self.sample_rate, self.frame_rate, self.mels_per_frame = sample_rate, frame_rate, mels_per_frame
         self.mel = MelFrontEnd(
             MelSettings(sample_rate, n_fft, int(hop_length), num_mels, f_min=0.0, f_max=sample_rate / 2)
         )
-        self.register_buffer("mean", torch.zeros(num_mels))
-        self.register_buffer("std", torch.ones(num_mels))
-        self.register_buffer("centroids", torch.zeros(codebook_size, num_mels))
-        self.register_buffer("fitted", torch.tensor(False))
 
     def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
         """Log-mels averaged to the frame rate, natural logarithm."""
@@ -74,21 +64,6 @@ class LogMelKMeans(Tokenizer):
     def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Int[Tensor, "b 1 l"]:
         """The codes of waveforms at `sample_rate`."""
         return self.quantize(self._log_mel(waveform))
-
-    def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
-        mean, std = features.mean(0), features.std(0).clamp(min=1e-5)
-        self.centroids.copy_(fit_centroids((features - mean) / std, self.codebook_size, seed))
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        self.fitted.fill_(True)
-
-    def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b 1 l"]:
-        _check_fitted(self)
-        return nearest((features - self.mean) / self.std, self.centroids)[:, None]
-
-    def dequantize(self, codes: Int[Tensor, "b 1 l"]) -> Float[Tensor, "b l d"]:
-        _check_fitted(self)
-        return self.centroids[codes[:, 0]] * self.std + self.mean
 
     def _log_mel(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         samples_per_frame = self.mel.settings.hop_length * self.mels_per_frame
@@ -159,7 +134,7 @@ class ResidualKMeans(Tokenizer):
         self.fitted.fill_(True)
 
     def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b q l"]:
-        _check_fitted(self)
+        check_fitted(self)
         residual, codes = features.float(), []
         for centroids in self.centroids:
             codes.append(nearest(residual, centroids))
@@ -167,7 +142,7 @@ class ResidualKMeans(Tokenizer):
         return torch.stack(codes, dim=1)
 
     def dequantize(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b l d"]:
-        _check_fitted(self)
+        check_fitted(self)
         return torch.stack([centroids[codes[:, q]] for q, centroids in enumerate(self.centroids)]).sum(0)
 
     def quantization_error(self, features: Float[Tensor, "n d"]) -> list[float]:
@@ -183,10 +158,3 @@ class ResidualKMeans(Tokenizer):
         if self.embedding is None:
             raise ValueError("this tokenizer was exported without its joint embedding; quantize embeddings instead")
         return self.embedding
-
-
-def _check_fitted(tokenizer: LogMelKMeans | ResidualKMeans) -> None:
-    if not tokenizer.fitted:
-        raise ValueError(
-            f"{type(tokenizer).__name__} has no codebooks yet; call fit, or train its recipe and load the result"
-        )

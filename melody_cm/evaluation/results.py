@@ -26,20 +26,22 @@ DETAILS = {
 }
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """A results.json of `melody-cm evaluate`.
+def read_results(
+    path: Path, verb: str = "evaluate", schema_version: int = SCHEMA_VERSION, key: str = "metrics"
+) -> dict[str, Any]:
+    """A results.json of `melody-cm evaluate`, or of another verb, whose schema and one key that it has are given.
 
     Raises:
         FileNotFoundError: there is no such file; ValueError: it is something else, or of another schema.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the results.json of an earlier `melody-cm evaluate`")
+        raise FileNotFoundError(f"{path}: no such file; give the results.json of an earlier `melody-cm {verb}`")
     results = read_json(path)
     version = results.get("schema_version") if isinstance(results, dict) else None
-    if version != SCHEMA_VERSION or "metrics" not in results:
+    if version != schema_version or key not in results:
         raise ValueError(
-            f"{path}: results of schema {version!r}, but schema {SCHEMA_VERSION} of `melody-cm evaluate` is needed; "
-            "evaluate again"
+            f"{path}: results of schema {version!r}, but schema {schema_version} of `melody-cm {verb}` is needed; "
+            f"{verb} again"
         )
     return results
 

@@ -132,8 +132,6 @@ class MusicCM(PretrainedPipeline):
         Raises:
             ValueError: as `Arrangement` and `generate`; a loop that is no whole number of latent frames.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         request = self._request(prompts, seconds, seed, num_steps, guidance_scale)
         arrangement = Arrangement(prompt_at, loop, windows)
         arrangement.check(seconds, self.max_seconds)

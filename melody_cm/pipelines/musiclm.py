@@ -13,6 +13,11 @@ from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import Request, Stopwatch
 
+STREAMS = {
+    "semantic_lm": ("prompt", "semantic"),
+    "coarse_lm": ("prompt", "semantic", "coarse"),
+    "fine_lm": ("coarse", "fine"),
+}
 LONGEST_SECONDS = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
 
 
@@ -81,6 +86,7 @@ class MusicLM(PretrainedPipeline):
         self.coarse_temperature = coarse_temperature
         self.fine_temperature = fine_temperature
         self.sample_rate = codec.sample_rate
+        _check_streams(semantic_lm=semantic_lm, coarse_lm=coarse_lm, fine_lm=fine_lm)
         _check_parts(joint_tokenizer, semantic_lm, coarse_lm, fine_lm, codec)
 
     @property
@@ -118,6 +124,15 @@ class MusicLM(PretrainedPipeline):
         if asked not in (None, 1):
             raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
         return 1.0
+
+
+def _check_streams(**models: TokenLM) -> None:
+    for name, model in models.items():
+        if tuple(model.stream_sizes) != STREAMS[name]:
+            raise ValueError(
+                f"{name} must be a model of the streams {', '.join(STREAMS[name])}, but this one's are "
+                f"{', '.join(model.stream_sizes)}; give each stage's model to the argument of its name"
+            )
 
 
 def _check_parts(

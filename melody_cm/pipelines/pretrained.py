@@ -6,7 +6,6 @@ and `model.safetensors` for each network, and a model card. No pickles.
 
 import itertools
 import math
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from melody_cm.pipelines.blocks import joined, one_ahead, without_gradient
 from melody_cm.pipelines.request import AudioPrompt, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.signal import resample
 from melody_cm.storage.configuration import find_class
+from melody_cm.storage.pretrained import is_hub_id
 
 FORMAT_VERSION = 1
 MAX_STEPS = 1000
@@ -103,8 +103,6 @@ class PretrainedPipeline(Pipeline):
         batch_size: int = 8,
     ) -> Iterator[Iterator[GeneratedAudio]]:
         """`stream` for at most `batch_size` clips at a time; the request is checked before any of it."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         request = self._request(prompts, seconds, seed, num_steps, guidance_scale)
         return (self._finish(part, self.make_blocks, seconds) for part in request.split(batch_size))
 
@@ -268,7 +266,7 @@ def _check_replaceable(folder: Path) -> None:
 def _local_folder(source: Path | str) -> Path:
     if Path(source).is_dir():
         return Path(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
+    if not is_hub_id(str(source)):
         raise FileNotFoundError(f"there is no folder {source}; give a folder written by `melody-cm export`")
     from huggingface_hub import snapshot_download
 

@@ -69,11 +69,16 @@ class Request:
         """The noise (b, *shape) that sampling starts from."""
         return normal_rows(self.generators("sampling noise", window), shape, device)
 
-    def split(self, batch_size: int) -> "Iterator[Request]":
-        """The same clips in batches; a clip keeps its key, and so its sound."""
-        for start in range(0, len(self.prompts), batch_size):
-            rows = slice(start, start + batch_size)
-            yield replace(self, prompts=self.prompts[rows], keys=self.keys[rows])
+    def split(self, batch_size: int) -> "list[Request]":
+        """The same clips in batches; a clip keeps its key, and so its sound.
+
+        Raises:
+            ValueError: batch_size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        batches = [slice(start, start + batch_size) for start in range(0, len(self.prompts), batch_size)]
+        return [replace(self, prompts=self.prompts[rows], keys=self.keys[rows]) for rows in batches]
 
 
 def clip_keys(seed: int | Sequence[int], count: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
-"""Public models of transformers by folder or hub id: found without surprises, fp32, frozen and complete."""
+"""Public models by folder or hub id: found without surprises, fp32, frozen and complete."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def load_pretrained(kind: Any, source: str | None, preset: str, example: str, give: str = "", **options: Any) -> Any:
-    """`kind.from_pretrained`, offline from a folder; only `owner/name` that is no path here asks the model hub.
+    """Something of transformers by `from_pretrained`, for a preset that says how its weights are had.
 
     Args:
         kind: a class of transformers.
@@ -25,15 +26,33 @@ def load_pretrained(kind: Any, source: str | None, preset: str, example: str, gi
     how = f"hf download {example} --local-dir FOLDER, then {give or f'give {preset}:FOLDER'}"
     if source is None:
         raise FileNotFoundError(f"{preset} needs weights: {how} (or {preset}:{example} to download them by name)")
-    local = Path(source).expanduser().is_dir()
+    wanted = f"with the weights of {preset}; get them: {how}"
+    return from_pretrained(kind, source, wanted, f"for {preset}", f"get one: {how}", **options)
+
+
+def from_pretrained(kind: Any, source: str, wanted: str, place: str, fix: str, **options: Any) -> Any:
+    """`kind.from_pretrained`, offline from a folder; only `owner/name` that is no path here asks the model hub.
+
+    Args:
+        kind: a class of transformers or diffusers.
+        wanted: what folder is missing, and what to do, where there is none; place, fix: where `kind` was looked for,
+            and what to do, where it is not. All for the messages.
+        options: passed on.
+
+    Raises:
+        FileNotFoundError: no such folder, or the hub does not give it.
+        ValueError: the folder holds something else.
+    """
+    path = Path(source).expanduser()
+    local = path.is_dir()
     if not local and not is_hub_id(source):
-        raise FileNotFoundError(f"there is no folder {source} with the weights of {preset}; get them: {how}")
+        raise FileNotFoundError(f"there is no folder {source} {wanted}")
     try:
-        return kind.from_pretrained(str(Path(source).expanduser()), local_files_only=local, **options)
-    except Exception as error:  # transformers and the hub client raise many kinds; each means that it cannot be had.
+        return kind.from_pretrained(str(path), local_files_only=local, **options)
+    except Exception as error:  # The libraries and the hub client raise many kinds; each means that it cannot be had.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         problem = ValueError if local else FileNotFoundError
-        raise problem(f"{source} gives no {kind.__name__} for {preset} ({reason}); get one: {how}") from error
+        raise problem(f"{source} gives no {kind.__name__} {place} ({reason}); {fix}") from error
 
 
 def load_model(kind: Any, source: str | None, preset: str, example: str, give: str = "") -> Any:
@@ -44,12 +63,21 @@ def load_model(kind: Any, source: str | None, preset: str, example: str, give: s
     """
     options = {"dtype": torch.float32, "output_loading_info": True}
     model, report = load_pretrained(kind, source, preset, example, give, **options)
+    refuse_incomplete(kind, str(source), report, f"get one: hf download {example} --local-dir FOLDER")
+    return model.requires_grad_(False).eval()
+
+
+def refuse_incomplete(kind: Any, source: str, report: Mapping[str, Any], fix: str) -> None:
+    """Refuse a model that came, by its loading report, without some weights: random ones stand in for them.
+
+    Raises:
+        ValueError: weights are missing.
+    """
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{source} is no complete {kind.__name__}: {len(missing)} weights are missing, the first {missing[0]}; "
-            f"get one: hf download {example} --local-dir FOLDER"
+            f"{fix}"
         )
-    return model.requires_grad_(False).eval()
 
 
 def is_hub_id(source: str) -> bool:

@@ -1,6 +1,5 @@
 """Public weights as parts of a recipe: folders in the layout of diffusers, one subfolder a network."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,9 @@ import torch
 
 from melody_cm.storage.frozen import Frozen
 from melody_cm.storage.hashing import hash_data, hash_weights
+from melody_cm.storage.pretrained import from_pretrained, refuse_incomplete
+
+DOWNLOAD_AGAIN = "download it again"
 
 
 class Public(Frozen):
@@ -42,12 +44,8 @@ def load_part(kind: Any, folder: str, part: str) -> Any:
     """
     is_diffusers = hasattr(kind, "load_config")
     options = {"low_cpu_mem_usage": False, "torch_dtype": torch.float32} if is_diffusers else {"dtype": torch.float32}
-    model, report = _from_pretrained(kind, folder, part, output_loading_info=True, **options)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"{folder}/{part} is no complete {kind.__name__}: {len(missing)} weights are missing, the first "
-            f"{missing[0]}; download it again"
-        )
+    model, report = _part(kind, folder, part, output_loading_info=True, **options)
+    refuse_incomplete(kind, f"{folder}/{part}", report, DOWNLOAD_AGAIN)
     return model.eval()
 
 
@@ -59,7 +57,7 @@ def load_tokenizer(folder: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    return _from_pretrained(AutoTokenizer, folder, "tokenizer")
+    return _part(AutoTokenizer, folder, "tokenizer")
 
 
 def read_scheduler(folder: str) -> dict[str, Any]:
@@ -70,18 +68,12 @@ def read_scheduler(folder: str) -> dict[str, Any]:
     """
     from diffusers import DDIMScheduler
 
-    return dict(_from_pretrained(DDIMScheduler, folder, "scheduler").config)
+    return dict(_part(DDIMScheduler, folder, "scheduler").config)
 
 
-def _from_pretrained(kind: Any, folder: str, part: str, **options: Any) -> Any:
-    local = Path(folder).is_dir()
-    if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", folder):
-        raise FileNotFoundError(f"there is no folder {folder}; give a folder in the layout of diffusers, or owner/name")
-    if local and not (Path(folder) / part).is_dir():
+def _part(kind: Any, folder: str, part: str, **options: Any) -> Any:
+    path = Path(folder).expanduser()
+    if path.is_dir() and not (path / part).is_dir():
         raise FileNotFoundError(f"{folder} has no subfolder {part}; give a whole MusicLDM folder in diffusers' layout")
-    try:
-        return kind.from_pretrained(folder, subfolder=part, local_files_only=local, **options)
-    except Exception as error:  # The libraries and the hub raise many kinds; each means that it cannot be had.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        problem = ValueError if local else FileNotFoundError
-        raise problem(f"{folder} gives no {kind.__name__} in {part} ({reason}); download it again") from error
+    wanted = "in the layout of diffusers; give one, or owner/name"
+    return from_pretrained(kind, folder, wanted, f"in {part}", DOWNLOAD_AGAIN, subfolder=part, **options)

@@ -7,6 +7,7 @@ from torchmetrics import Metric
 
 from melody_cm.autoencoders import WaveformCodec
 from melody_cm.batch import MusicBatch
+from melody_cm.encoders.clustering import perplexity
 from melody_cm.losses import ReconstructionLoss
 from melody_cm.randomness import keyed_seed
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
@@ -15,7 +16,7 @@ from melody_cm.training.stage import Networks
 
 
 class CodebookPerplexity(Metric):
-    """How many codes each of q codebooks uses, counted as equally likely ones: exp of the codes' entropy, 1 .. size."""
+    """The perplexity of the codes of each of q codebooks, over all batches and processes: 1 .. size."""
 
     full_state_update = False
 
@@ -28,8 +29,7 @@ class CodebookPerplexity(Metric):
         self.counts += torch.stack([torch.bincount(level.flatten(), minlength=size) for level in codes.unbind(1)])
 
     def compute(self) -> Float[Tensor, " q"]:
-        shares = self.counts / self.counts.sum(1, keepdim=True)
-        return torch.special.entr(shares).sum(1).exp()
+        return perplexity(self.counts / self.counts.sum(1, keepdim=True))
 
 
 class CodecTraining(AdversarialStage):

@@ -12,6 +12,7 @@ from melody_cm.interfaces import Network
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.resumable import Resumable
+from melody_cm.training.sample_rates import check_sample_rates
 
 Networks = nn.ModuleDict
 
@@ -86,13 +87,4 @@ class Stage(Resumable, ABC):
         self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")
 
     def _check_sample_rates(self) -> None:
-        deaf = [f"{name}." for name, module in self.named_modules() if getattr(module, "hears_audio", True) is False]
-        for name, module in self.named_modules():
-            if name.startswith(tuple(deaf)):
-                continue
-            rate = getattr(module, "sample_rate", self.sample_rate)
-            if rate != self.sample_rate:
-                raise ValueError(
-                    f"{name} works at {rate} Hz but the data has {self.sample_rate} Hz; "
-                    f"set data.sample_rate to {rate} or train that stage at {self.sample_rate} Hz"
-                )
+        check_sample_rates(self, self.sample_rate)

@@ -12,6 +12,7 @@ from melody_cm.encoders import cluster_stability
 from melody_cm.encoders.codebooks import codebook_report
 from melody_cm.interfaces import Network, Tokenizer
 from melody_cm.training.resumable import Resumable
+from melody_cm.training.sample_rates import check_sample_rates
 
 HELD_BACK_BATCHES = 8
 
@@ -23,6 +24,9 @@ class TokenizerFitting(Resumable):
         tokenizer: whose codebooks are chosen.
         sample_rate: of the data, in Hz (linked to data.sample_rate).
         seed: of the clustering (linked to seed_everything).
+
+    Raises:
+        ValueError: the tokenizer hears another rate than the data's.
 
     Attributes:
         outcome: the share of the features' variance that quantization leaves, before (1 by definition) and after.
@@ -44,6 +48,7 @@ class TokenizerFitting(Resumable):
         self.gathered: list[Tensor] = []
         self.outcome: tuple[float, float] | None = None
         self.report: dict[str, Any] = {}
+        check_sample_rates(self, sample_rate)
 
     @property
     def exports(self) -> dict[str, Network]:

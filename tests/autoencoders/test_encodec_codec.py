@@ -11,7 +11,7 @@ from torch import nn
 from transformers import EncodecConfig, EncodecModel
 
 from melody_cm.autoencoders import EncodecCodec, EncodecPackageCodec
-from melody_cm.storage.export import load_network, save_network
+from melody_cm.storage import hash_weights, load_network, save_network
 
 TINY = {"num_filters": 2, "hidden_size": 8, "codebook_size": 16, "num_lstm_layers": 1}
 # A codebook of 16 codes takes 75 * 4 bits a second: 0.3 kbit/s.
@@ -145,6 +145,30 @@ def test_the_package_gives_its_first_codebooks(package, tmp_path):
     assert (codec.sample_rate, codec.frame_rate, codec.num_codebooks, codec.codebook_size) == (24000, 75.0, 12, 1024)
     with pytest.raises(ValueError, match="num_codebooks is 40, but this EnCodec has 1 to 32"):
         EncodecPackageCodec(str(tmp_path / "weights.th"), num_codebooks=40)
+
+
+def test_an_export_of_the_package_s_codec_names_no_file_and_needs_none(package, tmp_path):
+    weights, waveform = tmp_path / "weights.th", torch.randn(1, 1, 3200)
+    torch.save(PackageModel().state_dict(), weights)
+    codec = EncodecPackageCodec(str(weights), num_codebooks=4)
+    save_network(codec, tmp_path / "export")
+    assert str(tmp_path) not in (tmp_path / "export/config.json").read_text()
+    weights.unlink()
+    loaded = load_network(tmp_path / "export")
+    assert torch.equal(loaded.encode_codes(waveform), codec.encode_codes(waveform))
+    assert loaded.num_codebooks == 4
+
+
+def test_an_older_export_that_names_its_file_is_read_where_the_file_is(package, tmp_path):
+    weights = tmp_path / "weights.th"
+    torch.save(PackageModel().state_dict(), weights)
+    codec = EncodecPackageCodec(str(weights))
+    codec.init_arguments = {"weights": str(weights), "num_codebooks": 12}
+    save_network(codec, tmp_path / "export")
+    assert hash_weights(load_network(tmp_path / "export")) == hash_weights(codec)
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*weights\.th"):
+        load_network(tmp_path / "export")
 
 
 def test_the_package_takes_no_other_file(package, tmp_path):

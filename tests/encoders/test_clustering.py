@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from melody_cm.encoders.clustering import fit_centroids, nearest
+from melody_cm.encoders.clustering import fit_centroids, nearest, perplexity
 
 
 def test_nearest_is_the_argmin_of_distances():
@@ -39,3 +41,11 @@ def test_the_seed_alone_decides():
 def test_too_few_points_are_refused_with_both_numbers():
     with pytest.raises(ValueError, match=r"7 feature vectors.*codebook of 8"):
         fit_centroids(torch.randn(7, 2), 8, seed=0)
+
+
+def test_perplexity_is_the_product_of_shares_to_their_own_power_level_by_level():
+    shares = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0]], dtype=torch.double)
+    expected = [math.prod(share**-share for share in level if share) for level in shares.tolist()]
+    assert perplexity(shares).tolist() == pytest.approx(expected)
+    assert expected == pytest.approx([2**1.5, 4.0, 1.0])
+    assert float(perplexity(shares[0])) == pytest.approx(2**1.5)

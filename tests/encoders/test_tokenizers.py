@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from encoder_toys import SAMPLE_RATE, SpectrumEmbedding, music_batch
 
-from melody_cm.encoders import LogMelKMeans, ResidualKMeans
-from melody_cm.storage import load_network, save_network
+from melody_cm.encoders import LogMelKMeans, ResidualKMeans, SemanticKMeans
+from melody_cm.storage import describe, load_network, save_network
 
 
 def log_mel_kmeans(codebook_size: int = 16) -> LogMelKMeans:
@@ -89,6 +89,14 @@ def test_a_fitted_tokenizer_comes_back_from_disk_and_the_seed_alone_decides(make
     assert not torch.equal(codes, other.quantize(features[None]))
     save_network(tokenizer, tmp_path / "tokenizer")
     assert torch.equal(load_network(tmp_path / "tokenizer").quantize(features[None]), codes)
+
+
+def test_names_by_which_older_exports_are_read_stay():
+    names = set(log_mel_kmeans().state_dict()) - {f"mel.{name}" for name in log_mel_kmeans().mel.state_dict()}
+    semantic = SemanticKMeans(codebook_size=16, width=20)
+    assert names == set(semantic.state_dict()) == {"mean", "std", "centroids", "fitted"}
+    assert describe(log_mel_kmeans())["class_path"] == "melody_cm.encoders.tokenizers.LogMelKMeans"
+    assert describe(semantic)["class_path"] == "melody_cm.encoders.semantic_tokenizer.SemanticKMeans"
 
 
 def test_a_rate_that_does_not_divide_is_refused():

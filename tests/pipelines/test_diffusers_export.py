@@ -126,6 +126,19 @@ def test_a_pipeline_that_diffusers_cannot_sample_gets_no_scheduler(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_student_of_another_grid_is_written_without_a_scheduler_and_says_so(tmp_path, capsys):
+    parts = student().init_arguments
+    betas = ScaledLinearBetaAngles(spacing="trailing", zero_terminal_snr=True)
+    pipeline = MusicCM(**{**parts, "schedule": GridAngles(betas, 50)})
+    pipeline.save_pretrained(tmp_path / "saved")
+    write_scheduler(pipeline, tmp_path / "saved")
+    assert not (tmp_path / "saved/scheduler").exists()
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("no scheduler for diffusers is written: ")
+    assert "spacing lcm" in line
+    assert MusicCM.from_pretrained(tmp_path / "saved").weight_hashes() == pipeline.weight_hashes()
+
+
 def test_other_grids_are_refused():
     for schedule in (LinearAngles(), ScaledLinearBetaAngles(spacing="trailing")):
         with pytest.raises(ValueError, match="spacing lcm"):

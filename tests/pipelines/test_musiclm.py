@@ -167,6 +167,20 @@ def test_parts_that_do_not_fit_are_refused_with_both_numbers(part, other, messag
         MusicLM(**{**toy_musiclm().init_arguments, part: other()})
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("coarse_lm", "fine_lm", "coarse_lm .* streams prompt, semantic, coarse, but this one's are coarse, fine;"),
+        ("semantic_lm", "fine_lm", "semantic_lm .* streams prompt, semantic, but this one's are coarse, fine;"),
+        ("semantic_lm", "coarse_lm", "semantic_lm .* prompt, semantic, but this one's are prompt, semantic, coarse;"),
+    ],
+)
+def test_models_that_are_swapped_are_refused_with_both_layouts(first, second, message):
+    parts = toy_musiclm().init_arguments
+    with pytest.raises(ValueError, match=message):
+        MusicLM(**{**parts, first: parts[second], second: parts[first]})
+
+
 def test_a_context_that_fills_the_window_is_refused():
     with pytest.raises(ValueError, match="context is 1"):
         toy_musiclm(context=1.0)

@@ -208,6 +208,20 @@ def test_what_is_no_musicldm_is_refused_in_one_line(folder, tmp_path):
         MusicLDMTeacher(str(tmp_path))
 
 
+def test_a_relative_path_into_a_folder_that_exists_never_asks_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for load in (MusicLDMTeacher, MusicCM.from_pretrained):
+        with pytest.raises(FileNotFoundError, match="there is no folder models/nowhere") as caught:
+            load("models/nowhere")
+        assert caught.value.__cause__ is None
+
+
+def test_a_folder_in_the_home_folder_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert hash_weights(MusicLDMTeacher(f"~/{folder.name}")) == hash_weights(MusicLDMTeacher(str(folder)))
+
+
 def test_missing_weights_are_refused_not_made_up(tmp_path):
     from safetensors.torch import load_file, save_file
 
