@@ -173,6 +173,11 @@ class MeLoDy(EditingPipeline):
         return LONGEST_SECONDS if self.denoiser.per_frame_angles else self.max_seconds
 
     @property
+    def shortest_prompt_seconds(self) -> float:
+        """One chunk."""
+        return self.timeline.seconds(self.timeline.chunk)
+
+    @property
     def timeline(self) -> Timeline:
         frames = self.autoencoder.latent_shape(1000.0)[1]  # Long, so that what is rounded up does not count.
         hop_length = round(1000 * self.sample_rate / frames)

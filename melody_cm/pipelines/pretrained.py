@@ -57,6 +57,11 @@ class PretrainedPipeline(Pipeline):
         """The longest music that one request may ask for."""
         return self.max_seconds
 
+    @property
+    def shortest_prompt_seconds(self) -> float:
+        """The shortest music that says enough in place of a text."""
+        return 0.0
+
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -180,6 +185,12 @@ class PretrainedPipeline(Pipeline):
     ) -> Request:
         if isinstance(prompts, str) or not prompts or any(isinstance(p, str) and not p.strip() for p in prompts):
             raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {prompts!r}")
+        shortest = min((p.seconds for p in prompts if isinstance(p, AudioPrompt)), default=math.inf)
+        if shortest < self.shortest_prompt_seconds:
+            raise ValueError(
+                f"an audio prompt of {shortest:g} s is shorter than the {self.shortest_prompt_seconds:g} s that this "
+                f"{type(self).__name__} makes at a time; give at least that"
+            )
         if not 0 < seconds <= self.longest_seconds:
             raise ValueError(
                 f"{seconds:g} seconds asked for, but this {type(self).__name__} makes more than 0 and at most "

@@ -30,11 +30,15 @@ class AudioPrompt:
     waveform: Float[Tensor, "1 1 t"]
     sample_rate: int
 
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.waveform.shape[-1] / self.sample_rate
+
     def __post_init__(self) -> None:
-        seconds = self.waveform.shape[-1] / self.sample_rate
-        if seconds > MAX_PROMPT_SECONDS:
+        if self.seconds > MAX_PROMPT_SECONDS:
             raise ValueError(
-                f"an audio prompt of {seconds:.1f} s is too long to be held in memory; give at most "
+                f"an audio prompt of {self.seconds:.1f} s is too long to be held in memory; give at most "
                 f"{MAX_PROMPT_SECONDS} s"
             )
         check_music(self.waveform, "the audio prompt")

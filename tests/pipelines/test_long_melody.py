@@ -213,6 +213,15 @@ def test_audio_prompts_that_cannot_be_used_are_refused():
         AudioPrompt(torch.ones(1, 1, 601 * SAMPLE_RATE), SAMPLE_RATE)
 
 
+@pytest.mark.parametrize("make", [toy_melody, tiny_melody])
+def test_an_audio_prompt_shorter_than_a_chunk_is_refused(make):
+    pipeline = make()
+    chunk = pipeline.timeline.seconds(pipeline.timeline.chunk)
+    pipeline.generate(["calm", AudioPrompt(music(chunk), SAMPLE_RATE)], 0.5)
+    with pytest.raises(ValueError, match=rf"of {chunk / 2:g} s is shorter than the {chunk:g} s .* give at least"):
+        pipeline.generate(["calm", AudioPrompt(music(chunk / 2), SAMPLE_RATE)], 0.5)
+
+
 def test_the_context_of_a_decoder_is_how_far_it_looks():
     decode = tiny_autoencoder().decode
     context = context_frames(decode, 4, HOP, WINDOW, torch.device("cpu"))
