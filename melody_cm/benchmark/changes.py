@@ -6,28 +6,20 @@ from typing import Any
 
 from rich.table import Table
 
+from melody_cm.benchmark.coherence import MEASURES
 from melody_cm.benchmark.compare import SCHEMA_VERSION
+from melody_cm.benchmark.row import row_title
 from melody_cm.evaluation import Score, refuse_unlike
-from melody_cm.evaluation.results import interval, verdict
-from melody_cm.storage import read_json
+from melody_cm.evaluation.results import interval, read_results, verdict
 
 
 def read_older(path: Path) -> dict[str, Any]:
     """The results.json of an earlier comparison.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: it is something else, or of another schema.
+        FileNotFoundError, ValueError: as `read_results`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the results.json of an earlier `melody-cm compare`")
-    results = read_json(path)
-    version = results.get("schema_version") if isinstance(results, dict) else None
-    if version != SCHEMA_VERSION or "rows" not in results:
-        raise ValueError(
-            f"{path}: results of schema {version!r}, but schema {SCHEMA_VERSION} of `melody-cm compare` is needed; "
-            "compare again"
-        )
-    return results
+    return read_results(path, "compare", SCHEMA_VERSION, "rows")
 
 
 def change_table(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Table:
@@ -36,20 +28,26 @@ def change_table(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Table:
     Raises:
         ValueError: a score was measured in unlike embeddings.
     """
-    before = {_title(row): row for row in older["rows"]}
+    before = {row_title(row): row for row in older["rows"]}
     table = Table("row", "metric", "older", "interval", "this", "interval", "verdict")
     for row in newer["rows"]:
+        title = row_title(row)
         for key in row["metrics"]:
-            if key in before.get(_title(row), {}).get("metrics", {}):
-                first, second = (Score.from_dict(one["metrics"][key]) for one in (before[_title(row)], row))
+            if key in before.get(title, {}).get("metrics", {}):
+                first, second = (Score.from_dict(one["metrics"][key]) for one in (before[title], row))
                 refuse_unlike(first, second)
                 sides = [cell for score in (first, second) for cell in (_number(score.value), interval(score))]
-                table.add_row(_title(row), key, *sides, verdict(key, first, second))
+                table.add_row(title, key, *sides, _verdict(key, first, second))
     return table
 
 
-def _title(row: Mapping[str, Any]) -> str:
-    return f"{row['system']}, {row['num_steps']} steps"
+def _verdict(key: str, before: Score, after: Score) -> str:
+    """Music that hangs together more is not better music: a single tone does so best."""
+    found = verdict(key, before, after)
+    if not key.startswith(MEASURES):
+        return found
+    # Of what is unknown to it, `verdict` calls less better.
+    return {"better": "lower", "worse": "higher"}.get(found, found)
 
 
 def _number(value: float | None) -> str:

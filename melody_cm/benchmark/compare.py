@@ -13,8 +13,9 @@ from torch import Tensor
 
 from melody_cm.benchmark.machine import describe_machine
 from melody_cm.benchmark.paired import compare_rows
+from melody_cm.benchmark.reference import Reference
 from melody_cm.benchmark.report import write_report
-from melody_cm.benchmark.row import Reference, Row, describe_pipeline, longest_seconds
+from melody_cm.benchmark.row import Row, describe_pipeline, longest_seconds
 from melody_cm.benchmark.speeds import measured_speeds
 from melody_cm.benchmark.table import csv_table, markdown_table
 from melody_cm.evaluation import EmbeddingStatistics, embed

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from melody_cm.benchmark.row import row_title
 from melody_cm.evaluation import compare_paired
 
 SMALLER_IS_BETTER = ("song_distance_",)
@@ -20,11 +21,12 @@ def compare_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     found = []
     for first, second in combinations(rows, 2):
+        titles = {"first": row_title(first), "second": row_title(second)}
         for metric in first["by_prompt"].keys() & second["by_prompt"].keys():
             pairs = zip(first["by_prompt"][metric], second["by_prompt"][metric], strict=True)
             values = [(one, other) for one, other in pairs if one is not None and other is not None]
             if len(values) > 1:
-                found.append({"first": _title(first), "second": _title(second), **_compared(metric, values)})
+                found.append({**titles, **_compared(metric, values)})
     return sorted(found, key=lambda pair: (pair["metric"], pair["first"], pair["second"]))
 
 
@@ -41,7 +43,3 @@ def _compared(metric: str, values: Sequence[tuple[float, float]]) -> dict[str, A
         "n": len(values),
         "verdict": result.verdict,
     }
-
-
-def _title(row: Mapping[str, Any]) -> str:
-    return f"{row['system']}, {row['num_steps']} steps"

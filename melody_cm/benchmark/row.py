@@ -16,26 +16,15 @@ from jaxtyping import Float
 from rich.progress import Progress
 from torch import Tensor
 
+from melody_cm.benchmark.coherence import Coherence
+from melody_cm.benchmark.reference import Reference
 from melody_cm.data import write_audio
-from melody_cm.evaluation import EmbeddingStatistics, Judge, embed
-from melody_cm.interfaces import AudioEmbedding, Pipeline
+from melody_cm.evaluation import Judge, embed
+from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.storage import hash_data, read_json, write_json
 
 SILENT_PEAK = 1e-3
-
-
-@dataclass
-class Reference:
-    """Real music in the space of one embedding, and a hash of it."""
-
-    embedding: AudioEmbedding
-    statistics: EmbeddingStatistics
-
-    @property
-    def key(self) -> str:
-        """What results in this space depend on."""
-        return hash_data([str(self.embedding.identity), self.statistics.num_clips, self.statistics.sums.sum.tolist()])
 
 
 @dataclass
@@ -61,13 +50,18 @@ class Row:
     @property
     def title(self) -> str:
         """How people call the row."""
-        return f"{self.name}, {self.num_steps} steps"
+        return row_title({"system": self.name, "num_steps": self.num_steps})
 
     @property
     def key(self) -> str:
         """Everything that decides how the clips sound."""
         made = [list(self.prompts), list(self.seeds), float(self.seconds), self.num_steps, self.batch_size]
         return hash_data([made, describe_pipeline(self.pipeline)])
+
+    @property
+    def coherence(self) -> Coherence:
+        """What of it can be asked of clips as long as these."""
+        return Coherence.of(self.pipeline, self.seconds)
 
     @property
     def folder(self) -> Path:
@@ -103,7 +97,8 @@ class Row:
 
     def judge(self, references: Sequence[Reference]) -> dict[str, Any]:
         """What the files are worth; read from disk where the same files were judged in the same way before."""
-        made_from = {"clips": self.key, "references": [reference.key for reference in references]}
+        keys = [reference.key for reference in references]
+        made_from = {"clips": self.key, "references": keys, **self.coherence.made_from}
         file = self.out / "rows" / f"{self.name}_{self.num_steps}.json"
         kept = read_json(file) if file.is_file() else {}
         if kept.get("made_from") != made_from:
@@ -119,6 +114,8 @@ class Row:
             judge = self._judge(reference, clips)
             metrics |= {key: score.as_dict() for key, score in judge.scores().items()}
             by_prompt |= self._by_prompt(judge)
+        coherence = self.coherence.scores(clips, self.pipeline.sample_rate, references)
+        metrics |= {key: score.as_dict() for key, score in coherence.items()}
         return {
             "system": self.name,
             "num_steps": self.num_steps,
@@ -171,6 +168,11 @@ class Row:
 
     def _id(self, place: int, seed: int) -> str:
         return f"seed {seed}, prompt {place}"
+
+
+def row_title(row: Mapping[str, Any]) -> str:
+    """How people call a row of the results."""
+    return f"{row['system']}, {row['num_steps']} steps"
 
 
 def describe_pipeline(pipeline: Pipeline) -> Any:

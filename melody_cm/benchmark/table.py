@@ -1,47 +1,39 @@
-"""Results as a table, in Markdown and in the terminal; both from the rows of `results.json`."""
+"""Results as a table, in Markdown, in the terminal and for a spreadsheet; all from the rows of `results.json`."""
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
+from melody_cm.benchmark.coherence import MEASURES, SEGMENT_SECONDS
 from melody_cm.benchmark.passes import passes_cells, passes_note
+from melody_cm.benchmark.sheet import Sheet, csv_text
 from melody_cm.evaluation import Score, refuse_unlike
 from melody_cm.interfaces import EmbeddingIdentity
 
+TEXT, EXCESS = "text_correlation_", "excess_"
+
+
+def sheets(results: Mapping[str, Any]) -> list[Sheet]:
+    """The cells, with footnotes that say how far the numbers can be trusted; of long clips a second table."""
+    summary = Sheet(headings(results), lines(results), footnotes(results))
+    measures = [key for key in _scores(results) if key.startswith(MEASURES)]
+    return [summary, _coherence(results, measures)] if measures else [summary]
+
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """A Markdown table with footnotes that say how far the numbers can be trusted."""
-    header = headings(results)
-    whole = [header, ["---", *["---:"] * (len(header) - 1)], *lines(results)]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in whole)
-    notes = "\n".join(f"- {note}" for note in footnotes(results))
-    return f"{table}\n\n{notes}\n"
+    """The content of table.md."""
+    return "\n".join(sheet.markdown() for sheet in sheets(results))
 
 
-def rich_table(results: Mapping[str, Any]) -> Table:
-    """The same table for a terminal."""
-    table = Table(caption="\n".join(footnotes(results)), caption_justify="left")
-    for index, title in enumerate(headings(results)):
-        table.add_column(title, justify="left" if index == 0 else "right")
-    for line in lines(results):
-        table.add_row(*line)
-    return table
+def rich_table(results: Mapping[str, Any]) -> Group:
+    """The same for a terminal."""
+    return Group(*(sheet.rich() for sheet in sheets(results)))
 
 
 def csv_table(results: Mapping[str, Any]) -> str:
     """The same rows for a spreadsheet, with every number of every score in a column of its own."""
-    columns: dict[str, None] = {}
-    rows = [_flat(row) for row in results["rows"]]
-    for row in rows:
-        columns |= dict.fromkeys(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([_flat(row) for row in results["rows"]])
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +41,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for key, score in row["metrics"].items():
         parts = ("value", "corrected", "low", "high", "n_generated", "n_reference", "too_few")
         flat |= {f"{key}.{part}": score[part] for part in parts}
+        flat |= {f"{key}.{name}": value for name, value in score.get("details", {}).items()}
     for name, value in (row["speed"] or {}).items():
         if not isinstance(value, dict | list):
             flat[f"speed.{name}"] = value
@@ -63,6 +56,7 @@ def footnotes(results: Mapping[str, Any]) -> list[str]:
     ]
     for embedding in results["metadata"]["embeddings"]:
         notes += _embedding_notes(results, embedding)
+    notes += _text_notes(results)
     notes.append(
         "n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip, median "
         "(range) of repetitions in turn with the other rows."
@@ -82,13 +76,44 @@ def _embedding_notes(results: Mapping[str, Any], embedding: Mapping[str, Any]) -
     return notes
 
 
+def _text_notes(results: Mapping[str, Any]) -> list[str]:
+    if not any(key.startswith(EXCESS) for key in _columns(results)):
+        return []
+    return [
+        "excess: by how much the cosine of a clip and its own caption is above that with the captions of the other "
+        "clips [95 % interval]; about 0 = deaf to the text."
+    ]
+
+
+def _coherence(results: Mapping[str, Any], measures: list[str]) -> Sheet:
+    """What is asked of long clips alone."""
+    titles = ["seam_ratio (1 is none)" if key == "seam_ratio" else key for key in measures]
+    found = [
+        [row["system"], str(row["num_steps"]), *[_distance(_score(row, key)) for key in measures]]
+        for row in results["rows"]
+    ]
+    notes = ["Means over clips, of diversity over prompts [95 % interval]."]
+    if "seam_ratio" in measures:
+        notes.append("seam_ratio: change where windows meet over that elsewhere; 1 is seamless, more is a seam.")
+    if "tempo_agreement" in measures:
+        notes.append(
+            f"segment_similarity, tempo_agreement, chroma_agreement: of all pairs of {SEGMENT_SECONDS:g} s segments of "
+            "a clip. They are highest for music that never changes: neither end is better, and diversity (of the seeds "
+            "of a prompt) tells coherent from constant."
+        )
+    return Sheet(["system", "steps ↓", *titles], found, notes, "How long clips hang together")
+
+
+def _score(row: Mapping[str, Any], key: str) -> Score | None:
+    return Score.from_dict(row["metrics"][key]) if key in row["metrics"] else None
+
+
 def headings(results: Mapping[str, Any]) -> list[str]:
     """The titles of the columns."""
-    distances = [f"{key} {'↑' if key.startswith('text') else '↓'}" for key in _scores(results)]
     return [
         "system",
         "steps ↓",
-        *distances,
+        *map(_heading, _columns(results)),
         "n",
         "times real time ↑",
         "prompt sensitivity",
@@ -99,8 +124,24 @@ def headings(results: Mapping[str, Any]) -> list[str]:
 
 def lines(results: Mapping[str, Any]) -> list[list[str]]:
     """The cells below them, row by row."""
-    metrics = list(_scores(results))
-    return [_line(row, metrics) for row in results["rows"]]
+    columns = _columns(results)
+    return [_line(row, columns) for row in results["rows"]]
+
+
+def _heading(column: str) -> str:
+    return f"{column} {'↑' if column.startswith((TEXT, EXCESS)) else '↓'}"
+
+
+def _columns(results: Mapping[str, Any]) -> list[str]:
+    """The metrics but those of long clips, each text correlation followed by its excess where there is one."""
+    columns = []
+    for key, scores in _scores(results).items():
+        if key.startswith(MEASURES):
+            continue
+        columns.append(key)
+        if key.startswith(TEXT) and any("excess" in score.details for score in scores):
+            columns.append(key.replace(TEXT, EXCESS, 1))
+    return columns
 
 
 def _scores(results: Mapping[str, Any]) -> dict[str, list[Score]]:
@@ -117,18 +158,29 @@ def _scores(results: Mapping[str, Any]) -> dict[str, list[Score]]:
     return columns
 
 
-def _line(row: Mapping[str, Any], metrics: list[str]) -> list[str]:
+def _line(row: Mapping[str, Any], columns: list[str]) -> list[str]:
     scores = {key: Score.from_dict(data) for key, data in row["metrics"].items()}
-    counts = {f"{score.n_generated} / {score.n_reference}" for score in scores.values()}
+    # A measure of clips alone has no reference to count.
+    judged = [score for score in scores.values() if score.n_reference is not None]
+    counts = {f"{score.n_generated} / {score.n_reference}" for score in judged}
     return [
         row["system"],
         str(row["num_steps"]),
-        *[_distance(scores.get(key)) for key in metrics],
+        *[_excess(scores, key) if key.startswith(EXCESS) else _distance(scores.get(key)) for key in columns],
         ", ".join(sorted(counts)),
         _speed(row["speed"]),
         "-" if row["prompt_sensitivity"] is None else f"{row['prompt_sensitivity']:.3f}",
         *passes_cells(row),
     ]
+
+
+def _excess(scores: Mapping[str, Score], column: str) -> str:
+    score = scores.get(column.replace(EXCESS, TEXT, 1))
+    if score is None or "excess" not in score.details:
+        return "-"
+    told = score.details
+    interval = f" [{told['excess_low']:.4g}, {told['excess_high']:.4g}]" if "excess_low" in told else ""
+    return f"{told['excess']:.4g}{interval}"
 
 
 def _speed(speed: Mapping[str, Any] | None) -> str:

@@ -1,6 +1,7 @@
 """`melody-cm ablate`: a folder of recipes that differ in one thing, each with several seeds, in one table."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--clips", type=int, default=64, help="test clips that are denoised and sampled (default: 64)")
     parser.add_argument("--baseline", help="the recipe that the others are compared with (default: the first by name)")
     parser.add_argument("--run", help="the run that holds what they need and what is trained (default: ablate-NAME)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for results.json, table.csv and table.md")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables and report.html")
     parser.set_defaults(handler=ablate, takes_overrides=True)
 
 
@@ -55,7 +56,8 @@ def ablate(arguments: argparse.Namespace) -> int:
     """Train what is missing, measure what is new, write the table."""
     from rich.console import Console
 
-    from melody_cm.benchmark import ablation as tables
+    from melody_cm.benchmark.ablation import Ablation
+    from melody_cm.benchmark.ablation_table import sheet
     from melody_cm.cli.plan import Setting
     from melody_cm.cli.run import run_folder, train_all
     from melody_cm.cli.train import require_size
@@ -75,15 +77,15 @@ def ablate(arguments: argparse.Namespace) -> int:
     run = run_folder(arguments.runs, arguments.run or f"ablate-{arguments.folder.name}")
     if code := train_all(stages_in_order(variants, setting), run):
         return code
-    results = tables.Ablation(
+    results = Ablation(
         baseline,
         seeds,
         measure_all(variants, run, arguments.out, steps, arguments.clips),
         metadata(arguments, setting),
     )
     write(results, arguments.out)
-    Console().print(tables.rich_table(results))
-    print(f"Results: {arguments.out}/results.json, table.csv and table.md")
+    Console().print(sheet(results).rich())
+    print(f"Report: {arguments.out}/report.html (results.json and tables beside it)")
     return 0
 
 
@@ -257,9 +259,12 @@ def metadata(arguments: argparse.Namespace, setting: "Setting") -> dict[str, Any
     from datetime import datetime, timezone
 
     from melody_cm.benchmark import describe_machine
+    from melody_cm.benchmark.machine import git_revision
 
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["melody-cm", *sys.argv[1:]]),
+        "git_revision": git_revision(),
         "folder": str(arguments.folder),
         "size": setting.size,
         "corpus": setting.corpus or "procedural",
@@ -271,10 +276,12 @@ def metadata(arguments: argparse.Namespace, setting: "Setting") -> dict[str, Any
 
 
 def write(results: "Ablation", out: Path) -> None:
-    """The table as JSON, CSV and Markdown."""
-    from melody_cm.benchmark.ablation import csv_table, markdown_table
+    """The table as JSON, CSV, Markdown and a page."""
+    from melody_cm.benchmark.ablation_table import csv_table, sheet
+    from melody_cm.benchmark.report import write_ablation_report
     from melody_cm.storage import write_json, write_text
 
     write_json(out / "results.json", results.as_dict())
     write_text(out / "table.csv", csv_table(results))
-    write_text(out / "table.md", markdown_table(results))
+    write_text(out / "table.md", sheet(results).markdown())
+    write_ablation_report(results, out)

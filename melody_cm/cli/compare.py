@@ -77,6 +77,10 @@ def read_compare_recipe(path: Path) -> dict[str, Any]:
     for name, system in systems.items():
         peer = isinstance(system, dict) and "peer" in system
         refuse_unfit(path, f"systems.{name}.", system, PEER_KEYS if peer else SYSTEM_KEYS)
+    if not any("pipeline" in system for system in systems.values()):
+        raise ValueError(
+            f"{path}: no system has a pipeline; name one, because the reference is the music it learned from"
+        )
     recipe["recipes"] = path.parent / recipe["recipes"]
     recipe["embeddings"] = [path.parent / preset for preset in recipe["embeddings"]]
     for system in systems.values():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from melody_cm.benchmark.ablation import Ablation, Cell, csv_table, markdown_table, verdict
+from melody_cm.benchmark.ablation import Ablation, Cell, verdict
+from melody_cm.benchmark.ablation_table import csv_table, sheet
 
 EMBEDDING = {
     "name": "logmel",
@@ -76,7 +77,7 @@ def test_csv_and_markdown_say_the_same():
     assert [row["recipe"] for row in rows] == list(VALUES)
     assert float(rows[1]["seed_2"]) == 0.42
     assert rows[0]["difference"] == ""
-    text = markdown_table(ablation())
+    text = sheet(ablation()).markdown()
     assert "| unet1d |  | 0.41 ± 0.01 (worse) |" in text
     assert "hand-made" in text
     assert "16 clips are fewer than 64" in text
@@ -84,6 +85,6 @@ def test_csv_and_markdown_say_the_same():
 
 def test_the_notes_tell_how_many_clips_were_judged_and_not_how_many_were_asked_for():
     cells = [Cell(recipe, 0, 5, {"fad_logmel": 1.0}, clips=20) for recipe in ("linear", "uniform")]
-    text = markdown_table(Ablation("linear", [0], cells, {"embedding": EMBEDDING, "clips": 64}))
+    text = sheet(Ablation("linear", [0], cells, {"embedding": EMBEDDING, "clips": 64})).markdown()
     assert "20 samples to the 20 test clips" in text
     assert "20 clips are fewer than 64" in text

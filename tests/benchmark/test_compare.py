@@ -10,6 +10,7 @@ from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.benchmark import System, compare, markdown_table, prompt_sensitivity
 from melody_cm.benchmark.speed import Runner, measure_in_turn, probe_machine
+from melody_cm.cli.compare import read_compare_recipe
 from melody_cm.evaluation import Judge, frechet_distance
 from melody_cm.interfaces import GeneratedAudio, Pipeline
 
@@ -223,3 +224,11 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     assert len(lines) == 2 + 3
     assert {line.count("|") for line in lines} == {10}
     assert "| 6 / 6 |" in lines[2]
+
+
+def test_a_recipe_of_peers_alone_is_refused_because_nothing_says_what_the_reference_is(tmp_path):
+    recipe = {"size": "tiny", "recipes": "..", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": []}
+    systems = {"musicgen": {"peer": "musicgen:random", "num_steps": [1]}}
+    (tmp_path / "peers.yaml").write_text(json.dumps({**recipe, "reference": "test", "systems": systems}))
+    with pytest.raises(ValueError, match=r"peers\.yaml: no system has a pipeline"):
+        read_compare_recipe(tmp_path / "peers.yaml")

@@ -1,11 +1,13 @@
 """Tables from hand-written rows."""
 
+import csv
 from dataclasses import asdict
 
 import pytest
 from rich.console import Console
 
 from melody_cm.benchmark import markdown_table, rich_table
+from melody_cm.benchmark.table import csv_table
 from melody_cm.evaluation import Score
 from melody_cm.interfaces import EmbeddingIdentity
 
@@ -19,6 +21,7 @@ def results(trained, too_few, interval=(None, None, None), version="1"):
         "metrics": {"fad_vggish": metric},
         "speed": {"times_real_time": 12.345, "times_real_time_range": [10.04, 15.06]},
         "prompt_sensitivity": None,
+        "silent_clips": 0,
     }
     return {"metadata": {"embeddings": [asdict(identity)]}, "rows": [row]}
 
@@ -69,3 +72,30 @@ def test_passes_stand_beside_the_formula_where_there_is_one():
     assert "25 + 200 + 400 tokens a second, 6250 a clip." in markdown_table(told)
     told["rows"][0]["passes"]["closed_form"] = None
     assert "| 271 / - | 95.7% |" in markdown_table(told)
+
+
+def with_text(**details):
+    told = results(True, False)
+    identity = told["metadata"]["embeddings"][0]
+    score = Score(0.4, 0.4, 0.3, 0.5, "Student", 4, 4, False, identity, details=details)
+    told["rows"][0]["metrics"]["text_correlation_vggish"] = score.as_dict()
+    return told
+
+
+def test_the_excess_over_the_captions_of_other_clips_stands_beside_the_correlation():
+    told = with_text(shuffled=0.35, excess=0.05, excess_low=-0.01, excess_high=0.11)
+    table = markdown_table(told)
+    assert "| text_correlation_vggish ↑ | excess_vggish ↑ |" in table
+    assert "| 0.4 [0.3, 0.5] | 0.05 [-0.01, 0.11] |" in table
+    assert "above that with the captions of the other clips" in table
+    (row,) = csv.DictReader(csv_table(told).splitlines())
+    assert (row["text_correlation_vggish.excess"], row["text_correlation_vggish.excess_low"]) == ("0.05", "-0.01")
+
+
+def test_a_row_without_an_excess_or_its_interval_shows_no_number_that_is_not_there():
+    assert "excess" not in markdown_table(with_text())
+    told = with_text(excess=0.05)
+    told["rows"] += with_text()["rows"]
+    table = markdown_table(told)
+    assert "| 0.4 [0.3, 0.5] | 0.05 |" in table
+    assert "| 0.4 [0.3, 0.5] | - |" in table

@@ -112,7 +112,7 @@ def test_what_was_measured_on_the_same_weights_is_read(tmp_path, measured, monke
     assert len(measured) == 7 + 6
 
 
-def test_the_table_is_written_three_times(tmp_path, measured, monkeypatch, capsys):
+def test_the_table_is_written_three_times_and_as_a_page(tmp_path, measured, monkeypatch, capsys):
     monkeypatch.setattr("melody_cm.cli.run.train_all", lambda recipes, run: 0)
     monkeypatch.chdir(RECIPES.parent)
     out = tmp_path / "out"
@@ -125,6 +125,10 @@ def test_the_table_is_written_three_times(tmp_path, measured, monkeypatch, capsy
     assert results["metadata"]["baseline"] == "dual_path"
     assert "unet1d" in (out / "table.md").read_text()
     assert "unet2d" in (out / "table.csv").read_text()
+    report = (out / "report.html").read_text()
+    assert "Ablation: network" in report
+    assert "melody-cm" in report
+    assert f"Report: {out}/report.html" in capsys.readouterr().out
 
 
 def test_a_spoilt_cell_is_measured_again(tmp_path, measured):

@@ -110,7 +110,8 @@ def _grid(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[str]:
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{escape(x_label)}</text>'
     )
-    parts.append(f'<text transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+    upright = f'<text class="upright" transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">'
+    parts.append(f"{upright}{escape(y_label)}</text>")
     return parts
 
 

@@ -1,7 +1,9 @@
 "use strict";
 
+const byId = (id) => document.getElementById(id);
+
 // Charts: say a point's numbers when it is pointed at or focused.
-const told = document.getElementById("told");
+const told = byId("told");
 for (const point of document.querySelectorAll(".point")) {
   for (const event of ["pointerenter", "focus", "click"]) {
     point.addEventListener(event, () => { told.textContent = point.dataset.text; });
@@ -16,79 +18,82 @@ document.addEventListener("play", (event) => {
 }, true);
 
 // The listening test: two systems on one prompt, drawn by chance, named in the votes only.
-const prompts = JSON.parse(document.getElementById("pairs").textContent);
-const session = Math.random().toString(36).slice(2, 10);
-const votes = [];
-const byId = (id) => document.getElementById(id);
-let current = null;
-let playing = null;
+function listen(prompts) {
+  const session = Math.random().toString(36).slice(2, 10);
+  const votes = [];
+  let current = null;
+  let playing = null;
 
-function shuffled(list) {
-  const mixed = [...list];
-  for (let last = mixed.length - 1; last > 0; last -= 1) {
-    const other = Math.floor(Math.random() * (last + 1));
-    [mixed[last], mixed[other]] = [mixed[other], mixed[last]];
+  function shuffled(list) {
+    const mixed = [...list];
+    for (let last = mixed.length - 1; last > 0; last -= 1) {
+      const other = Math.floor(Math.random() * (last + 1));
+      [mixed[last], mixed[other]] = [mixed[other], mixed[last]];
+    }
+    return mixed;
   }
-  return mixed;
-}
 
-let queue = [];
-function next() {
-  if (!queue.length) queue = shuffled(prompts);
-  const drawn = queue.pop();
-  if (!drawn) { byId("test-status").textContent = "There are no two systems to compare."; current = null; return; }
-  const [a, ...others] = shuffled(drawn.clips);
-  const b = others.find((clip) => clip.system !== a.system) ?? others[0];
-  current = { prompt: drawn.prompt, a, b, heard: new Set() };
-  byId("test-prompt").textContent = drawn.prompt;
-}
+  let queue = [];
+  function next() {
+    if (!queue.length) queue = shuffled(prompts);
+    const drawn = queue.pop();
+    if (!drawn) { byId("test-status").textContent = "There are no two systems to compare."; current = null; return; }
+    const [a, ...others] = shuffled(drawn.clips);
+    const b = others.find((clip) => clip.system !== a.system) ?? others[0];
+    current = { prompt: drawn.prompt, a, b, heard: new Set() };
+    byId("test-prompt").textContent = drawn.prompt;
+  }
 
-function stop() {
-  if (playing) { playing.pause(); playing.currentTime = 0; }
-  playing = null;
-  for (const side of ["a", "b"]) byId(`play-${side}`).setAttribute("aria-pressed", "false");
-}
+  function stop() {
+    if (playing) { playing.pause(); playing.currentTime = 0; }
+    playing = null;
+    for (const side of ["a", "b"]) byId(`play-${side}`).setAttribute("aria-pressed", "false");
+  }
 
-function play(side) {
-  if (!current) return;
-  stop();
-  // A player of its own: the one above would show which system it is.
-  playing = new Audio(byId(current[side].id).src);
-  current.heard.add(side);
-  byId(`play-${side}`).setAttribute("aria-pressed", "true");
-  playing.addEventListener("ended", stop);
-  playing.play().catch(() => {});  // Refused where it is stopped before it began.
-}
+  function play(side) {
+    if (!current) return;
+    stop();
+    // A player of its own: the one above would show which system it is.
+    playing = new Audio(byId(current[side].id).src);
+    current.heard.add(side);
+    byId(`play-${side}`).setAttribute("aria-pressed", "true");
+    playing.addEventListener("ended", stop);
+    playing.play().catch(() => {});  // Refused where it is stopped before it began.
+  }
 
-function vote(choice) {
-  if (!current) return;
-  if (current.heard.size < 2) { byId("test-status").textContent = "Listen to both first."; return; }
-  stop();
-  votes.push({ prompt: current.prompt, a: current.a.name, b: current.b.name, vote: choice, time: new Date().toISOString() });
+  function vote(choice) {
+    if (!current) return;
+    if (current.heard.size < 2) { byId("test-status").textContent = "Listen to both first."; return; }
+    stop();
+    votes.push({ prompt: current.prompt, a: current.a.name, b: current.b.name, vote: choice, time: new Date().toISOString() });
+    next();
+    byId("test-status").textContent = `${votes.length} vote(s) kept. The next pair is ready.`;
+  }
+
+  function save() {
+    const text = JSON.stringify({ schema_version: 1, report: document.title, session, votes }, null, 2);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = `votes_${session}.json`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  const actions = {
+    "play-a": () => play("a"), "play-b": () => play("b"), stop,
+    "vote-a": () => vote("a"), "vote-b": () => vote("b"), "vote-none": () => vote("none"), save,
+  };
+  for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
+  const keys = { a: "play-a", b: "play-b", " ": "stop", 1: "vote-a", 2: "vote-b", 0: "vote-none" };
+  byId("test").addEventListener("keydown", (event) => {
+    const id = keys[event.key.toLowerCase()];
+    // The space bar presses a focused button, as everywhere.
+    if (!id || event.ctrlKey || event.metaKey || event.altKey || (event.key === " " && event.target.tagName === "BUTTON")) return;
+    event.preventDefault();
+    actions[id]();
+  });
   next();
-  byId("test-status").textContent = `${votes.length} vote(s) kept. The next pair is ready.`;
 }
 
-function save() {
-  const text = JSON.stringify({ schema_version: 1, report: document.title, session, votes }, null, 2);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = `votes_${session}.json`;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
-
-const actions = {
-  "play-a": () => play("a"), "play-b": () => play("b"), stop,
-  "vote-a": () => vote("a"), "vote-b": () => vote("b"), "vote-none": () => vote("none"), save,
-};
-for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
-const keys = { a: "play-a", b: "play-b", " ": "stop", 1: "vote-a", 2: "vote-b", 0: "vote-none" };
-byId("test").addEventListener("keydown", (event) => {
-  const id = keys[event.key.toLowerCase()];
-  // The space bar presses a focused button, as everywhere.
-  if (!id || event.ctrlKey || event.metaKey || event.altKey || (event.key === " " && event.target.tagName === "BUTTON")) return;
-  event.preventDefault();
-  actions[id]();
-});
-next();
+// A page without clips has nothing to listen to.
+if (byId("pairs")) listen(JSON.parse(byId("pairs").textContent));

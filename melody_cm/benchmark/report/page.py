@@ -1,145 +1,71 @@
-"""`report.html`: table, charts, every clip, a blind listening test and all commands in one file without a request."""
+"""A page that opens anywhere, offline: tables, charts, clips and how all was made, in one file without a request."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from melody_cm.benchmark.report.charts import Point, chart, legend_mark
-from melody_cm.benchmark.report.sounds import sound_uri, spectrogram_uri
-from melody_cm.benchmark.table import footnotes, headings, lines
-from melody_cm.evaluation import Score
+from melody_cm.benchmark.report.charts import legend_mark
+from melody_cm.benchmark.sheet import Sheet
 from melody_cm.storage import write_text
 
-SIZE_LIMIT = 24 * 2**20  # Bytes of sound and pictures, so that the page can be sent by mail.
+
+@dataclass
+class Figure:
+    """A finished chart, as SVG, and what stands below it."""
+
+    chart: Markup
+    caption: str
 
 
-def write_report(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write `report.html` beside the results and clips of a comparison.
+@dataclass
+class Page:
+    """What a page shows; a part without content is left out.
 
-    Args:
-        results: the content of results.json.
-        folder: where it lies; clips are named relative to it.
-
-    Returns:
-        the path of the page.
+    Attributes:
+        title: of the page.
+        sheets: its tables.
+        facts: how the results were made, by name; identities: of the metrics, by key.
+        comparisons: {first, second, metric, difference, low, high, verdict} each.
+        series: names in the charts, in the order of their marks; figures: the charts.
+        prompts: {text, clips: [{id, name, system, sound, picture}]} each; left_out: how many found no room.
+        seed: of the clips; pairs: JSON that the listening test draws from.
     """
-    environment = Environment(
-        loader=PackageLoader("melody_cm.benchmark.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Style and script go in as they are; everything else is escaped.
-    parts = {name: Markup(environment.loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}
-    page = environment.get_template("page.html").render(**parts, **content(results, folder))
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
 
+    title: str
+    sheets: Sequence[Sheet]
+    facts: Sequence[tuple[str, str]]
+    identities: Sequence[tuple[str, str]]
+    comparisons: Sequence[Mapping[str, Any]] = ()
+    series: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    prompts: Sequence[Mapping[str, Any]] = ()
+    left_out: int = 0
+    seed: int = 0
+    pairs: Markup = field(default=Markup("[]"))
 
-def content(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What the page shows, as plain data and finished charts."""
-    metadata = results["metadata"]
-    distance = f"fad_{metadata['embeddings'][0]['name']}"
-    prompts, left_out = clips_by_prompt(results, folder)
-    systems = list(dict.fromkeys(row["system"] for row in results["rows"]))
-    return {
-        "title": ", ".join(systems),
-        "headings": headings(results),
-        "lines": lines(results),
-        "notes": footnotes(results),
-        "legend": [(name, Markup(legend_mark(index))) for index, name in enumerate(systems)],
-        "pareto": _chart(results, distance, "speed"),
-        "curves": _chart(results, distance, "steps"),
-        "distance": distance,
-        "comparisons": results.get("comparisons", []),
-        "prompts": prompts,
-        "left_out": left_out,
-        "seed": metadata["seeds"][0],
-        "pairs": Markup(json.dumps(pairs(prompts)).replace("<", "\\u003c")),
-        "facts": facts(metadata),
-        "identities": identities(results),
-    }
-
-
-def _chart(results: Mapping[str, Any], metric: str, against: str) -> Markup | None:
-    points = [point for row in results["rows"] if (point := _point(row, metric, against)) is not None]
-    if not points:
-        return None
-    label = "times real time (seconds of audio per second of waiting)" if against == "speed" else "sampling steps"
-    return Markup(chart(points, f"{metric} over {label}", label, metric))
-
-
-def _point(row: Mapping[str, Any], metric: str, against: str) -> Point | None:
-    score = Score.from_dict(row["metrics"][metric]) if metric in row["metrics"] else None
-    speed = (row["speed"] or {}).get("times_real_time")
-    x = speed if against == "speed" else row["num_steps"]
-    if score is None or score.value is None or not x:
-        return None
-    told = score.corrected is not None and score.low is not None
-    y = score.corrected if told else score.value
-    interval = f" [{score.low:.4g}, {score.high:.4g}]" if score.low is not None else ", no interval"
-    pace = "" if speed is None else f", {speed:.3g} times real time"
-    text = f"{row['system']}, {row['num_steps']} steps: {metric} {y:.4g}{interval}{pace}"
-    return Point(row["system"], float(x), y, score.low, score.high, text)
-
-
-def clips_by_prompt(results: Mapping[str, Any], folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Every prompt with the clip of every row from the first seed; and how many prompts found no room."""
-    seed = results["metadata"]["seeds"][0]
-    shown: list[dict[str, Any]] = []
-    size = 0
-    for index, prompt in enumerate(results["metadata"]["prompts"]):
-        clips = [_clip(row, index, seed, folder) for row in results["rows"]]
-        present = [clip for clip in clips if clip is not None]
-        size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in present)
-        if size > SIZE_LIMIT:
-            return shown, len(results["metadata"]["prompts"]) - index
-        shown.append({"index": index, "text": prompt, "clips": present})
-    return shown, 0
-
-
-def _clip(row: Mapping[str, Any], prompt: int, seed: int, folder: Path) -> dict[str, Any] | None:
-    for clip in row["clips"]:
-        if (clip["prompt"], clip["seed"]) == (prompt, seed):
-            name = f"{row['system']}, {row['num_steps']} steps"
-            return {
-                "id": f"clip-{prompt}-{row['system']}-{row['num_steps']}",
-                "name": name,
-                "system": row["system"],
-                "sound": sound_uri(folder / clip["file"]),
-                "picture": spectrogram_uri(folder / clip["file"]),
-            }
-    return None
-
-
-def pairs(prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the listening test draws from: clips by prompt, as ids of the players above."""
-    return [
-        {
-            "prompt": prompt["text"],
-            "clips": [{key: clip[key] for key in ("id", "name", "system")} for clip in prompt["clips"]],
-        }
-        for prompt in prompts
-        if len(prompt["clips"]) > 1
-    ]
+    def write(self, folder: Path) -> Path:
+        """Write `report.html` into a folder; its path."""
+        environment = Environment(
+            loader=PackageLoader("melody_cm.benchmark.report", "."),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        # Style and script go in as they are; everything else is escaped.
+        parts = {name: Markup(environment.loader.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}
+        legend = [(name, Markup(legend_mark(index))) for index, name in enumerate(self.series)]
+        html = environment.get_template("page.html").render(**parts, **vars(self), legend=legend)
+        write_text(folder / "report.html", html)
+        return folder / "report.html"
 
 
 def facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the results were made, for a table of two columns."""
-    shown = {key: value for key, value in metadata.items() if key not in ("prompts", "embeddings")}
+    shown = {key: value for key, value in metadata.items() if key not in ("prompts", "embedding", "embeddings")}
     return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in shown.items()]
-
-
-def identities(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every metric with the embedding that decides its numbers."""
-    found: dict[str, str] = {}
-    for row in results["rows"]:
-        for key, score in row["metrics"].items():
-            if score.get("embedding"):
-                found[key] = json.dumps(score["embedding"])
-    return list(found.items())

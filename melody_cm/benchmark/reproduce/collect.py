@@ -10,6 +10,7 @@ from torch import Tensor
 from melody_cm.benchmark.ablation import Ablation
 from melody_cm.benchmark.passes import passes_of_a_clip
 from melody_cm.benchmark.reproduce.claims import Difference, Measurements, Number
+from melody_cm.benchmark.row import row_title
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.forward_passes import PassCounter, melody_passes, musiclm_passes, saving
 from melody_cm.evaluation.uncertainty import mean_interval
@@ -23,7 +24,7 @@ def from_comparison(results: Mapping[str, Any]) -> Measurements:
     """The scores and speeds of a comparison's rows, and its paired differences over prompts."""
     found = Measurements()
     for row in results["rows"]:
-        title = f"{row['system']}, {row['num_steps']} steps"
+        title = row_title(row)
         found.numbers += [_score(title, key, Score.from_dict(data)) for key, data in row["metrics"].items()]
         found.numbers += _speed(title, row["speed"])
     found.differences = [

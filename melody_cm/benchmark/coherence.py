@@ -1,0 +1,123 @@
+"""How the clips of a row hang together, where they are long enough to be asked (MusicCM, section 3.3)."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from melody_cm.benchmark.reference import Reference
+from melody_cm.evaluation import (
+    Score,
+    chroma_agreement,
+    diversity,
+    segment_similarity,
+    segment_vectors,
+    tempo_agreement,
+    waveform_seam_ratio,
+)
+from melody_cm.evaluation.coherence import Agreement
+from melody_cm.evaluation.uncertainty import mean_interval
+from melody_cm.interfaces import Pipeline
+
+SEGMENT_SECONDS = 5.0  # The same in all comparisons, so that their numbers can be compared.
+FEWEST_SEGMENTS = 3  # Of two, the neighbours are all the pairs.
+MEASURES = ("seam_ratio", "segment_similarity_", "tempo_agreement", "chroma_agreement", "diversity_")
+
+
+@dataclass(frozen=True)
+class Coherence:
+    """What can be asked of a row's clips.
+
+    Attributes:
+        joints: seconds at which the windows begin that a pipeline puts clips together from; empty where there are none,
+            or none that it knows of.
+        segment_seconds: length of the segments that are compared; None for clips with fewer than three.
+    """
+
+    joints: list[float]
+    segment_seconds: float | None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, seconds: float) -> "Coherence":
+        """For clips of so many seconds."""
+        windows = getattr(pipeline, "window_seconds", None)
+        joints = windows(seconds)[1:] if windows is not None and seconds > pipeline.max_seconds else []
+        return cls(joints, SEGMENT_SECONDS if seconds >= FEWEST_SEGMENTS * SEGMENT_SECONDS else None)
+
+    @property
+    def made_from(self) -> dict[str, object]:
+        """What the scores depend on beside clips and references; nothing where there are no scores."""
+        return {"coherence": asdict(self)} if self.joints or self.segment_seconds else {}
+
+    def scores(
+        self, clips: Float[Tensor, "seeds prompts t"], sample_rate: int, references: Sequence[Reference]
+    ) -> dict[str, Score]:
+        """By metric key; the similarities of segments and of seeds are seen from the middle of the reference."""
+        scores = {}
+        if self.joints:
+            ratios = _each(clips, lambda clip: waveform_seam_ratio(clip, sample_rate, self.joints).item())
+            method = f"change at {len(self.joints)} joints over change elsewhere; Student's interval over clips"
+            scores["seam_ratio"] = _score(ratios, method)
+        if self.segment_seconds is None:
+            return scores
+        for reference in references:
+            scores |= _in_space(reference, clips, sample_rate, self.segment_seconds)
+        for name, measure in (("tempo_agreement", tempo_agreement), ("chroma_agreement", chroma_agreement)):
+            found = _each(clips, lambda clip, measure=measure: measure(clip, sample_rate, self.segment_seconds))
+            scores[name] = _agreement(found, self.segment_seconds)
+        return scores
+
+
+def _in_space(
+    reference: Reference, clips: Float[Tensor, "seeds prompts t"], sample_rate: int, seconds: float
+) -> dict[str, Score]:
+    embedding, centre = reference.embedding, reference.centre
+
+    def similarity(clip: Tensor) -> Agreement:
+        return segment_similarity(embedding, clip, sample_rate, seconds, centre)
+
+    scores = {f"segment_similarity_{embedding.name}": _agreement(_each(clips, similarity), seconds, reference)}
+    if len(clips) > 1:
+        vectors = [segment_vectors(embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
+        apart = [diversity(seeds, centre) for seeds in vectors]
+        method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
+        scores[f"diversity_{embedding.name}"] = _score(apart, method, reference, clips_each=len(clips))
+    return scores
+
+
+def _each(clips: Float[Tensor, "seeds prompts t"], measure: Callable) -> list:
+    return [measure(clip[None, None]) for clip in clips.flatten(0, 1)]
+
+
+def _agreement(found: Sequence[Agreement], seconds: float, reference: Reference | None = None) -> Score:
+    score = _score(
+        [one.all_pairs for one in found],
+        f"all pairs of {seconds:g} s segments, mean over clips; Student's interval",
+        reference,
+    )
+    adjacent = torch.tensor([one.adjacent for one in found], dtype=torch.float64).nanmean().item()
+    score.details = {} if math.isnan(adjacent) else {"adjacent": adjacent}
+    return score
+
+
+def _score(values: Sequence[float], method: str, reference: Reference | None = None, clips_each: int = 1) -> Score:
+    """The mean of what could be told, each number standing for so many clips."""
+    usable = [value for value in values if math.isfinite(value)]
+    value = sum(usable) / len(usable) if usable else None
+    low, high = mean_interval(sum(usable), sum(value**2 for value in usable), len(usable))
+    lost = (len(values) - len(usable)) * clips_each
+    return Score(
+        value=value,
+        corrected=value if len(usable) > 1 else None,
+        low=low,
+        high=high,
+        method=method,
+        n_generated=len(usable) * clips_each,
+        n_reference=None,
+        too_few=len(usable) < 2,
+        embedding=None if reference is None else asdict(reference.embedding.identity),
+        dropped={"generated": {"other": lost} if lost else {}, "reference": {}},
+    )
