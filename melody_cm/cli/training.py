@@ -54,7 +54,8 @@ class StageCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         steps = planned_steps(self.recipe)
-        self.trace = LossTrace(span=max(1, min(20, steps // (5 * self.config["trainer"]["log_every_n_steps"]))))
+        logged = max(1, steps // (self.config["trainer"]["log_every_n_steps"] or 50))  # 50 is Lightning's default.
+        self.trace = LossTrace(span=max(1, min(20, logged // 5)))
         self.checkpoint = LastCheckpoint(self.folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
         config = self.config_init["trainer"]
         # What is best is decided after it was measured, and saved before the state that a resume goes on from.
@@ -70,6 +71,7 @@ class StageCLI(LightningCLI):
             enable_model_summary=False,
             use_distributed_sampler=False,
             check_val_every_n_epoch=None,
+            val_check_interval=self.config["trainer"]["val_check_interval"] or steps,
             num_sanity_val_steps=0,
         )
 
