@@ -146,7 +146,7 @@ def test_pages_name_no_place_on_a_machine(page):
     assert not re.search(r"(?<![\w.])/(?:work|home|root|tmp|mnt)/", page.read_text(encoding="utf-8"))
 
 
-def test_the_commands_and_the_python_of_the_readme_run(tmp_path, monkeypatch):
+def test_the_commands_and_the_python_that_newcomers_try_run(tmp_path, monkeypatch):
     for folder in ("recipes", "configs"):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
     monkeypatch.chdir(tmp_path)
@@ -154,10 +154,12 @@ def test_the_commands_and_the_python_of_the_readme_run(tmp_path, monkeypatch):
     write_corpus(tmp_path / "music", 48, seconds=2.56, sample_rate=16000)
     Path("song.wav").symlink_to(next((tmp_path / "music").rglob("*.flac")))
     few_steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
-    for command in commands(REPOSITORY / "README.md"):
+    page = REPOSITORY / "docs" / "using.md"
+    assert all(command in commands(page) for command in commands(REPOSITORY / "README.md"))
+    for command in commands(page):
         command = ["music" if word == "path/to/music" else word for word in command]
         assert main(command + (few_steps if command[0] == "train" else [])) == 0, command
     assert list(Path("pieces").glob("*.wav"))
     assert list(Path("longer").glob("*.wav"))
-    for block in blocks(REPOSITORY / "README.md", "python"):
+    for block in blocks(page, "python"):
         exec(block, {})
