@@ -15,7 +15,7 @@ from melody_cm.randomness import Draws
 
 
 class DenoisingObjective(Objective):
-    """Mean squared velocity error per element, term "velocity_mse"; trains `networks["student"]`.
+    """Mean squared velocity error per element, term "velocity"; trains `networks["student"]`.
 
     The l frames are cut at `floor(m * l / num_chunks)` into chunks, each at an angle drawn by itself. Two patterns
     set chunks to angle 0: those are known frames, given clean, which the sampler re-imposes anyway, and so they do not
@@ -75,7 +75,7 @@ class DenoisingObjective(Objective):
         dropped = draws.uniform("condition_drop") < (self.condition_drop if student.training else 0)
         predicted = student(noisy, angle, conditioning.drop(dropped))
         squared_error = (at_least_fp32(predicted) - velocity(latent, noise, angle)).square()
-        terms = {"velocity_mse": mean_unknown(squared_error, known)}
+        terms = {"velocity": mean_unknown(squared_error, known)}
         return Losses(terms, clean_from_velocity(noisy, predicted, angle))
 
     def _check_fit(self, student: Denoiser, latent: Tensor) -> None:

@@ -29,7 +29,7 @@ def seen_by_denoiser(objective, latent, items=None):
 def velocity_mse(denoiser, latent, num_chunks=4, **kwargs):
     objective = DenoisingObjective(LinearAngles(), num_chunks=num_chunks, **kwargs)
     losses = objective({"student": denoiser}, latent, no_conditioning(len(latent)), first_epoch(range(len(latent))))
-    return losses.terms["velocity_mse"].item()
+    return losses.terms["velocity"].item()
 
 
 @pytest.mark.parametrize("std", [1 / 3, 1.0])
@@ -47,7 +47,7 @@ def test_exact_denoiser_has_no_loss_and_predicts_the_latent(num_chunks):
     latent = torch.full((8, 4, 16), 0.7)
     objective = DenoisingObjective(LinearAngles(), num_chunks=num_chunks)
     losses = objective({"student": PointDenoiser(0.7)}, latent, no_conditioning(8), first_epoch(range(8)))
-    assert losses.terms["velocity_mse"].item() == pytest.approx(0, abs=1e-6)
+    assert losses.terms["velocity"].item() == pytest.approx(0, abs=1e-6)
     torch.testing.assert_close(losses.prediction, latent, atol=1e-5, rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_loss_is_the_mean_over_the_frames_that_are_not_known(shape):
     clips = [torch.cat([squared[b, :, t].flatten() for t in range(8) if angle[b, t] > 0]) for b in range(6)]
     assert len({len(errors) for errors in clips}) > 1
     expected = sum(errors.mean().item() for errors in clips) / 6
-    assert losses.terms["velocity_mse"].item() == pytest.approx(expected, rel=1e-5)
+    assert losses.terms["velocity"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_parts_of_a_batch_average_to_the_whole():
@@ -126,7 +126,7 @@ def test_parts_of_a_batch_average_to_the_whole():
     def loss(rows):
         draws = first_epoch(rows)
         networks = {"student": ZeroDenoiser()}
-        return objective(networks, latent[list(rows)], no_conditioning(len(rows)), draws).terms["velocity_mse"].item()
+        return objective(networks, latent[list(rows)], no_conditioning(len(rows)), draws).terms["velocity"].item()
 
     assert loss(range(6)) == pytest.approx((loss(range(3)) + loss(range(3, 6))) / 2, rel=1e-5)
 
@@ -175,7 +175,7 @@ def test_known_frames_pass_no_gradient():
     denoiser = Keeper()
     objective = DenoisingObjective(LinearAngles(), num_chunks=4, prefix_probability=1.0)
     losses = objective({"student": denoiser}, torch.randn(4, 4, 8), no_conditioning(4), first_epoch(range(4)))
-    losses.terms["velocity_mse"].backward()
+    losses.terms["velocity"].backward()
     has_gradient = denoiser.predicted.grad.abs().sum(dim=1) > 0
     assert torch.equal(has_gradient, denoiser.angle > 0)
     assert not has_gradient[:, :2].any()
@@ -186,7 +186,7 @@ def test_half_precision_denoiser_is_judged_in_fp32():
     objective = DenoisingObjective(LinearAngles(), num_chunks=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = objective({"student": denoiser}, torch.randn(4, 4, 8), pooled_conditioning(4), first_epoch(range(4)))
-    assert losses.terms["velocity_mse"].dtype == torch.float32
+    assert losses.terms["velocity"].dtype == torch.float32
     assert losses.prediction.dtype == torch.float32
 
 

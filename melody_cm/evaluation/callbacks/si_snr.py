@@ -13,8 +13,8 @@ class SISNRCallback(PeriodicEvaluation):
     """Logs what fits the stage, for held-back clips and the averaged networks.
 
     An autoencoder: `val/si_snr`, dB of the reconstructed waveform. A mel autoencoder's phases come from its vocoder, so
-    its value is always low. Latent diffusion: `val/velocity_mse_grid`, and `val/si_snri`, the dB that one call
-    gains over the noisy latent, without guidance, averaged over 16 noise levels; the curve over them goes to
+    its value is always low. Latent diffusion: `val/velocity_mse`, and `val/si_snri`, the dB that one call gains over
+    the noisy latent, without guidance, averaged over 16 noise levels; the curve over them goes to
     evaluations/step_000200/si_snri.json. Of white Gaussian latents of standard deviation s, the best predictor that
     ignores structure has velocity error s and gains 0 dB.
 
@@ -29,7 +29,7 @@ class SISNRCallback(PeriodicEvaluation):
         if hasattr(module, "reconstruct"):
             self.keys = ("val/si_snr",)
         elif hasattr(module, "denoising"):
-            self.keys = ("val/velocity_mse_grid", "val/si_snri", "val/si_snri_median")
+            self.keys = ("val/velocity_mse", "val/si_snri", "val/si_snri_median")
         else:
             self.refuse(module, "it neither reconstructs nor denoises; remove it from trainer.callbacks")
 
@@ -58,8 +58,7 @@ class SISNRCallback(PeriodicEvaluation):
         counts = {"val/si_snri_n": result["n"] / NUM_ANGLES, "val/si_snri_dropped": dropped / NUM_ANGLES}
         if result["si_snri"] is None:
             return counts
-        # Not val/velocity_mse: the validation loss of that name has random noise levels, several in a clip.
-        means = {"val/velocity_mse_grid": result["velocity_mse"], "val/si_snri": result["si_snri"]}
+        means = {"val/velocity_mse": result["velocity_mse"], "val/si_snri": result["si_snri"]}
         return {**means, "val/si_snri_median": result["si_snri_median"], **counts}
 
     def _denoise(self, trainer: Trainer, module: LightningModule, share: Share, scores: DenoisingScores) -> None:
