@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
@@ -71,6 +73,20 @@ class Stage(Resumable, ABC):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.steps_taken += 1
         self.after_step()
+
+    def clip_gradients(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning's, which would refuse a fused AdamW in any mixed precision; bf16 has no scale to undo first."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def after_step(self) -> None:
         """What follows each step of the optimizer."""
