@@ -28,7 +28,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 def rich_table(results: Mapping[str, Any]) -> Group:
     """The same for a terminal."""
-    return Group(*(sheet.rich() for sheet in sheets(results)))
+    return Group(*sheets(results))
 
 
 def csv_table(results: Mapping[str, Any]) -> str:

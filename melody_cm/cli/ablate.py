@@ -84,7 +84,7 @@ def ablate(arguments: argparse.Namespace) -> int:
         metadata(arguments, setting),
     )
     write(results, arguments.out)
-    Console().print(sheet(results).rich())
+    Console().print(sheet(results))
     print(f"Report: {arguments.out}/report.html (results.json and tables beside it)")
     return 0
 

@@ -63,6 +63,20 @@ def test_the_terminal_table_shows_the_same_cells():
         assert cell in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_shows_every_word_of_every_cell_whole(width):
+    told = results(True, True)
+    told["rows"][0]["system"] = "a_system_of_a_long_name"
+    console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(rich_table(told))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    shown = [word for line in markdown_table(told).splitlines()[2:3] for word in line.replace("|", " ").split()]
+    assert "a_system_of_a_long_name" in shown
+    assert set(shown) <= set(words)
+
+
 def test_passes_stand_beside_the_formula_where_there_is_one():
     told = results(True, False)
     assert "| 12.3 (10-15.1) | - | - | - |" in markdown_table(told)
