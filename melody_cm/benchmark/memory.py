@@ -1,5 +1,6 @@
 """How much memory a piece of work takes."""
 
+import ctypes
 import gc
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif RESET.exists():
+            give_back()
             RESET.write_text("5")  # Sets the high-water mark back to what is resident now.
         self._before = self._peak()
         return self
@@ -50,3 +52,10 @@ class PeakMemory:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         return None
+
+
+def give_back() -> None:
+    """Return freed memory to the system; work that took it again would seem to need none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
+    if trim is not None:
+        trim(0)
