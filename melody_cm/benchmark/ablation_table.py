@@ -30,7 +30,12 @@ def csv_table(ablation: Ablation) -> str:
 
 def _flat(entry: Entry, ablation: Ablation) -> dict[str, Any]:
     fixed = ("recipe", "num_steps", "metric", "mean", "std", "difference", "low", "high", "verdict")
-    values = {f"seed_{seed}": value for seed, value in zip(ablation.seeds, entry.values, strict=False)}
+    own = {
+        cell.seed: cell.metrics
+        for cell in ablation.cells
+        if (cell.recipe, cell.num_steps) == (entry.recipe, entry.num_steps)
+    }
+    values = {f"seed_{seed}": own.get(seed, {}).get(entry.metric) for seed in ablation.seeds}
     return {**{name: getattr(entry, name) for name in fixed}, **values}
 
 

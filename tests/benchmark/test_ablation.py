@@ -88,3 +88,10 @@ def test_the_notes_tell_how_many_clips_were_judged_and_not_how_many_were_asked_f
     text = sheet(Ablation("linear", [0], cells, {"embedding": EMBEDDING, "clips": 64})).markdown()
     assert "20 samples to the 20 test clips" in text
     assert "20 clips are fewer than 64" in text
+
+
+def test_a_value_that_one_seed_lacks_stands_under_no_other_seed():
+    lacking = ablation()
+    lacking.cells[1].metrics.clear()  # What the baseline gave with seed 1 was not finite.
+    row = next(csv.DictReader(io.StringIO(csv_table(lacking))))
+    assert [row[f"seed_{seed}"] for seed in (0, 1, 2)] == ["0.3", "", "0.31"]

@@ -4,20 +4,11 @@ import re
 
 import pytest
 from scipy import stats
+from test_ablation import EMBEDDING
 
 from melody_cm.benchmark.ablation import Ablation, Cell
 from melody_cm.benchmark.report import write_ablation_report
 
-EMBEDDING = {
-    "name": "logmel",
-    "version": "1",
-    "weights": "none",
-    "sample_rate": 16000,
-    "window": "1 s",
-    "width": 32,
-    "trained": False,
-    "resampler": "soxr HQ",
-}
 DISTANCES = {"linear": {5: [20.0, 22.0, 21.0], 10: [10.0, 11.0, 12.0]}, "uniform": {5: [30.0, 31.0, 33.0]}}
 METADATA = {"folder": "recipes/ablations/angle_<b>schedule", "clips": 64, "embedding": EMBEDDING}
 

@@ -11,33 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from toy_recipe import toy_recipe
 
 from melody_cm.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROMPTS = ["calm piano", "louder drums", "slow low strings"]
 SEEDS = [0, 1, 2, 3]
-STAGE = {
-    "seed_everything": 0,
-    "model": {
-        "class_path": "melody_cm.training.AutoencoderTraining",
-        "init_args": {
-            "autoencoder": {"class_path": "toys.ToyAutoencoder"},
-            "reconstruction_loss": {"class_path": "toys.SquaredError"},
-            "optimization": {"learning_rate": 0.01},
-        },
-    },
-    "data": {
-        "corpus": {
-            "class_path": "melody_cm.data.SyntheticCorpus",
-            "init_args": {"num_clips": 40, "seconds": 1.0, "sample_rate": 8000},
-        },
-        "sample_rate": 8000,
-        "seconds": 0.512,
-        "batch_size": 4,
-    },
-    "trainer": {"max_steps": 20, "val_check_interval": 10, "log_every_n_steps": 2},
-}
+STAGE = toy_recipe(max_steps=20, val_check_interval=10, log_every_n_steps=2)
 PRESET = {
     "class_path": "slow_music.SlowMusic",
     "init_args": {

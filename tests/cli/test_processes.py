@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from toy_recipe import toy_recipe
 
 from melody_cm.storage import load_network
 
@@ -19,38 +20,15 @@ COMMAND = [str(Path(sys.executable).parent / "melody-cm"), "train", "recipes/toy
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
 # Feature matching turns rounding into steps of full size, as L1 does: two processes would part after 700 of them.
 SMOOTH = {"weight": 0.01, "feature_matching_weight": 0.0}
-RECIPE = {
-    "seed_everything": 0,
-    "model": {
-        "class_path": "melody_cm.training.AutoencoderTraining",
-        "init_args": {
-            "autoencoder": {"class_path": "toys.ToyAutoencoder"},
-            "reconstruction_loss": {"class_path": "toys.SquaredError"},
-            "optimization": {"learning_rate": 0.01},
-            "adversary": {
-                "class_path": "melody_cm.training.Adversary",
-                "init_args": {
-                    "discriminator": {"class_path": "toys.ToyDiscriminator"},
-                    "loss": {
-                        "class_path": "melody_cm.losses.LeastSquaresLoss",
-                        "init_args": {"weight": 0.01, "feature_matching_weight": 0.0},
-                    },
-                    "optimization": {"learning_rate": 0.001},
-                    "start": 0.2,
-                },
-            },
-        },
+RECIPE = toy_recipe(max_steps=700, val_check_interval=100, log_every_n_steps=2)
+RECIPE["model"]["init_args"]["adversary"] = {
+    "class_path": "melody_cm.training.Adversary",
+    "init_args": {
+        "discriminator": {"class_path": "toys.ToyDiscriminator"},
+        "loss": {"class_path": "melody_cm.losses.LeastSquaresLoss", "init_args": SMOOTH},
+        "optimization": {"learning_rate": 0.001},
+        "start": 0.2,
     },
-    "data": {
-        "corpus": {
-            "class_path": "melody_cm.data.SyntheticCorpus",
-            "init_args": {"num_clips": 40, "seconds": 1.0, "sample_rate": 8000},
-        },
-        "sample_rate": 8000,
-        "seconds": 0.512,
-        "batch_size": 4,
-    },
-    "trainer": {"max_steps": 700, "val_check_interval": 100, "log_every_n_steps": 2},
 }
 
 
