@@ -7,27 +7,31 @@ from melody_cm.losses import LogMelLoss, MultiResolutionSTFTLoss
 
 
 def test_multi_resolution_stft_equals_a_librosa_loop():
-    loss = MultiResolutionSTFTLoss([512, 128], [256, 128], [64, 32], weight=50.0, waveform_l1_weight=3.0)
+    loss = MultiResolutionSTFTLoss([512, 128], [256, 128], [64, 32], 50.0, waveform_l1_weight=3.0, log_weight=7.0)
     prediction, target = torch.randn(2, 2, 1, 4000)
-    expected = 0.0
+    prediction[..., 2000:] *= 1e-4  # Where the floor counts.
+    target[..., 2000:] = 0
+    linear, logarithmic = 0.0, 0.0
     for n_fft, window_length, hop_length in ((512, 256, 64), (128, 128, 32)):
         spectra = [
             np.abs(librosa.stft(x[:, 0].numpy(), n_fft=n_fft, win_length=window_length, hop_length=hop_length,
                                 pad_mode="reflect"))
             for x in (prediction, target)
         ]  # fmt: skip
-        expected += np.abs(spectra[0] - spectra[1]).mean()
+        linear += np.abs(spectra[0] - spectra[1]).mean()
+        logarithmic += np.abs(np.log((spectra[0] + 0.001) / (spectra[1] + 0.001))).mean()
     terms = loss(prediction, target)
-    assert terms["stft"].item() == pytest.approx(50 * expected, rel=1e-4)
+    assert terms["stft"].item() == pytest.approx(50 * linear, rel=1e-4)
+    assert terms["log_stft"].item() == pytest.approx(7 * logarithmic, rel=1e-4)
     assert terms["waveform_l1"].item() == pytest.approx(3 * (prediction - target).abs().mean().item(), rel=1e-5)
 
 
 def test_equal_waveforms_cost_nothing_and_give_finite_gradients():
     silence = torch.zeros(1, 1, 2000, requires_grad=True)
-    terms = MultiResolutionSTFTLoss([256], [256], [64])(silence, torch.zeros(1, 1, 2000))
-    terms["stft"].backward()
-    assert list(terms) == ["stft"]
-    assert terms["stft"].item() == 0
+    assert list(MultiResolutionSTFTLoss([256], [256], [64])(silence, silence)) == ["stft"]
+    terms = MultiResolutionSTFTLoss([256], [256], [64], log_weight=1.0)(silence, torch.zeros(1, 1, 2000))
+    assert [term.item() for term in terms.values()] == [0, 0]
+    sum(terms.values()).backward()
     assert silence.grad.isfinite().all()
 
 
