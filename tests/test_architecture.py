@@ -1,6 +1,7 @@
 """The house rules that can be checked: imports point downwards, no drawer for leftovers, no paths of a machine."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_modules_and_public_classes_have_docstrings():
         for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+def test_make_bench_runs_every_benchmark_that_needs_no_argument():
+    root = PACKAGE.parent
+    scripts = {path.stem: path.read_text(encoding="utf-8") for path in (root / "benchmarks").glob("*.py")}
+    alone = {name for name, text in scripts.items() if not re.search(r'add_argument\("\w', text)}
+    listed = re.search("^BENCHMARKS := (.*)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert alone == set(listed[1].split())
