@@ -159,9 +159,9 @@ class Autoencoder(Network, ABC):
 
     def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Tensor:
         """The latent (b, c, *axes): the posterior's mean, deterministic."""
-        return self.limit(self.posterior(waveform)[0])
+        return self.clamp(self.posterior(waveform)[0])
 
-    def limit(self, latent: Tensor) -> Tensor:
+    def clamp(self, latent: Tensor) -> Tensor:
         """A draw from the posterior as diffusion sees it: clipped where the autoencoder clips, else unchanged."""
         return latent
 
@@ -334,10 +334,10 @@ class TokenLM(Network, ABC):
 class Conditioner(Network, ABC):
     """Source -> conditioning. Training calls `embed(describe(batch))`; a pipeline gives its own source.
 
-    `hears_audio`: whether `describe` uses the batch's waveform, whose sample rate must then be its parts' own.
+    `uses_audio`: whether `describe` uses the batch's waveform, whose sample rate must then be its parts' own.
     """
 
-    hears_audio: bool = True
+    uses_audio: bool = True
 
     @abstractmethod
     def describe(self, batch: MusicBatch) -> Tensor:
@@ -435,14 +435,17 @@ class Objective(Configurable, ABC):
         """Losses on a clean latent (b, c, *axes). `networks` holds "student"; distillation adds "teacher", "target"."""
 
 
-class Judgement(NamedTuple):
-    """What one discriminator says of a batch: `logits` (b, n), high for real music, and its hidden `features`."""
+class DiscriminatorOutput(NamedTuple):
+    """What one discriminator says of a batch: `logits` (b, n), high for real music, and its hidden `feature_maps`."""
 
     logits: Float[Tensor, "b n"]
-    features: list[Tensor]
+    feature_maps: list[Tensor]
 
 
-class Circumstances(NamedTuple):
+DiscriminatorOutputs = Sequence[DiscriminatorOutput]
+
+
+class DiscriminatorContext(NamedTuple):
     """What a discriminator may know beside the sample, the same for a real and a generated one: the `conditioning`, the
     `reference` (b, c, *axes) that is real, where the generator was given noise alone (`from_noise`, (b,)), and the
     batch's `draws`."""
@@ -454,27 +457,29 @@ class Circumstances(NamedTuple):
 
 
 class Discriminator(Network, ABC):
-    """Tells real from generated samples; several judges may sit in one."""
+    """Tells real from generated samples; one may hold several sub-discriminators."""
 
     @abstractmethod
-    def forward(self, sample: Tensor, circumstances: Circumstances | None = None) -> list[Judgement]:
-        """One judgement a judge, of samples (b, ...); the circumstances are left out where the stage gives none."""
+    def forward(self, sample: Tensor, context: DiscriminatorContext | None = None) -> list[DiscriminatorOutput]:
+        """One output for each sub-discriminator, of samples (b, ...); `context` is None where the stage gives none."""
 
 
 class AdversarialLoss(Configurable, ABC):
-    """How a discriminator and a generator learn from judgements of real and generated samples, judge by judge.
+    """What a discriminator and a generator learn from the discriminator's outputs for real and generated samples.
 
-    `compares`: whether the generator's loss looks at judgements of real samples.
+    `compares`: whether the generator's loss looks at the outputs for real samples.
     """
 
     compares: bool = True
 
     @abstractmethod
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+    def discriminator(
+        self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
+    ) -> dict[str, Tensor]:
         """Scalar terms whose sum the discriminator makes small."""
 
     @abstractmethod
-    def generator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+    def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
         """Weighted scalar terms that the generator adds to its other losses; `real` is a target, without gradient."""
 
 

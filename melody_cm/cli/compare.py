@@ -21,7 +21,7 @@ KEYS = {
     "systems": dict,
 }
 SYSTEM_KEYS = {"pipeline": str, "num_steps": list}
-PEER_KEYS = {"peer": str, "num_steps": list}
+BASELINE_KEYS = {"baseline": str, "num_steps": list}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -75,8 +75,8 @@ def read_compare_recipe(path: Path) -> dict[str, Any]:
     refuse_unfit(path, "", recipe, KEYS)
     systems = recipe["systems"]
     for name, system in systems.items():
-        peer = isinstance(system, dict) and "peer" in system
-        refuse_unfit(path, f"systems.{name}.", system, PEER_KEYS if peer else SYSTEM_KEYS)
+        baseline = isinstance(system, dict) and "baseline" in system
+        refuse_unfit(path, f"systems.{name}.", system, BASELINE_KEYS if baseline else SYSTEM_KEYS)
     if not any("pipeline" in system for system in systems.values()):
         raise ValueError(
             f"{path}: no system has a pipeline; name one, because the reference is the music it learned from"
@@ -148,11 +148,13 @@ def compare_run(recipe: dict[str, Any], setting: "Setting", run: Path, out: Path
 
 
 def open_system(system: dict[str, Any], prompts: list[str], run: Path) -> "Pipeline":
-    """A system of the run, or a peer."""
-    from melody_cm.benchmark.peers import open_peer
+    """A system of the run, or a baseline."""
+    from melody_cm.benchmark.baselines import open_baseline
     from melody_cm.cli.export import pipeline_of_run
 
-    return open_peer(system["peer"], prompts) if "peer" in system else pipeline_of_run(system["pipeline"], run)
+    return (
+        open_baseline(system["baseline"], prompts) if "baseline" in system else pipeline_of_run(system["pipeline"], run)
+    )
 
 
 def reference_music(recipe: dict[str, Any], setting: "Setting") -> Iterator[tuple[Any, int]]:

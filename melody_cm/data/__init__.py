@@ -13,7 +13,9 @@ from melody_cm.data.check import CorpusReport, check_corpus
 from melody_cm.data.clips import SPLITS, Clip, Split
 from melody_cm.data.datamodule import MusicDataModule
 from melody_cm.data.dataset import MusicDataset, collate
-from melody_cm.data.dialects import (
+from melody_cm.data.duplicates import DuplicateReport, find_duplicates
+from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
+from melody_cm.data.formats import (
     AudioCraftCorpus,
     CsvCorpus,
     FmaCorpus,
@@ -21,8 +23,6 @@ from melody_cm.data.dialects import (
     MusicCapsCorpus,
     SongDescriberCorpus,
 )
-from melody_cm.data.duplicates import DuplicateReport, find_duplicates
-from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
 from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, open_corpus
 from melody_cm.data.order import EvaluationOrder, TrainingOrder
 from melody_cm.data.rendering import Rendering, RenderReport

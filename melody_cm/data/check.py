@@ -11,8 +11,8 @@ from rich.progress import track
 
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, scan_audio
 from melody_cm.data.clips import Clip, SeenClips
-from melody_cm.data.dialects import DescribedCorpus
 from melody_cm.data.entries import Entry, corpus_entries
+from melody_cm.data.formats import DescribedCorpus
 from melody_cm.data.manifest import Corpus, open_corpus
 
 # Manifests round durations; a file that lacks less than this is not short.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from melody_cm.data.clips import Clip, parse_row
-from melody_cm.data.dialects import DescribedCorpus
+from melody_cm.data.formats import DescribedCorpus
 from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, folder_files, manifest_lines
 
 # A clip, what is wrong with a row, or None for a row that has no sound on purpose.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from melody_cm.diffusion import diffuse
-from melody_cm.interfaces import AngleSchedule, Circumstances, Discriminator, FeatureNetwork, Judgement
+from melody_cm.interfaces import AngleSchedule, Discriminator, DiscriminatorContext, DiscriminatorOutput, FeatureNetwork
 from melody_cm.randomness import Draws
 
 SLOPE = 0.2
@@ -32,7 +32,7 @@ class FeatureDiscriminator(Discriminator):
         projection_width: of the space in which a position and its condition are compared.
 
     Raises:
-        ValueError: a network without features, a width of no whole groups, or samples without circumstances.
+        ValueError: a network without features, a width of no whole groups, or samples without context.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class FeatureDiscriminator(Discriminator):
         self.heads = nn.ModuleList(Head(each, condition_width, width, projection_width) for each in channels)
 
     def forward(
-        self, sample: Float[Tensor, "b c *axes"], circumstances: Circumstances | None = None
-    ) -> list[Judgement]:
-        if circumstances is None:
-            raise ValueError("this discriminator needs the circumstances of a sample: use it where latents are made")
-        heard = self._hear(sample, circumstances)
+        self, sample: Float[Tensor, "b c *axes"], context: DiscriminatorContext | None = None
+    ) -> list[DiscriminatorOutput]:
+        if context is None:
+            raise ValueError("this discriminator needs the context of a sample: use it where latents are made")
+        heard = self._hear(sample, context)
         if not sample.requires_grad:
             # Cut off here, so that a penalty on the heads' gradient ends at their input.
             heard = [feature.detach().requires_grad_(torch.is_grad_enabled()) for feature in heard]
-        condition = self._condition(sample, heard, circumstances)
+        condition = self._condition(sample, heard, context)
         heads = zip(self.heads, heard, strict=True)
-        return [Judgement(head(feature, condition), [feature]) for head, feature in heads]
+        return [DiscriminatorOutput(head(feature, condition), [feature]) for head, feature in heads]
 
-    def _hear(self, sample: Float[Tensor, "b c *axes"], circumstances: Circumstances) -> list[Float[Tensor, "b _ _"]]:
-        angle, noise = self._noise(circumstances.draws, sample)
+    def _hear(self, sample: Float[Tensor, "b c *axes"], context: DiscriminatorContext) -> list[Float[Tensor, "b _ _"]]:
+        angle, noise = self._noise(context.draws, sample)
         with torch.set_grad_enabled(sample.requires_grad and torch.is_grad_enabled()):
-            heard = self.features.features(diffuse(sample, noise, angle), angle, circumstances.conditioning)
+            heard = self.features.features(diffuse(sample, noise, angle), angle, context.conditioning)
         return [feature.float() for feature in heard]
 
     def _noise(self, draws: Draws, sample: Float[Tensor, "b c *axes"]) -> tuple[Float[Tensor, " b"], Tensor]:
@@ -80,18 +80,18 @@ class FeatureDiscriminator(Discriminator):
         return angle.to(sample.device), draws.normal("discriminator_noise", sample.shape[1:], sample.device)
 
     def _condition(
-        self, sample: Tensor, heard: list[Float[Tensor, "b _ _"]], circumstances: Circumstances
+        self, sample: Tensor, heard: list[Float[Tensor, "b _ _"]], context: DiscriminatorContext
     ) -> Float[Tensor, "b d"]:
-        pooled = self._pooled(circumstances)
+        pooled = self._pooled(context)
         with torch.no_grad():
-            is_real = sample is circumstances.reference
-            deepest = heard[-1] if is_real else self._hear(circumstances.reference, circumstances)[-1]
+            is_real = sample is context.reference
+            deepest = heard[-1] if is_real else self._hear(context.reference, context)[-1]
             summary = standardize(deepest.detach().mean(-1))
-            summary = summary.masked_fill(circumstances.from_noise[:, None], 0)
+            summary = summary.masked_fill(context.from_noise[:, None], 0)
         return torch.cat([standardize(pooled.float()), summary], dim=1)
 
-    def _pooled(self, circumstances: Circumstances) -> Float[Tensor, "b e"]:
-        pooled = circumstances.conditioning.pooled
+    def _pooled(self, context: DiscriminatorContext) -> Float[Tensor, "b e"]:
+        pooled = context.conditioning.pooled
         if pooled is None or pooled.shape[1] != self.condition_width:
             width = None if pooled is None else pooled.shape[1]
             raise ValueError(

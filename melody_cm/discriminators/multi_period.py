@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from melody_cm.interfaces import Discriminator, Judgement
+from melody_cm.interfaces import Discriminator, DiscriminatorOutput
 
 SLOPE = 0.1
 KERNEL, STRIDE = 5, 3
@@ -24,7 +24,7 @@ class MultiPeriodDiscriminator(Discriminator):
         super().__init__()
         self.judges = nn.ModuleList(PeriodJudge(period, channels) for period in periods)
 
-    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[Judgement]:
+    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[DiscriminatorOutput]:
         return [judge(sample) for judge in self.judges]
 
 
@@ -42,11 +42,11 @@ class PeriodJudge(nn.Module):
         )
         self.output = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Judgement:
+    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> DiscriminatorOutput:
         missing = -waveform.shape[-1] % self.period
         folded = rearrange(F.pad(waveform, (0, missing), mode="reflect"), "b c (n p) -> b c n p", p=self.period)
         features = []
         for convolution in self.hidden:
             folded = F.leaky_relu(convolution(folded), SLOPE)
             features.append(folded)
-        return Judgement(self.output(folded).flatten(1), features)
+        return DiscriminatorOutput(self.output(folded).flatten(1), features)

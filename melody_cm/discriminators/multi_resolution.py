@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from melody_cm.interfaces import Discriminator, Judgement
+from melody_cm.interfaces import Discriminator, DiscriminatorOutput
 from melody_cm.signal import stft_magnitude
 
 SLOPE = 0.2
@@ -36,7 +36,7 @@ class MultiResolutionDiscriminator(Discriminator):
         resolutions = zip(fft_sizes, hop_lengths, window_lengths, strict=True)
         self.judges = nn.ModuleList(ResolutionJudge(resolution, channels) for resolution in resolutions)
 
-    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[Judgement]:
+    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[DiscriminatorOutput]:
         return [judge(sample) for judge in self.judges]
 
 
@@ -53,10 +53,10 @@ class ResolutionJudge(nn.Module):
         )
         self.output = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Judgement:
+    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> DiscriminatorOutput:
         picture = stft_magnitude(waveform[:, 0], *self.resolution).transpose(1, 2)[:, None]
         features = []
         for convolution in self.hidden:
             picture = F.leaky_relu(convolution(picture), SLOPE)
             features.append(picture)
-        return Judgement(self.output(picture).flatten(1), features)
+        return DiscriminatorOutput(self.output(picture).flatten(1), features)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from melody_cm.discriminators.multi_period import MultiPeriodDiscriminator
 from melody_cm.discriminators.multi_resolution import MultiResolutionDiscriminator
-from melody_cm.interfaces import Discriminator, Judgement
+from melody_cm.interfaces import Discriminator, DiscriminatorOutput
 
 
 class WaveformDiscriminator(Discriminator):
@@ -31,5 +31,5 @@ class WaveformDiscriminator(Discriminator):
             fft_sizes, hop_lengths, window_lengths, resolution_channels
         )
 
-    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[Judgement]:
+    def forward(self, sample: Float[Tensor, "b 1 t"]) -> list[DiscriminatorOutput]:
         return self.multi_period(sample) + self.multi_resolution(sample)

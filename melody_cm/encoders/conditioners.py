@@ -78,7 +78,7 @@ class TextConditioner(Conditioner):
         self.joint_embedding = joint_embedding
         self.width = width
         self.source = source
-        self.hears_audio = source == "audio"
+        self.uses_audio = source == "audio"
 
     @torch.no_grad()
     def describe(self, batch: MusicBatch) -> Float[Tensor, "b d"]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.interfaces import AdversarialLoss, Judgement
+from melody_cm.interfaces import AdversarialLoss, DiscriminatorOutput, DiscriminatorOutputs
 
 
 class LeastSquaresLoss(AdversarialLoss):
@@ -29,23 +29,25 @@ class LeastSquaresLoss(AdversarialLoss):
         self.feature_matching_weight = feature_matching_weight
         self.compares = feature_matching_weight != 0
 
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+    def discriminator(
+        self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
+    ) -> dict[str, Tensor]:
         return {
-            "real": _sum([(judgement.logits - 1).square().mean() for judgement in real]),
-            "fake": _sum([judgement.logits.square().mean() for judgement in fake]),
+            "real": _sum([(output.logits - 1).square().mean() for output in real]),
+            "fake": _sum([output.logits.square().mean() for output in fake]),
         }
 
-    def generator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
-        terms = {"adversarial": self.weight * _sum([(judgement.logits - 1).square().mean() for judgement in fake])}
+    def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
+        terms = {"adversarial": self.weight * _sum([(output.logits - 1).square().mean() for output in fake])}
         if self.feature_matching_weight:
             terms["feature_matching"] = self.feature_matching_weight * feature_distance(real, fake)
         return terms
 
 
 class HingeLoss(AdversarialLoss):
-    """Real is above 1, generated below -1; a generator raises its logits without end. Means over judges.
+    """Real is above 1, generated below -1; a generator raises its logits without end. Means over the heads.
 
-    The paper sums the generator's term over its k judges: that is `weight` times k.
+    The paper sums the generator's term over its k heads: that is `weight` times k.
 
     Args:
         weight: of the generator's term "adversarial".
@@ -58,33 +60,35 @@ class HingeLoss(AdversarialLoss):
         self.weight = weight
         self.r1_weight = r1_weight
 
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
+    def discriminator(
+        self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
+    ) -> dict[str, Tensor]:
         terms = {
-            "real": _mean([F.relu(1 - judgement.logits).mean() for judgement in real]),
-            "fake": _mean([F.relu(1 + judgement.logits).mean() for judgement in fake]),
+            "real": _mean([F.relu(1 - output.logits).mean() for output in real]),
+            "fake": _mean([F.relu(1 + output.logits).mean() for output in fake]),
         }
         if self.r1_weight:
-            terms["r1"] = self.r1_weight * _mean([gradient_penalty(judgement) for judgement in real])
+            terms["r1"] = self.r1_weight * _mean([gradient_penalty(output) for output in real])
         return terms
 
-    def generator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> dict[str, Tensor]:
-        return {"adversarial": -self.weight * _mean([judgement.logits.mean() for judgement in fake])}
+    def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
+        return {"adversarial": -self.weight * _mean([output.logits.mean() for output in fake])}
 
 
-def gradient_penalty(judgement: Judgement) -> Float[Tensor, ""]:
-    """R1: the squared norm of the gradient of a clip's summed logits by the features judged, the mean over clips.
+def gradient_penalty(output: DiscriminatorOutput) -> Float[Tensor, ""]:
+    """R1: the squared norm of the gradient of a clip's summed logits by the feature maps, the mean over clips.
 
-    The features must be leaves that ask for a gradient, so that it ends at the judge's input.
+    The features must be leaves that ask for a gradient, so that it ends at the head's input.
     """
-    gradients = torch.autograd.grad(judgement.logits.sum(), judgement.features, create_graph=True)
+    gradients = torch.autograd.grad(output.logits.sum(), output.feature_maps, create_graph=True)
     return torch.stack([gradient.float().square().flatten(1).sum(1) for gradient in gradients]).sum(0).mean()
 
 
-def feature_distance(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Float[Tensor, ""]:
+def feature_distance(real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> Float[Tensor, ""]:
     """L1 between hidden features: the mean over each discriminator's layers, summed over discriminators."""
     distances = []
     for ours, theirs in zip(fake, real, strict=True):
-        layers = [F.l1_loss(a, b.detach()) for a, b in zip(ours.features, theirs.features, strict=True)]
+        layers = [F.l1_loss(a, b.detach()) for a, b in zip(ours.feature_maps, theirs.feature_maps, strict=True)]
         distances.append(torch.stack(layers).mean())
     return _sum(distances)
 

@@ -116,8 +116,8 @@ class FrozenAutoencoder(Frozen, Autoencoder):
     def reconstruct(self, waveform: Tensor, draws: Draws) -> Reconstruction:
         return self.network.reconstruct(waveform, draws)
 
-    def limit(self, latent: Tensor) -> Tensor:
-        return self.network.limit(latent)
+    def clamp(self, latent: Tensor) -> Tensor:
+        return self.network.clamp(latent)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.network.decode(latent)
@@ -237,7 +237,7 @@ class FrozenConditioner(Frozen, Conditioner):
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
-        self.hears_audio = self.network.hears_audio
+        self.uses_audio = self.network.uses_audio
 
     @torch.no_grad()
     def describe(self, batch: MusicBatch) -> Tensor:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
-from melody_cm.interfaces import AdversarialLoss, Circumstances, Configurable, Discriminator, Judgement, Network
+from melody_cm.interfaces import (
+    AdversarialLoss,
+    Configurable,
+    Discriminator,
+    DiscriminatorContext,
+    DiscriminatorOutput,
+    Network,
+)
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
 
@@ -20,7 +27,7 @@ class Generated(NamedTuple):
     terms: dict[str, Tensor]
     real: Tensor
     fake: Tensor
-    circumstances: Circumstances | None = None
+    context: DiscriminatorContext | None = None
 
 
 class Adversary(Configurable, nn.Module):
@@ -71,7 +78,7 @@ class Adversary(Configurable, nn.Module):
 
     def discriminator_terms(self, generated: Generated) -> dict[str, Tensor]:
         """What the discriminator learns from; no gradient reaches the generator."""
-        told = generated.circumstances
+        told = generated.context
         return self.loss.discriminator(self._judge(generated.real, told), self._judge(generated.fake.detach(), told))
 
     def generator_terms(self, generated: Generated, weight: float = 1.0) -> dict[str, Tensor]:
@@ -80,14 +87,14 @@ class Adversary(Configurable, nn.Module):
         for parameter in learning:
             parameter.requires_grad_(False)
         with torch.no_grad():
-            real = self._judge(generated.real, generated.circumstances) if self.loss.compares else []
-        terms = self.loss.generator(real, self._judge(generated.fake, generated.circumstances))
+            real = self._judge(generated.real, generated.context) if self.loss.compares else []
+        terms = self.loss.generator(real, self._judge(generated.fake, generated.context))
         for parameter in learning:
             parameter.requires_grad_(True)
         return {name: weight * term for name, term in terms.items()}
 
-    def _judge(self, sample: Tensor, circumstances: Circumstances | None) -> list[Judgement]:
-        return self.discriminator(sample) if circumstances is None else self.discriminator(sample, circumstances)
+    def _judge(self, sample: Tensor, context: DiscriminatorContext | None) -> list[DiscriminatorOutput]:
+        return self.discriminator(sample) if context is None else self.discriminator(sample, context)
 
 
 class AdversarialStage(Stage):

@@ -61,8 +61,8 @@ class AutoencoderTraining(AdversarialStage):
         autoencoder = self.averaged["autoencoder"]
         mean, std = autoencoder.posterior(batch.need_waveform())
         drawn = mean + std * batch.draws(self.seed).normal("posterior", mean.shape[1:], mean.device)
-        limited = autoencoder.limit(drawn)
-        values = {"mean": limited.mean(), "std": limited.std(), "trimmed": (limited != drawn).float().mean()}
+        clamped = autoencoder.clamp(drawn)
+        values = {"mean": clamped.mean(), "std": clamped.std(), "trimmed": (clamped != drawn).float().mean()}
         return {f"val/latent_{name}": value for name, value in values.items()}
 
     @torch.no_grad()

@@ -8,10 +8,10 @@ from melody_cm.diffusion import ConsistencyObjective, TimestepDenoiser
 from melody_cm.interfaces import (
     AngleSchedule,
     Autoencoder,
-    Circumstances,
     Conditioner,
     Conditioning,
     Denoiser,
+    DiscriminatorContext,
     Sampler,
 )
 from melody_cm.storage import thaw
@@ -88,17 +88,17 @@ class ConsistencyDistillation(AdversarialStage):
         draws = batch.draws(self.seed)
         roles = {"student": networks["denoiser"], "teacher": self.teacher, "target": self.target}
         losses = self.objective(roles, latent, conditioning, draws)
-        circumstances = Circumstances(conditioning, latent, losses.from_noise, draws)
-        return Generated(losses.terms, latent, losses.prediction, circumstances)
+        context = DiscriminatorContext(conditioning, latent, losses.from_noise, draws)
+        return Generated(losses.terms, latent, losses.prediction, context)
 
     def after_step(self) -> None:
         super().after_step()
         update_average(self.target, self.student, self.target_decay)
 
     @property
-    def hears_audio(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether `sample` needs a batch's waveform, not its captions alone."""
-        return self.conditioner.hears_audio
+        return self.conditioner.uses_audio
 
     @torch.no_grad()
     def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:

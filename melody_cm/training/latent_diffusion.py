@@ -55,9 +55,9 @@ class LatentDiffusion(Stage):
         return self.objective({"student": networks["denoiser"]}, latent, conditioning, draws).terms
 
     @property
-    def hears_audio(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether `sample` needs a batch's waveform, not its captions alone."""
-        return self.trained["conditioner"].hears_audio
+        return self.trained["conditioner"].uses_audio
 
     @torch.no_grad()
     def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
@@ -92,7 +92,7 @@ def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
         else:
             mean, std = autoencoder.posterior(batch.need_waveform())
         noise = batch.draws(seed).normal("posterior", mean.shape[1:], mean.device)
-        return autoencoder.limit(mean.float() + std.float() * noise)
+        return autoencoder.clamp(mean.float() + std.float() * noise)
 
 
 def sample_latent(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning, num_steps: int) -> Tensor:

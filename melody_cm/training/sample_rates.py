@@ -12,7 +12,7 @@ def check_sample_rates(training: nn.Module, sample_rate: int) -> None:
     Raises:
         ValueError: there is such a part.
     """
-    deaf = [f"{name}." for name, module in training.named_modules() if getattr(module, "hears_audio", True) is False]
+    deaf = [f"{name}." for name, module in training.named_modules() if getattr(module, "uses_audio", True) is False]
     for name, module in training.named_modules():
         if name.startswith(tuple(deaf)):
             continue

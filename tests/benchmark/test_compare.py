@@ -228,7 +228,7 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
 
 def test_a_recipe_of_peers_alone_is_refused_because_nothing_says_what_the_reference_is(tmp_path):
     recipe = {"size": "tiny", "recipes": "..", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": []}
-    systems = {"musicgen": {"peer": "musicgen:random", "num_steps": [1]}}
-    (tmp_path / "peers.yaml").write_text(json.dumps({**recipe, "reference": "test", "systems": systems}))
-    with pytest.raises(ValueError, match=r"peers\.yaml: no system has a pipeline"):
-        read_compare_recipe(tmp_path / "peers.yaml")
+    systems = {"musicgen": {"baseline": "musicgen:random", "num_steps": [1]}}
+    (tmp_path / "baselines.yaml").write_text(json.dumps({**recipe, "reference": "test", "systems": systems}))
+    with pytest.raises(ValueError, match=r"baselines\.yaml: no system has a pipeline"):
+        read_compare_recipe(tmp_path / "baselines.yaml")

@@ -7,7 +7,7 @@ from transformers import ClapModel, ClapProcessor
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder
 from melody_cm.discriminators import ClapFeatures, FeatureDiscriminator
-from melody_cm.interfaces import Autoencoder, Circumstances, Conditioning
+from melody_cm.interfaces import Autoencoder, Conditioning, DiscriminatorContext
 from melody_cm.randomness import Draws
 
 MEL = {"sample_rate": 16000, "n_fft": 512, "hop_length": 160, "num_mels": 64, "f_min": 0.0, "f_max": 8000.0}
@@ -69,11 +69,11 @@ def test_a_discriminator_hears_clean_latents_through_it_and_gradients_come_back(
     judge = FeatureDiscriminator(features, None, condition_width=5, width=8)
     real, fake = torch.randn(2, 2, 50, 32), torch.randn(2, 2, 50, 32, requires_grad=True)
     conditioning = Conditioning(None, torch.randn(2, 5), None, torch.zeros(2, dtype=torch.bool))
-    told = Circumstances(conditioning, real, torch.zeros(2, dtype=torch.bool), Draws(0, [0, 0], [0, 1]))
-    judgements = judge(fake, told)
+    told = DiscriminatorContext(conditioning, real, torch.zeros(2, dtype=torch.bool), Draws(0, [0, 0], [0, 1]))
+    outputs = judge(fake, told)
     clean = features.features(fake, torch.zeros(2), conditioning)
-    torch.testing.assert_close(judgements[1].features[0], clean[1])
-    sum(judgement.logits.mean() for judgement in judgements).backward()
+    torch.testing.assert_close(outputs[1].feature_maps[0], clean[1])
+    sum(output.logits.mean() for output in outputs).backward()
     assert fake.grad.abs().sum() > 0
     assert all(p.grad is None for p in features.parameters())
     assert not any("features" in name for name in judge.state_dict())

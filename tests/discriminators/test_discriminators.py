@@ -39,7 +39,7 @@ def test_a_period_judge_compares_samples_one_period_apart():
         samples = F.pad(waveform[0, 0, column::3], (2, 2))
         for row in range(4):
             expected[:, row, column] = kernel @ samples[3 * row : 3 * row + 5] + bias
-    torch.testing.assert_close(judge(waveform).features[0][0], F.leaky_relu(expected, 0.1))
+    torch.testing.assert_close(judge(waveform).feature_maps[0][0], F.leaky_relu(expected, 0.1))
 
 
 def test_a_length_that_is_no_multiple_of_the_period_is_reflected():
@@ -59,9 +59,9 @@ def test_a_resolution_judge_sees_magnitudes_alone():
     frames = torch.stft(padded, 64, 16, 48, torch.hann_window(48), center=False, return_complex=True).abs()
     judge = discriminator.judges[0]
     expected = F.leaky_relu(judge.hidden[0](frames[:, None]), 0.2)
-    torch.testing.assert_close(judge(waveform).features[0], expected)
-    assert [f.shape[2] for f in judge(waveform).features] == [33] * 5
-    assert [f.shape[3] for f in judge(waveform).features] == [63, 32, 16, 8, 8]
+    torch.testing.assert_close(judge(waveform).feature_maps[0], expected)
+    assert [f.shape[2] for f in judge(waveform).feature_maps] == [33] * 5
+    assert [f.shape[3] for f in judge(waveform).feature_maps] == [63, 32, 16, 8, 8]
 
 
 def test_lists_of_unlike_lengths_are_refused():

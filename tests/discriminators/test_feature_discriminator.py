@@ -10,7 +10,7 @@ from torch import nn
 from melody_cm.diffusion import LinearAngles, diffuse
 from melody_cm.discriminators import FeatureDiscriminator
 from melody_cm.discriminators.features import Head
-from melody_cm.interfaces import Circumstances, Conditioning, FeatureNetwork, Judgement, Network
+from melody_cm.interfaces import Conditioning, DiscriminatorContext, DiscriminatorOutput, FeatureNetwork, Network
 from melody_cm.losses import HingeLoss, gradient_penalty
 from melody_cm.randomness import Draws
 
@@ -35,17 +35,17 @@ def discriminator(**kwargs) -> FeatureDiscriminator:
     return FeatureDiscriminator(ToyFeatures(), LinearAngles(), condition_width=5, width=8, **kwargs)
 
 
-def circumstances(latent, from_noise=False) -> Circumstances:
+def context(latent, from_noise=False) -> DiscriminatorContext:
     batch = len(latent)
     pooled = torch.randn(batch, 5, generator=torch.Generator().manual_seed(4))
     conditioning = Conditioning(None, pooled, None, torch.zeros(batch, dtype=torch.bool))
     draws = Draws(3, [0] * batch, list(range(batch)))
-    return Circumstances(conditioning, latent, torch.full((batch,), from_noise), draws)
+    return DiscriminatorContext(conditioning, latent, torch.full((batch,), from_noise), draws)
 
 
 def test_real_and_generated_samples_are_heard_under_the_same_noise_of_the_schedules_angles():
     judge, real, fake = discriminator(), torch.randn(4, 3, 20), torch.randn(4, 3, 20)
-    told = circumstances(real)
+    told = context(real)
     judge(real, told)
     judge(fake, told)
     angle = LinearAngles().training_angles(told.draws.uniform("discriminator_angle"))
@@ -89,22 +89,22 @@ def test_head_layers_have_spectral_norm_one():
 
 
 def test_there_is_one_judge_a_layer_with_a_logit_a_position():
-    judgements = discriminator()(latent := torch.randn(2, 3, 20), circumstances(latent))
-    assert [judgement.logits.shape for judgement in judgements] == [(2, 20), (2, 20)]
-    assert [judgement.features[0].shape for judgement in judgements] == [(2, 6, 20), (2, 4, 20)]
+    outputs = discriminator()(latent := torch.randn(2, 3, 20), context(latent))
+    assert [output.logits.shape for output in outputs] == [(2, 20), (2, 20)]
+    assert [output.feature_maps[0].shape for output in outputs] == [(2, 6, 20), (2, 4, 20)]
 
 
 def logits(judge, sample, told):
-    return torch.stack([judgement.logits for judgement in judge(sample, told)])
+    return torch.stack([output.logits for output in judge(sample, told)])
 
 
 def test_judges_are_told_the_conditioning_and_what_is_real_but_not_where_there_was_noise_alone():
     judge, fake = discriminator().eval(), torch.randn(2, 3, 20)
     first, second = torch.randn(2, 3, 20), torch.randn(2, 3, 20)
-    told = circumstances(first)
+    told = context(first)
     once = logits(judge, fake, told)
-    assert not torch.allclose(logits(judge, fake, circumstances(second)), once)
-    blind = [logits(judge, fake, circumstances(reference, from_noise=True)) for reference in (first, second)]
+    assert not torch.allclose(logits(judge, fake, context(second)), once)
+    blind = [logits(judge, fake, context(reference, from_noise=True)) for reference in (first, second)]
     assert torch.equal(blind[0], blind[1])
     other = told._replace(conditioning=Conditioning(None, torch.randn(2, 5), None, told.conditioning.dropped))
     assert not torch.allclose(logits(judge, fake, other), once)
@@ -112,7 +112,7 @@ def test_judges_are_told_the_conditioning_and_what_is_real_but_not_where_there_w
 
 def test_gradients_reach_a_generated_sample_through_the_frozen_network_but_never_its_weights():
     judge, fake = discriminator(), torch.randn(2, 3, 20, requires_grad=True)
-    terms = HingeLoss().generator([], judge(fake, circumstances(torch.randn(2, 3, 20))))
+    terms = HingeLoss().generator([], judge(fake, context(torch.randn(2, 3, 20))))
     terms["adversarial"].backward()
     assert fake.grad.abs().sum() > 0
     assert all(p.grad is None for p in judge.features.parameters())
@@ -120,10 +120,10 @@ def test_gradients_reach_a_generated_sample_through_the_frozen_network_but_never
 
 def test_the_discriminators_gradient_ends_at_the_input_of_the_heads():
     judge, real = discriminator(), torch.randn(2, 3, 20)
-    told = circumstances(real)
-    judgements = judge(real, told)
-    assert all(judgement.features[0].is_leaf and judgement.features[0].requires_grad for judgement in judgements)
-    terms = HingeLoss(r1_weight=1.0).discriminator(judgements, judge(torch.randn(2, 3, 20), told))
+    told = context(real)
+    outputs = judge(real, told)
+    assert all(output.feature_maps[0].is_leaf and output.feature_maps[0].requires_grad for output in outputs)
+    terms = HingeLoss(r1_weight=1.0).discriminator(outputs, judge(torch.randn(2, 3, 20), told))
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in judge.heads.parameters())
     assert all(p.grad is None for p in judge.features.parameters())
@@ -139,7 +139,7 @@ def test_r1_is_the_gradient_of_a_head_by_finite_differences():
             above, below = (head(features + side, condition).sum(1) for side in (step, -step))
             numeric.flatten(1)[:, place] = (above - below) / 2e-5
     leaf = features.clone().requires_grad_()
-    penalty = gradient_penalty(Judgement(head(leaf, condition), [leaf]))
+    penalty = gradient_penalty(DiscriminatorOutput(head(leaf, condition), [leaf]))
     assert penalty.item() == pytest.approx(numeric.square().flatten(1).sum(1).mean().item(), rel=1e-4)
 
 
@@ -151,8 +151,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="width 12"):
         FeatureDiscriminator(ToyFeatures(), LinearAngles(), 5, width=12)
     latent = torch.randn(2, 3, 20)
-    with pytest.raises(ValueError, match="circumstances"):
+    with pytest.raises(ValueError, match="context"):
         discriminator()(latent)
     wide = FeatureDiscriminator(ToyFeatures(), LinearAngles(), 7, width=8)
     with pytest.raises(ValueError, match="width 5 but the discriminator takes 7"):
-        wide(latent, circumstances(latent))
+        wide(latent, context(latent))

@@ -51,7 +51,7 @@ def test_text_conditioning_is_the_caption_s_embedding():
     assert conditioning.pooled is source
     assert conditioning.sequence is None
     assert conditioning.dropped.tolist() == [False] * 4
-    assert not conditioner.hears_audio
+    assert not conditioner.uses_audio
 
 
 def test_audio_can_take_the_captions_place():
@@ -61,7 +61,7 @@ def test_audio_can_take_the_captions_place():
     torch.testing.assert_close(conditioner.describe(batch), embedding.embed_audio(batch.waveform).detach())
     cached = torch.randn(4, 16)
     assert torch.equal(conditioner.describe(music_batch(audio_embedding=cached)), cached)
-    assert conditioner.hears_audio
+    assert conditioner.uses_audio
 
 
 def test_what_was_exported_without_its_parts_embeds_but_does_not_describe():

@@ -50,7 +50,7 @@ class SquaredDifference(ReconstructionLoss):
 class CaptionLength(Conditioner):
     """A caption's number of letters."""
 
-    hears_audio = False
+    uses_audio = False
 
     def __init__(self):
         super().__init__()

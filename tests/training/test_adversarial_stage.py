@@ -58,7 +58,7 @@ def test_both_move_in_turn_as_a_loop_by_hand_says(tmp_path):
         critic.step()
         real, fake = (adversary.discriminator(x)[0] for x in (clips.waveform, result.prediction))
         loss = (result.prediction - clips.waveform).square().mean() + 5e-3 * result.kl.mean()
-        matching = (fake.features[0] - real.features[0].detach()).abs().mean()
+        matching = (fake.feature_maps[0] - real.feature_maps[0].detach()).abs().mean()
         loss = loss + (fake.logits - 1).square().mean() + 20 * matching
         generator.zero_grad()
         loss.backward()

@@ -181,10 +181,10 @@ def test_judged_are_the_students_clean_latents_beside_the_real_ones():
     generated = module.generate(module.trained, clips)
     posterior, _ = module.autoencoder.posterior(clips.waveform)
     assert generated.real.shape == generated.fake.shape == posterior.shape
-    assert generated.circumstances.reference is generated.real
+    assert generated.context.reference is generated.real
     index = clips.draws(0).integers("distillation_index", 5)
-    assert torch.equal(generated.circumstances.from_noise, index == 0)
-    assert torch.equal(generated.circumstances.conditioning.pooled, module.conditioner.describe(clips))
+    assert torch.equal(generated.context.from_noise, index == 0)
+    assert torch.equal(generated.context.conditioning.pooled, module.conditioner.describe(clips))
 
 
 def test_the_student_hears_its_adversary_after_the_warm_up_and_then_more_and_more():

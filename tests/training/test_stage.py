@@ -152,7 +152,7 @@ class Calibrated(ToyAutoencoder):
         mean, std = super().posterior(waveform)
         return mean * self.scale, std * self.scale
 
-    def limit(self, latent):
+    def clamp(self, latent):
         return latent.clamp(-1, 1)
 
     def calibrate(self, waveform):

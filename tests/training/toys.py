@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from melody_cm.interfaces import Autoencoder, Discriminator, Judgement, Reconstruction
+from melody_cm.interfaces import Autoencoder, Discriminator, DiscriminatorOutput, Reconstruction
 from melody_cm.losses import ReconstructionLoss
 
 
@@ -42,7 +42,7 @@ class ToyDiscriminator(Discriminator):
 
     def forward(self, sample):
         hidden = self.hidden(sample).tanh()
-        return [Judgement(self.output(hidden).flatten(1), [hidden])]
+        return [DiscriminatorOutput(self.output(hidden).flatten(1), [hidden])]
 
 
 class SquaredError(ReconstructionLoss):

@@ -99,7 +99,7 @@ def _walk(module: nn.Module, sample_rate: int, deaf: bool) -> Iterator[FrozenOut
     elif isinstance(module, FrozenJointEmbedding):
         yield FrozenOutput("text_embedding" if deaf else "audio_embedding", module, 0)
     else:
-        deaf = deaf or getattr(module, "hears_audio", True) is False
+        deaf = deaf or getattr(module, "uses_audio", True) is False
         for child in module.children():
             yield from _walk(child, sample_rate, deaf)
 

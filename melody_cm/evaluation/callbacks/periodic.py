@@ -65,7 +65,7 @@ class PeriodicEvaluation(Callback, ABC):
         self._clips = None
         if not hasattr(pl_module, "steps_taken"):
             self.refuse(pl_module, "nothing is learned by steps there")
-        if self.prompts is not None and getattr(pl_module, "hears_audio", True):
+        if self.prompts is not None and getattr(pl_module, "uses_audio", True):
             self.refuse(pl_module, "it does not start from captions; leave out `prompts` to use held-back clips")
         self.check(trainer, pl_module)
 

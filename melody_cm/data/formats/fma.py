@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from melody_cm.data.clips import Split
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.tables import Row, literal_list, name_cells, read_cells, read_header
-from melody_cm.data.dialects.tags import comma_list, tag_captions
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.tables import Row, literal_list, name_cells, read_cells, read_header
+from melody_cm.data.formats.tags import comma_list, tag_captions
 
 Subset = Literal["small", "medium", "large", "full"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)

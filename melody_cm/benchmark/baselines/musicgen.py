@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoProcessor, MusicgenForConditionalGeneration
 
-from melody_cm.benchmark.peers import random_weights
-from melody_cm.benchmark.peers.peer import Peer
+from melody_cm.benchmark.baselines import random_weights
+from melody_cm.benchmark.baselines.baseline import Baseline
 
 
-class MusicGen(Peer):
+class MusicGen(Baseline):
     """A language model on the codes of EnCodec, e.g. `facebook/musicgen-small`: 32 kHz, trained on 30 s.
 
     It has no sampling steps, so it is asked for 1. Clips are made one by one: the library draws from torch's own

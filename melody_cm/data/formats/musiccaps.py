@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.tables import Row, literal_list, number, read_rows
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.tables import Row, literal_list, number, read_rows
 from melody_cm.data.manifest import folder_files, hashed_split
 
 NEEDED = ("ytid", "start_s", "end_s", "aspect_list", "caption")

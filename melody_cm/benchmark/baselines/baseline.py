@@ -17,7 +17,7 @@ from melody_cm.randomness import keyed_seed
 from melody_cm.storage import hash_weights
 
 
-class Peer(Pipeline):
+class Baseline(Pipeline):
     """A text-to-music system of another library.
 
     Args:
@@ -61,7 +61,7 @@ class Peer(Pipeline):
             ValueError: no prompts, a length or a number of steps that this system cannot do, or sound that is no sound.
         """
         steps, scale = self._check(prompts, seconds, num_steps, guidance_scale)
-        seeds = [keyed_seed(one, "peer", 0, clip) for one, clip in clip_keys(seed, len(prompts))]
+        seeds = [keyed_seed(one, "baseline", 0, clip) for one, clip in clip_keys(seed, len(prompts))]
         stopwatch = Stopwatch(self.device)
         with torch.no_grad(), self._timed(stopwatch):
             waveform = self.make(list(prompts), seconds, seeds, steps, scale)
@@ -87,7 +87,7 @@ class Peer(Pipeline):
         """Where the networks are."""
         return next(parameter.device for network in self.networks.values() for parameter in network.parameters())
 
-    def to(self, device: torch.device | str) -> "Peer":
+    def to(self, device: torch.device | str) -> "Baseline":
         """Move every network; returns the pipeline."""
         for network in self.networks.values():
             network.to(device)

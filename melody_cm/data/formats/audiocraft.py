@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import load_row, path_in_folder
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.split_files import split_files
-from melody_cm.data.dialects.tables import Row
-from melody_cm.data.dialects.tags import comma_list, tag_captions
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.split_files import split_files
+from melody_cm.data.formats.tables import Row
+from melody_cm.data.formats.tags import comma_list, tag_captions
 
 NAMES = ("data.jsonl", "data.jsonl.gz")
 TAGS = ("genre", "moods", "instrument", "keywords")

@@ -2,7 +2,7 @@ import gzip
 import json
 
 import pytest
-from dialect_toys import by_id, sound
+from format_toys import by_id, sound
 
 from melody_cm.data import AudioCraftCorpus, check_corpus
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import yaml
-from dialect_toys import sound, write_csv
+from format_toys import sound, write_csv
 
 from melody_cm.cli.main import main
 

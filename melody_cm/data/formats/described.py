@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import Clip, make_clip, refuse_conflicts
-from melody_cm.data.dialects.tables import Row
+from melody_cm.data.formats.tables import Row
 from melody_cm.data.manifest import Corpus
 
 NAMED = 3

@@ -1,7 +1,7 @@
 import logging
 
 import pytest
-from dialect_toys import by_id, sound, write_csv
+from format_toys import by_id, sound, write_csv
 
 from melody_cm.data import CsvCorpus, MusicDataModule, check_corpus
 

@@ -1,5 +1,5 @@
 import pytest
-from dialect_toys import by_id, sound
+from format_toys import by_id, sound
 
 from melody_cm.data import JamendoCorpus, check_corpus
 

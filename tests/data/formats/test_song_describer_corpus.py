@@ -1,5 +1,5 @@
 import pytest
-from dialect_toys import by_id, sound, write_csv
+from format_toys import by_id, sound, write_csv
 
 from melody_cm.data import SongDescriberCorpus
 

@@ -1,4 +1,4 @@
-"""The architectures of published peers with random weights, built without any download, for measuring speed.
+"""The architectures of published baselines with random weights, built without any download, for measuring speed.
 
 The dictionaries hold their published sizes; what is not in them, the libraries have by default.
 """
@@ -10,7 +10,7 @@ import diffusers
 import torch
 import transformers
 
-from melody_cm.benchmark.peers.plain_tokenizers import roberta_tokenizer, t5_tokenizer
+from melody_cm.benchmark.baselines.plain_tokenizers import roberta_tokenizer, t5_tokenizer
 
 Sizes = Mapping[str, Mapping[str, Any]]
 
@@ -36,7 +36,7 @@ MUSICGEN: Sizes = {
     "codec": {"num_filters": 64, "codebook_size": 2048, "upsampling_ratios": [8, 5, 4, 4], "target_bandwidths": [2.2]},
     "decoder": {"vocab_size": 2048, "num_hidden_layers": 24, "hidden_size": 1024, "ffn_dim": 4096},
 }
-PEER_SEED = 0
+BASELINE_SEED = 0
 
 
 def _seeded(build: Callable[[Sizes], dict[str, Any]]) -> Callable[[Sizes], dict[str, Any]]:
@@ -44,7 +44,7 @@ def _seeded(build: Callable[[Sizes], dict[str, Any]]) -> Callable[[Sizes], dict[
 
     def seeded(sizes: Sizes) -> dict[str, Any]:
         with torch.random.fork_rng():
-            torch.manual_seed(PEER_SEED)
+            torch.manual_seed(BASELINE_SEED)
             return build(sizes)
 
     return seeded

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from melody_cm.benchmark.peers import RecordedMusic, open_peer
+from melody_cm.benchmark.baselines import RecordedMusic, open_baseline
 from melody_cm.data import AudioProblem
 
 RATE = 8000
@@ -36,7 +36,7 @@ SOUNDS = {"a": tone(100), "b": tone(200), "c": tone(300)}
 
 
 def test_without_json_files_the_order_of_names_decides(tmp_path):
-    music = open_peer(f"folder:{write(tmp_path, SOUNDS)}", PROMPTS)
+    music = open_baseline(f"folder:{write(tmp_path, SOUNDS)}", PROMPTS)
     assert (music.sample_rate, music.max_seconds, music.recorded) == (RATE, 1.0, True)
     for prompt, stem in zip(PROMPTS, "abc", strict=True):
         assert_plays(music, prompt, SOUNDS[stem])

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import Split
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.tables import Row, json_list, number, read_rows
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.tables import Row, json_list, number, read_rows
 
 LISTS = ("alt_captions", "instruments")
 

@@ -1,23 +1,23 @@
-"""A peer by its name: `musicgen:facebook/musicgen-small`, `musicldm:random`, `folder:clips`, ..."""
+"""A baseline by its name: `musicgen:facebook/musicgen-small`, `musicldm:random`, `folder:clips`, ..."""
 
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from melody_cm.benchmark.peers.recorded import RecordedMusic
+from melody_cm.benchmark.baselines.recorded import RecordedMusic
 from melody_cm.interfaces import Pipeline
 
 # By name: the class, in a module that is imported only for it, and the packages that it needs.
 KINDS = {
-    "musicgen": ("melody_cm.benchmark.peers.musicgen.MusicGen", "transformers"),
-    "audioldm2": ("melody_cm.benchmark.peers.diffusion.AudioLDM2", "diffusers transformers"),
-    "stable_audio": ("melody_cm.benchmark.peers.diffusion.StableAudio", "diffusers transformers"),
-    "musicldm": ("melody_cm.benchmark.peers.diffusion.MusicLDM", "diffusers transformers"),
+    "musicgen": ("melody_cm.benchmark.baselines.musicgen.MusicGen", "transformers"),
+    "audioldm2": ("melody_cm.benchmark.baselines.diffusion.AudioLDM2", "diffusers transformers"),
+    "stable_audio": ("melody_cm.benchmark.baselines.diffusion.StableAudio", "diffusers transformers"),
+    "musicldm": ("melody_cm.benchmark.baselines.diffusion.MusicLDM", "diffusers transformers"),
 }
 
 
-def open_peer(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
+def open_baseline(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
     """The pipeline that a text names.
 
     Args:
@@ -26,17 +26,17 @@ def open_peer(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
         prompts: of the comparison, in order: they tell which is which in a folder without JSON files beside its sounds.
 
     Raises:
-        FileNotFoundError, ValueError: no such peer, source or package.
+        FileNotFoundError, ValueError: no such baseline, source or package.
     """
     kind, _, source = text.partition(":")
     if kind == "folder" and source:
         return RecordedMusic(Path(source), prompts)
     if kind not in KINDS or not source:
         known = ", ".join([*KINDS, "folder"])
-        raise ValueError(f"there is no peer {text!r}; say KIND:SOURCE, with a kind of {known}")
-    peer = _find(kind)
+        raise ValueError(f"there is no baseline {text!r}; say KIND:SOURCE, with a kind of {known}")
+    baseline = _find(kind)
     try:
-        return peer.random() if source == "random" else peer.load(_existing(source))
+        return baseline.random() if source == "random" else baseline.load(_existing(source))
     except (ImportError, OSError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, FileNotFoundError) and error.errno is None:  # Our own, already one clear line.
             raise

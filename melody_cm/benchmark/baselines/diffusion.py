@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from melody_cm.benchmark.peers import random_weights
-from melody_cm.benchmark.peers.peer import Peer
+from melody_cm.benchmark.baselines import random_weights
+from melody_cm.benchmark.baselines.baseline import Baseline
 
 
-class DiffusionPeer(Peer):
+class DiffusionBaseline(Baseline):
     """A pipeline of diffusers.
 
     Args:
@@ -35,13 +35,13 @@ class DiffusionPeer(Peer):
         self.pipeline = pipeline
 
     @classmethod
-    def load(cls, source: str) -> "DiffusionPeer":
+    def load(cls, source: str) -> "DiffusionBaseline":
         """From a hub id or a folder in the layout of diffusers."""
         kind = getattr(diffusers, cls.library_class)
         return cls(source, kind.from_pretrained(source, local_files_only=Path(source).is_dir()))
 
     @classmethod
-    def _build(cls, parts: Mapping[str, Any]) -> "DiffusionPeer":
+    def _build(cls, parts: Mapping[str, Any]) -> "DiffusionBaseline":
         return cls("random", getattr(diffusers, cls.library_class)(**parts))
 
     @staticmethod
@@ -50,7 +50,7 @@ class DiffusionPeer(Peer):
         raise NotImplementedError
 
 
-class LatentMelPeer(DiffusionPeer):
+class LatentMelPeer(DiffusionBaseline):
     """Latent diffusion on mel spectrograms: a U-Net, a mel VAE and a HiFi-GAN; up to the length it was trained on."""
 
     num_steps = 200
@@ -105,7 +105,7 @@ class MusicLDM(LatentMelPeer):
         return getattr(features, "pooler_output", features)
 
     @classmethod
-    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.MUSICLDM) -> "DiffusionPeer":
+    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.MUSICLDM) -> "DiffusionBaseline":
         """The published architecture with random weights."""
         return cls._build(random_weights.musicldm_parts(sizes))
 
@@ -125,7 +125,7 @@ class AudioLDM2(LatentMelPeer):
     guidance_scale = 3.5
 
     @classmethod
-    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.AUDIOLDM2) -> "DiffusionPeer":
+    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.AUDIOLDM2) -> "DiffusionBaseline":
         """The published architecture with random weights."""
         return cls._build(random_weights.audioldm2_parts(sizes))
 
@@ -139,7 +139,7 @@ class AudioLDM2(LatentMelPeer):
         }
 
 
-class StableAudio(DiffusionPeer):
+class StableAudio(DiffusionBaseline):
     """Stable Audio Open (arXiv 2407.14358), e.g. `stabilityai/stable-audio-open-1.0`: 44.1 kHz stereo, made mono here.
 
     It always samples its full 47.5 s and cuts.
@@ -156,7 +156,7 @@ class StableAudio(DiffusionPeer):
         self.max_seconds = math.floor(longest * 10) / 10  # So that no rounding asks for a sample too many.
 
     @classmethod
-    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.STABLE_AUDIO) -> "DiffusionPeer":
+    def random(cls, sizes: Mapping[str, Mapping[str, Any]] = random_weights.STABLE_AUDIO) -> "DiffusionBaseline":
         """The published architecture with random weights."""
         return cls._build(random_weights.stable_audio_parts(sizes))
 

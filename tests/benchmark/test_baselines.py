@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from melody_cm.benchmark.peers import Peer, open_peer, random_weights
-from melody_cm.benchmark.peers.diffusion import AudioLDM2, MusicLDM, StableAudio
-from melody_cm.benchmark.peers.musicgen import MusicGen
+from melody_cm.benchmark.baselines import Baseline, open_baseline, random_weights
+from melody_cm.benchmark.baselines.diffusion import AudioLDM2, MusicLDM, StableAudio
+from melody_cm.benchmark.baselines.musicgen import MusicGen
 
 CLAP = {
     "projection_dim": 16,
@@ -62,45 +62,45 @@ PROMPTS = ["calm piano", "loud drums", "slow strings of many words"]
 
 
 @pytest.fixture(scope="module", params=list(TINY), ids=lambda kind: kind.__name__)
-def peer(request) -> Peer:
+def baseline(request) -> Baseline:
     return request.param.random(TINY[request.param])
 
 
-def make(peer, prompts, seconds, seed, **options):
-    return peer.generate(prompts, seconds, seed, STEPS.get(type(peer), 2), **options)
+def make(baseline, prompts, seconds, seed, **options):
+    return baseline.generate(prompts, seconds, seed, STEPS.get(type(baseline), 2), **options)
 
 
-def test_a_clip_is_as_long_as_asked_and_its_time_is_told_by_part(peer):
+def test_a_clip_is_as_long_as_asked_and_its_time_is_told_by_part(baseline):
     for seconds in (0.3, 0.565):  # The second is no whole number of latent or mel frames.
-        audio = make(peer, PROMPTS[:1], seconds, 0)
-        assert audio.sample_rate == peer.sample_rate == RATES[type(peer)]
-        assert audio.waveform.shape == (1, 1, round(seconds * peer.sample_rate))
+        audio = make(baseline, PROMPTS[:1], seconds, 0)
+        assert audio.sample_rate == baseline.sample_rate == RATES[type(baseline)]
+        assert audio.waveform.shape == (1, 1, round(seconds * baseline.sample_rate))
         assert audio.waveform.std() > 0
-    assert set(audio.timings) == PARTS.get(type(peer), {"planner", "denoiser", "decoder"})
+    assert set(audio.timings) == PARTS.get(type(baseline), {"planner", "denoiser", "decoder"})
     assert all(value > 0 for value in audio.timings.values())
 
 
-def test_a_clip_sounds_by_its_seed_alone_whatever_is_made_beside_it(peer):
+def test_a_clip_sounds_by_its_seed_alone_whatever_is_made_beside_it(baseline):
     state = torch.get_rng_state()
-    both = make(peer, PROMPTS[:2], 0.3, [5, 6]).waveform
-    alone = make(peer, PROMPTS[1:2], 0.3, [6]).waveform
-    other = make(peer, PROMPTS[1:2], 0.3, [7]).waveform
+    both = make(baseline, PROMPTS[:2], 0.3, [5, 6]).waveform
+    alone = make(baseline, PROMPTS[1:2], 0.3, [6]).waveform
+    other = make(baseline, PROMPTS[1:2], 0.3, [7]).waveform
     # Attention pads shorter texts of a batch, so the sum of another length rounds otherwise.
     torch.testing.assert_close(both[1:], alone, rtol=1e-3, atol=1e-4 * both.abs().max().item() + 1e-6)
     assert (other - alone).abs().max() > 1e-3 * alone.abs().max()
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_identity_tells_weights_apart_and_says_that_they_are_random(peer):
-    again = type(peer).random(TINY[type(peer)])
-    assert peer.random_weights
-    assert peer.identity() == again.identity()
+def test_identity_tells_weights_apart_and_says_that_they_are_random(baseline):
+    again = type(baseline).random(TINY[type(baseline)])
+    assert baseline.random_weights
+    assert baseline.identity() == again.identity()
     with torch.no_grad():
         next(iter(again.networks.values())).get_parameter(
             next(name for name, _ in next(iter(again.networks.values())).named_parameters())
         ).add_(1)
     again.__dict__.pop("weight_hashes", None)
-    assert peer.identity()["weights"] != again.identity()["weights"]
+    assert baseline.identity()["weights"] != again.identity()["weights"]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_identity_tells_weights_apart_and_says_that_they_are_random(peer):
         ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
     ],
 )
-def test_what_cannot_be_made_is_refused(peer, changes, message):
+def test_what_cannot_be_made_is_refused(baseline, changes, message):
     arguments = {"prompts": ["a"], "seconds": 0.3, "seed": 0, "num_steps": 1, "guidance_scale": 1.0}
     with pytest.raises(ValueError, match=message):
-        peer.generate(**arguments | changes)
+        baseline.generate(**arguments | changes)
 
 
 def test_musicgen_has_no_steps():
@@ -128,10 +128,10 @@ def test_musicgen_has_no_steps():
 
 
 def test_steps_and_guidance_reach_the_library():
-    peer, seen = MusicLDM.random(MEL), []
-    peer.networks["unet"].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    peer.generate(["a"], 0.3, num_steps=3, guidance_scale=1.0)
-    peer.generate(["a"], 0.3, num_steps=2)
+    baseline, seen = MusicLDM.random(MEL), []
+    baseline.networks["unet"].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    baseline.generate(["a"], 0.3, num_steps=3, guidance_scale=1.0)
+    baseline.generate(["a"], 0.3, num_steps=2)
     assert seen == [1, 1, 1, 2, 2]  # Its own guidance doubles the batch.
 
 
@@ -160,12 +160,12 @@ def test_published_sizes(build, millions):
 
 
 def test_a_saved_pipeline_is_loaded_from_its_folder_with_the_same_sound(tmp_path):
-    peer = MusicLDM.random(MEL)
-    peer.pipeline.save_pretrained(tmp_path / "musicldm")
-    loaded = open_peer(f"musicldm:{tmp_path / 'musicldm'}")
+    baseline = MusicLDM.random(MEL)
+    baseline.pipeline.save_pretrained(tmp_path / "musicldm")
+    loaded = open_baseline(f"musicldm:{tmp_path / 'musicldm'}")
     assert not loaded.random_weights
     torch.testing.assert_close(
-        make(loaded, PROMPTS[:1], 0.3, 0).waveform, make(peer, PROMPTS[:1], 0.3, 0).waveform, rtol=1e-4, atol=1e-6
+        make(loaded, PROMPTS[:1], 0.3, 0).waveform, make(baseline, PROMPTS[:1], 0.3, 0).waveform, rtol=1e-4, atol=1e-6
     )
 
 
@@ -173,7 +173,7 @@ def test_a_saved_pipeline_is_loaded_from_its_folder_with_the_same_sound(tmp_path
     ("text", "message"),
     [
         ("musicgen", "say KIND:SOURCE"),
-        ("jukebox:random", "no peer 'jukebox:random'"),
+        ("jukebox:random", "no baseline 'jukebox:random'"),
         ("musicgen:", "say KIND:SOURCE"),
         ("musicldm:./nowhere", "no folder ./nowhere"),
         ("folder:/nowhere", "no folder /nowhere"),
@@ -181,13 +181,13 @@ def test_a_saved_pipeline_is_loaded_from_its_folder_with_the_same_sound(tmp_path
 )
 def test_unknown_peers_are_refused_in_one_line(text, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        open_peer(text)
+        open_baseline(text)
 
 
 @pytest.mark.parametrize("kind", ["musicldm", "audioldm2", "stable_audio", "musicgen"])
 def test_a_folder_without_a_pipeline_is_refused_in_one_line(tmp_path, kind):
     with pytest.raises(ValueError, match=f"{kind}:.* cannot be loaded") as caught:
-        open_peer(f"{kind}:{tmp_path}")
+        open_baseline(f"{kind}:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
@@ -195,6 +195,6 @@ def test_a_missing_package_is_one_line(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named 'diffusers' for {name}")
 
-    monkeypatch.setattr("melody_cm.benchmark.peers.open.import_module", missing)
+    monkeypatch.setattr("melody_cm.benchmark.baselines.open.import_module", missing)
     with pytest.raises(ValueError, match=r"musicldm needs other packages .* pip install diffusers transformers"):
-        open_peer("musicldm:random")
+        open_baseline("musicldm:random")

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import Clip, Split
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.split_files import split_files
-from melody_cm.data.dialects.tables import Row, number, read_cells, read_header
-from melody_cm.data.dialects.tags import comma_list, tag_captions
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.split_files import split_files
+from melody_cm.data.formats.tables import Row, number, read_cells, read_header
+from melody_cm.data.formats.tags import comma_list, tag_captions
 
 COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 KINDS = {"genre": "genres", "instrument": "instruments", "mood/theme": "moods"}

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.dialects.described import DescribedCorpus
-from melody_cm.data.dialects.tables import Row, read_rows
+from melody_cm.data.formats.described import DescribedCorpus
+from melody_cm.data.formats.tables import Row, read_rows
 
 NEEDED = ("caption_id", "track_id", "caption", "path")
 

@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from dialect_toys import by_id, sound, write_csv
+from format_toys import by_id, sound, write_csv
 
 from melody_cm.data import MusicCapsCorpus, check_corpus
 from melody_cm.data.manifest import hashed_split
