@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding, whole_windows
+from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
 from melody_cm.interfaces import EmbeddingIdentity
+from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
 
 PACKAGE = "frechet-audio-distance"

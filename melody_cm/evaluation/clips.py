@@ -1,20 +1,24 @@
-"""Sound files of any origin as clips, read ahead in threads and embedded one by one."""
+"""Sound files of any origin as clips: found, read ahead in threads, embedded one by one, given their prompts."""
 
+import csv
+import io
+import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
 from melody_cm.data.manifest import MANIFEST_NAME, folder_files
-from melody_cm.evaluation.resampling import embed
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.signal import resample
 
 MAX_WORKERS = 16
 AHEAD = 4
@@ -33,7 +37,7 @@ class Dropped:
         return f"{self.reason}: {self.message}"
 
 
-def find_clips(path: str, split: str | None = None) -> list[Clip]:
+def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
     """The clips of a folder of sound files, or those of one split of a manifest; nothing is decoded.
 
     In a plain folder only the sound files count, whatever text lies beside them, because it comes from any system.
@@ -45,20 +49,16 @@ def find_clips(path: str, split: str | None = None) -> list[Clip]:
     if place.is_dir() and not (place / MANIFEST_NAME).is_file():
         if split is not None:
             raise ValueError(f"{path} has no {MANIFEST_NAME}, so no split {split!r}; leave the split out")
-        clips = [_whole_file(file, place) for file in folder_files(place)]
+        names = ((file, file.relative_to(place).as_posix()) for file in folder_files(place))
+        clips = [Clip(name, file, 0.0, None, "test", [], name, str(file)) for file, name in names]
     else:
-        clips = _of_split(list(open_corpus(path).clips()), path, split)
+        clips = _of_split(list(open_corpus(str(path)).clips()), path, split)
     if not clips:
         raise ValueError(f"{path}: no sound files; evaluation reads .wav, .flac, .ogg, .opus and .mp3")
     return clips
 
 
-def _whole_file(file: Path, folder: Path) -> Clip:
-    name = file.relative_to(folder).as_posix()
-    return Clip(name, file, 0.0, None, "test", [], name, str(file))
-
-
-def _of_split(clips: list[Clip], path: str, split: str | None) -> list[Clip]:
+def _of_split(clips: list[Clip], path: str | Path, split: str | None) -> list[Clip]:
     if split is None:
         return clips
     if split not in SPLITS:
@@ -68,6 +68,12 @@ def _of_split(clips: list[Clip], path: str, split: str | None) -> list[Clip]:
         counts = ", ".join(f"{sum(clip.split == name for clip in clips)} {name}" for name in SPLITS)
         raise ValueError(f"{path} has no clip of split {split!r}; it has {counts}")
     return chosen
+
+
+@torch.no_grad()
+def embed(embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b l d"]:
+    """The embedding of audio at any sample rate (Hz)."""
+    return embedding(resample(waveform, sample_rate, embedding.sample_rate))
 
 
 def embed_clips(
@@ -130,3 +136,61 @@ def _dropped(clip: Clip, problem: ValueError) -> Dropped:
     message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
     other = "not finite" if str(problem) == NOT_FINITE else "other"
     return Dropped(getattr(problem, "reason", other), message)
+
+
+def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]:
+    """The prompt of every clip by its id.
+
+    Args:
+        path: a `.jsonl` or `.csv` with the fields `file` (path in the folder, or the file's name) and `caption`; in any
+            other file the lines that are not empty are the prompts of the clips in their (sorted) order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another number of prompts than clips, a clip without one, or a prompt for a file that is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of prompts")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    named = path.suffix in (".jsonl", ".csv")
+    prompts = _rows(path, text) if named else [line.strip() for line in text.splitlines() if line.strip()]
+    if len(prompts) != len(clips):
+        raise ValueError(
+            f"{path}: {len(prompts)} prompts for {len(clips)} sound files; give one for each, in sorted order"
+        )
+    return _by_name(path, prompts, clips) if named else dict(zip((clip.id for clip in clips), prompts, strict=True))
+
+
+def _rows(path: Path, text: str) -> list[Any]:
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, row {number}: not JSON ({error})") from error
+    return rows
+
+
+def _by_name(path: Path, rows: Sequence[Any], clips: Sequence[Clip]) -> dict[str, str]:
+    captions: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        file, caption = (row.get(name) if isinstance(row, dict) else None for name in ("file", "caption"))
+        if not all(isinstance(value, str) and value.strip() for value in (file, caption)):
+            raise ValueError(f"{path}, row {number}: the texts 'file' and 'caption' are needed, not {row!r}")
+        if file in captions:
+            raise ValueError(f"{path}, row {number}: {file!r} is named twice; give every file one prompt")
+        captions[file] = caption.strip()
+    names = {name for clip in clips for name in (clip.id, clip.audio.name)}
+    if unknown := [name for name in captions if name not in names]:
+        raise ValueError(f"{path}: {len(unknown)} prompts for files that are not there, the first {unknown[0]!r}")
+    found = {clip.id: captions.get(clip.id, captions.get(clip.audio.name, "")) for clip in clips}
+    if without := [name for name, caption in found.items() if not caption]:
+        raise ValueError(f"{path}: no prompt for {len(without)} of the files, the first {without[0]!r}")
+    return found

@@ -1,0 +1,128 @@
+"""Reference statistics in files: our own, computed once and kept, and those of Microsoft's fadtk."""
+
+import json
+import logging
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from melody_cm import __version__
+from melody_cm.data import Clip
+from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
+from melody_cm.interfaces import EmbeddingIdentity
+from melody_cm.storage import hash_data, hash_file, write_atomically
+
+log = logging.getLogger(__name__)
+FORMAT = "melody_cm embedding statistics 1"
+ARRAYS = ("clips", "frames", "sum", "outer", "sample")
+
+
+def cached_statistics(
+    identity: EmbeddingIdentity, clips: Sequence[Clip], compute: Callable[[], EmbeddingStatistics], folder: Path
+) -> EmbeddingStatistics:
+    """The statistics of clips in an embedding, from `folder` if they are there, else computed and put there.
+
+    A damaged file is made again, and a folder that cannot be written is done without, with one line of warning each.
+    """
+    key = statistics_key(identity, clips)
+    path = Path(folder) / f"{identity.name}-{key}.npz"
+    if path.is_file():
+        try:
+            return load_statistics(path, key)
+        except (ValueError, OSError) as problem:
+            log.warning("reference statistics are computed again: %s", problem)
+    statistics = compute()
+    try:
+        save_statistics(statistics, path, key)
+    except OSError as problem:
+        log.warning("reference statistics are not kept: %s", problem)
+    return statistics
+
+
+def statistics_key(identity: EmbeddingIdentity, clips: Sequence[Clip]) -> str:
+    """Hash of all that decides the statistics: embedding, this code, and the clips: ids, pieces, places, content."""
+    files = {str(file): content_hash(file) for file in {clip.audio for clip in clips}}
+    rows = sorted([clip.id, clip.piece, str(clip.start), str(clip.duration), files[str(clip.audio)]] for clip in clips)
+    return hash_data([asdict(identity), FORMAT, __version__, rows])
+
+
+def content_hash(file: Path) -> str:
+    """The hash of a file; "missing" for none, which is itself a result (the clip is dropped)."""
+    return hash_file(file) if file.is_file() else "missing"
+
+
+def save_statistics(statistics: EmbeddingStatistics, path: Path, key: str) -> None:
+    """Write an `.npz` file atomically; `key` says what the statistics are of."""
+    notes = {"key": key, "dropped": dict(statistics.dropped), "problems": statistics.problems}
+    arrays = {name: getattr(statistics, name).cpu().numpy() for name in ARRAYS}
+
+    def write(aside: Path) -> None:
+        with aside.open("wb") as file:
+            np.savez(file, notes=np.array(json.dumps(notes)), **arrays)
+
+    write_atomically(Path(path), write)
+
+
+def load_statistics(path: Path, key: str) -> EmbeddingStatistics:
+    """The statistics that `save_statistics` wrote.
+
+    Raises:
+        ValueError: the file is damaged, or of something else than `key` says.
+    """
+    arrays = _read_arrays(path)
+    try:
+        notes = json.loads(str(arrays["notes"]))
+        tensors, dropped = [torch.from_numpy(arrays[name]) for name in ARRAYS], Counter(notes["dropped"])
+        if notes["key"] != key:
+            raise ValueError(f"statistics of {notes['key']!r}, but those of {key!r} are needed")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no embedding statistics ({error!r}); remove it") from error
+    return EmbeddingStatistics(*tensors, dropped, notes["problems"])
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    """All arrays of an `.npz` file; nothing in it is ever executed.
+
+    Raises:
+        FileNotFoundError: there is no such file; ValueError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error}); make it again or remove it") from error
+
+
+def read_fadtk(path: str | Path, model: str | None = None) -> Gaussian:
+    """The Gaussian of one model in a file of fadtk's statistics, its `<model>.mu` and `<model>.cov`.
+
+    The file does not tell how many clips it is of, so a distance to it has an interval for the generated side only.
+
+    Args:
+        model: fadtk's name of the embedding; may be left out where the file holds one model.
+
+    Raises:
+        FileNotFoundError: there is no such file; ValueError: it is damaged or does not hold the model.
+    """
+    arrays = _read_arrays(Path(path))
+    models = sorted(name.removesuffix(".mu") for name in arrays if name.endswith(".mu"))
+    model = models[0] if model is None and len(models) == 1 else model
+    if model not in models or f"{model}.cov" not in arrays:
+        raise ValueError(
+            f"{path} holds no statistics of {model!r}; name one of its models: {', '.join(models) or 'none'}"
+        )
+    mean, cov = (arrays[f"{model}.{part}"] for part in ("mu", "cov"))
+    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+        raise ValueError(f"{path}: mu has the shape {mean.shape} and cov {cov.shape}, but (d,) and (d, d) are needed")
+    # Files may be of float32 sums, where both halves of a covariance differ by rounding.
+    symmetric = np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0))  # Not if it has a NaN.
+    if not (np.isfinite(mean).all() and symmetric):
+        raise ValueError(f"{path}: the statistics of {model} are not finite or not symmetric; make the file again")
+    return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))
