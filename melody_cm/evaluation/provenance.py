@@ -1,0 +1,70 @@
+"""How a result was made: when, by which command and code, with which versions, on which machine."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("melody_cm", "torch", "lightning", "transformers", "diffusers", "librosa", "soundfile", "numpy")
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """The metadata of every results file.
+
+    Args:
+        facts: what only the caller knows, such as size, run, corpus or seeds; None values are left out.
+
+    Returns:
+        `created` (ISO 8601, UTC), `command`, `git_revision`, `machine`, then the facts.
+    """
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git_revision": git_revision(),
+        "machine": describe_machine(),
+        **{name: fact for name, fact in facts.items() if fact is not None},
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """The installed version of Python and of the packages that shape results; None where one is missing."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, system, processors, threads and accelerators, as plain data."""
+    return {
+        "versions": versions(),
+        "system": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of the code, with "+changes" where files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
