@@ -10,8 +10,7 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.data import MusicDataModule
 from melody_cm.diffusion import DDIMSampler, Guided
-from melody_cm.evaluation import EmbeddingStatistics, Judge, Score, embed
-from melody_cm.evaluation.callbacks.denoising import DenoisingScores, denoise_at_every_angle
+from melody_cm.evaluation import DenoisingScores, EmbeddingStatistics, Judge, Score, denoise_at_every_angle, embed
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 

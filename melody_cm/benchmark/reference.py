@@ -20,10 +20,10 @@ class Reference:
     @property
     def key(self) -> str:
         """What results in this space depend on."""
-        return hash_data([str(self.embedding.identity), self.statistics.num_clips, self.statistics.sums.sum.tolist()])
+        return hash_data([str(self.embedding.identity), self.statistics.num_clips, self.statistics.sum.tolist()])
 
     @property
     def centre(self) -> Float[Tensor, " d"]:
         """The mean of all its frames: where directions are seen from, the same for all systems."""
-        sums = self.statistics.sums
-        return (sums.sum.sum(0) / sums.frames.sum()).float()
+        statistics = self.statistics
+        return (statistics.sum.sum(0) / statistics.frames.sum()).float()

@@ -122,7 +122,7 @@ def read_fadtk(path: str | Path, model: str | None = None) -> Gaussian:
     if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
         raise ValueError(f"{path}: mu has the shape {mean.shape} and cov {cov.shape}, but (d,) and (d, d) are needed")
     # Files may be of float32 sums, where both halves of a covariance differ by rounding.
-    symmetric = np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0))  # Not if it has a NaN.
-    if not (np.isfinite(mean).all() and symmetric):
+    finite = np.isfinite(mean).all() and np.isfinite(cov).all()
+    if not finite or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
         raise ValueError(f"{path}: the statistics of {model} are not finite or not symmetric; make the file again")
     return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))

@@ -1,5 +1,8 @@
 """Stages small enough to train in a second, and a house with recipes for them, for tests of what watches a training."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -145,3 +148,16 @@ def callback(name, **arguments):
 
 
 LOGMEL = {"class_path": "melody_cm.evaluation.embeddings.LogMelEmbedding", "init_args": {"num_bands": 2}}
+
+
+def train_in_two_processes(house, arguments):
+    """Train what `build_house` has built as the run "two", in two processes; returns what subprocess.run does."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]),
+        "MELODY_CM_CACHE": str(house / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    two = ["--run", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
+    command = [sys.executable, "-m", "melody_cm.cli.main", *arguments, *two]
+    return subprocess.run(command, cwd=house, env=environment, text=True, capture_output=True, timeout=200)

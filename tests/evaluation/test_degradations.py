@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from melody_cm.evaluation import degradations
+from melody_cm.evaluation import selftest as degradations
 
 RATE = 16000
 

@@ -17,9 +17,8 @@ from toy_systems import (
 )
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder, WaveformAutoencoder, WaveformCodec
-from melody_cm.benchmark.passes import closed_form
 from melody_cm.encoders import TwoTowerEmbedding
-from melody_cm.evaluation import PassCounter, melody_passes, musiccm_passes, musiclm_passes, noise2music_passes
+from melody_cm.evaluation import PassCounter, melody_passes, musiccm_passes, musiclm_passes
 from melody_cm.evaluation.forward_passes import saving
 from melody_cm.interfaces import Network
 from melody_cm.pipelines import MeLoDy, MusicLM
@@ -35,8 +34,8 @@ COARSE, FINE = (4, 4, 50.0), (8, 4, 50.0)
 def test_the_table_of_the_paper(seconds, musiclm, melody, percent):
     assert (musiclm_passes(seconds), melody_passes(seconds, 20)) == (musiclm, melody)
     assert f"{100 * saving(melody, musiclm):.2f}" == percent
-    assert (noise2music_passes(), musiccm_passes(4)) == (2600, 4)
-    assert all(type(count) is int for count in (musiclm_passes(10.0), melody_passes(10.0, 20), noise2music_passes()))
+    assert musiccm_passes(4) == 4
+    assert all(type(count) is int for count in (musiclm_passes(10.0), melody_passes(10.0, 20)))
 
 
 def test_the_saving_stays_below_96_percent_however_long_the_music():
@@ -107,8 +106,10 @@ class Slim(nn.Module):
         return SimpleNamespace(last_hidden_state=self.embedding(input_ids))
 
 
-@pytest.mark.parametrize("slim", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("seconds", [10, 30])
+@pytest.mark.parametrize(
+    ("seconds", "slim"),
+    [(10, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((10, False), (30, True), (30, False)))],
+)
 def test_musiclm_takes_625_passes_a_second(seconds, slim):
     pipeline = paper_musiclm(seconds)
     names = ("semantic_lm", "coarse_lm", "fine_lm")
@@ -130,7 +131,7 @@ def test_musiclm_over_a_codec_of_75_hz_takes_what_the_formula_says_for_75_hz():
     for model in (pipeline.semantic_lm, pipeline.coarse_lm, pipeline.fine_lm):
         model.body.model = Slim(model.layout.vocabulary_size, 16)
     counter = counted(pipeline, ["a"], 2.0)
-    assert counter.total(counter.calls) == musiclm_passes(2, codec_frame_rate=75) == closed_form(pipeline, 2.0, 1)
+    assert counter.total(counter.calls) == musiclm_passes(2, codec_frame_rate=75)
     assert counter.total(counter.calls) == 2 * (25 + 300 + 600)
 
 

@@ -20,6 +20,20 @@ from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.storage import write_json
 
 
+class Share(NamedTuple):
+    """Some of a process's clips: the batch, and the places of its clips among those of all processes."""
+
+    places: list[int]
+    batch: MusicBatch
+
+
+class FixedClips(NamedTuple):
+    """captions of the clips of all processes, and this process's own clips in batches."""
+
+    captions: list[str]
+    shares: list[Share]
+
+
 class PeriodicEvaluation(Callback, ABC):
     """Every n steps of the optimizer, and after the last one, looks at always the same clips with the same noise.
 
@@ -114,20 +128,6 @@ class PeriodicEvaluation(Callback, ABC):
     def refuse(self, module: LightningModule, reason: str) -> None:
         """Raise the ValueError of a stage that cannot be evaluated."""
         raise ValueError(f"{type(self).__name__} cannot evaluate {type(module).__name__}: {reason}")
-
-
-class Share(NamedTuple):
-    """Some of a process's clips: the batch, and the places of its clips among those of all processes."""
-
-    places: list[int]
-    batch: MusicBatch
-
-
-class FixedClips(NamedTuple):
-    """captions of the clips of all processes, and this process's own clips in batches."""
-
-    captions: list[str]
-    shares: list[Share]
 
 
 def share_out(singles: Iterator[MusicBatch], batch_size: int, rank: int, num_processes: int) -> FixedClips:

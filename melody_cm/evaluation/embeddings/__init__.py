@@ -7,7 +7,6 @@ from melody_cm.evaluation.embeddings.pretrained import (
     EncodecEmbedding,
     JointAudioEmbedding,
     PretrainedEmbedding,
-    TextAudioEmbedding,
 )
 from melody_cm.evaluation.embeddings.vggish import VGGishEmbedding
 
@@ -19,6 +18,5 @@ __all__ = [
     "OfficialEmbedding",
     "OptionalDependencyError",
     "PretrainedEmbedding",
-    "TextAudioEmbedding",
     "VGGishEmbedding",
 ]
