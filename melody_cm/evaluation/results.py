@@ -40,6 +40,11 @@ def arrow(metric: str) -> str:
     return {True: " ↑", False: " ↓", None: ""}[larger_is_better(metric)]
 
 
+def side_of_zero(low: float, high: float) -> int:
+    """1 for an interval above 0, -1 for one below, 0 for one that holds it, which says nothing."""
+    return int(low > 0) - int(high < 0)
+
+
 def verdict(metric: str, low: float | None, high: float | None) -> Verdict:
     """What the interval of the difference first - second says of the first.
 
@@ -48,12 +53,12 @@ def verdict(metric: str, low: float | None, high: float | None) -> Verdict:
     """
     if low is None or high is None:
         return "too few clips"
-    if not (low > 0 or high < 0):
+    side, wanted = side_of_zero(low, high), larger_is_better(metric)
+    if side == 0:
         return "not distinguishable"
-    wanted = larger_is_better(metric)
     if wanted is None:
-        return "higher" if low > 0 else "lower"
-    return "better" if (low > 0) == wanted else "worse"
+        return "higher" if side > 0 else "lower"
+    return "better" if (side > 0) == wanted else "worse"
 
 
 @dataclass
@@ -83,6 +88,11 @@ class Row:
     def cell(self, metric: str) -> str:
         """A metric for a table; a dash where it was not measured."""
         return self.metrics[metric].cell() if metric in self.metrics else "-"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Row":
+        """The row that `dataclasses.asdict` made plain."""
+        return cls(**{**data, "metrics": {key: Score.from_dict(score) for key, score in data["metrics"].items()}})
 
 
 @dataclass(frozen=True)
@@ -183,14 +193,9 @@ class Results:
                 f"{file}: results of schema {found[0]!r} and verb {found[1]!r}, but schema {SCHEMA_VERSION} of "
                 f"`melody-cm {verb}` is needed; {verb} again"
             )
-        rows = [Row(**{**row, "metrics": _scores(row["metrics"])}) for row in data["rows"]]
         parts = Difference.__dataclass_fields__
         differences = [Difference(**{name: one[name] for name in parts}) for one in data["differences"]]
-        return cls(verb, data["metadata"], rows, differences)
-
-
-def _scores(data: Mapping[str, Any]) -> dict[str, Score]:
-    return {key: Score.from_dict(score) for key, score in data.items()}
+        return cls(verb, data["metadata"], [Row.from_dict(row) for row in data["rows"]], differences)
 
 
 def student_interval(differences: Sequence[float]) -> tuple[float | None, float | None]:

@@ -1,3 +1,3 @@
-"""How quiet is silent."""
+"""How loud a signal is."""
 
-SILENT_PEAK = 1e-4  # Audio without a sample above this counts as silent.
+SILENT_PEAK = 1e-4  # A clip without a sample above this is silent; full scale is 1.
