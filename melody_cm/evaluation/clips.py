@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,6 @@ from melody_cm.signal import resample
 
 MAX_WORKERS = 16
 AHEAD = 4
-NOT_FINITE = "its embedding is not finite"
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A clip that was left out: the reason in a word or two ("silent", "empty", ...), and the message with its file."""
-
-    reason: str
-    message: str
-
-    def line(self) -> str:
-        """Both in one line."""
-        return f"{self.reason}: {self.message}"
 
 
 def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
@@ -79,19 +65,26 @@ def embed(embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_ra
 def embed_clips(
     clips: Iterable[Clip],
     embedding: AudioEmbedding,
-    on_drop: Callable[[Dropped], Any],
+    on_drop: Callable[[tuple[str, str]], Any],
     on_clip: Callable[[], Any] = lambda: None,
 ) -> Iterator[tuple[Clip, Float[Tensor, "1 l d"]]]:
     """Every usable clip with its embedding, in order; memory does not grow with the number of clips.
 
     Args:
-        on_drop: called with every clip that is left out: unreadable, silent, too short, not finite.
+        on_drop: called with the reason ("silent", "empty", ...) and a message that names the file, of every clip that
+            is left out: unreadable, silent, too short, not finite.
         on_clip: called after every clip, for a progress bar.
     """
     for clip, waveform in read_ahead(clips, embedding.sample_rate):
-        frames = waveform if isinstance(waveform, ValueError) else _embed_one(waveform, embedding)
-        if isinstance(frames, ValueError):
-            on_drop(_dropped(clip, frames))
+        try:
+            if isinstance(waveform, AudioProblem):
+                raise waveform
+            frames = embed(embedding, waveform[None, None], embedding.sample_rate).cpu()
+            if not frames.isfinite().all():
+                raise AudioProblem(f"{clip.audio}: its embedding is not finite", "not finite")
+        except ValueError as problem:
+            message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
+            on_drop((getattr(problem, "reason", "other"), message))
         else:
             yield clip, frames
         on_clip()
@@ -122,20 +115,6 @@ def _read(clip: Clip, sample_rate: int) -> Tensor | AudioProblem:
         return read_audio(clip.audio, clip.start, clip.duration, sample_rate)
     except AudioProblem as problem:
         return problem
-
-
-def _embed_one(waveform: Float[Tensor, " t"], embedding: AudioEmbedding) -> Tensor | ValueError:
-    try:
-        frames = embed(embedding, waveform[None, None], embedding.sample_rate).cpu()
-    except ValueError as refusal:
-        return refusal
-    return frames if frames.isfinite().all() else ValueError(NOT_FINITE)
-
-
-def _dropped(clip: Clip, problem: ValueError) -> Dropped:
-    message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
-    other = "not finite" if str(problem) == NOT_FINITE else "other"
-    return Dropped(getattr(problem, "reason", other), message)
 
 
 def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from melody_cm.data import Clip
 from melody_cm.data.cache_folder import cache_folder
-from melody_cm.evaluation.clips import Dropped, embed_clips, find_clips, read_clip_prompts
+from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
 from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
@@ -138,7 +138,7 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
 
 
 class _Evaluation:
-    """One embedding's run over all sides."""
+    """One embedding's run over all sides; `dropped` are the clips left out, by side and reason."""
 
     def __init__(self, sides: Sides, embedding: AudioEmbedding, progress: Progress) -> None:
         self.sides, self.embedding, self.progress = sides, embedding, progress
@@ -147,48 +147,36 @@ class _Evaluation:
 
     def run(self) -> dict[str, Score]:
         """All scores by key."""
-        self.judge.reference(self.reference())
-        generated: list[Dropped] = []
+        self.judge.reference(self._reference())
         vectors: list[Tensor] = []
-        for clip, frames in self.hear("generated", self.sides.generated, generated.append):
+        for clip, frames in self._hear("generated", self.sides.generated, self.judge.drop):
             self.judge.add(frames, [clip.id], [clip.piece])
             vectors.append(clip_vectors(frames))
-        for one in generated:
-            self.judge.drop(one.reason)
-        self.dropped["generated"] = by_reason(one.line() for one in generated)
-        checked = self.sides.training and self.embedding.identity.trained
-        return self.judge.scores() | (self.memorization(vectors) if checked else {})
+        scores = self.judge.scores()
+        if self.sides.training and self.embedding.identity.trained:
+            heard = self._hear("training", self.sides.training)
+            training = ((clip.id, clip_vectors(frames)) for clip, frames in heard)
+            scores |= memorization(self.embedding, vectors, training)
+        return scores
 
-    def reference(self) -> EmbeddingStatistics | Gaussian:
+    def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""
         if isinstance(self.sides.reference, Path):
             return read_fadtk(self.sides.reference)
-        identity, folder = self.embedding.identity, cache_folder() / "evaluation"
-        statistics = cached_statistics(identity, self.sides.reference, self.reference_statistics, folder)
-        self.dropped["reference"] = by_reason(statistics.problems)
+
+        def compute() -> EmbeddingStatistics:
+            statistics = EmbeddingStatistics.empty(self.embedding.width)
+            for clip, frames in self._hear("reference", self.sides.reference, statistics.drop):
+                statistics.add(frames, [clip.piece])
+            return statistics
+
+        folder = cache_folder() / "evaluation"
+        statistics = cached_statistics(self.embedding.identity, self.sides.reference, compute, folder)
+        self.dropped["reference"] = _by_reason(statistics.problems)
         return statistics
 
-    def reference_statistics(self) -> EmbeddingStatistics:
-        """The sums over the reference's clips, with what was left out."""
-        statistics = EmbeddingStatistics.empty(self.embedding.width)
-
-        def drop(one: Dropped) -> None:
-            statistics.drop(one.reason, one.line())
-
-        for clip, frames in self.hear("reference", self.sides.reference, drop):
-            statistics.add(frames, [clip.piece])
-        return statistics
-
-    def memorization(self, generated: Sequence[Float[Tensor, "1 d"]]) -> dict[str, Score]:
-        """How many generated clips nearly equal a training clip."""
-        lost: list[Dropped] = []
-        heard = self.hear("training", self.sides.training, lost.append)
-        scores = memorization(self.embedding, generated, ((clip.id, clip_vectors(frames)) for clip, frames in heard))
-        self.dropped["training"] = by_reason(one.line() for one in lost)
-        return scores
-
-    def hear(
-        self, side: str, clips: Any, on_drop: Callable[[Dropped], Any]
+    def _hear(
+        self, side: str, clips: Sequence[Clip], on_drop: Callable[[str, str], Any] = lambda reason, problem: None
     ) -> Iterator[tuple[Clip, Float[Tensor, "1 l d"]]]:
         """The embeddings of one side's usable clips, with a progress bar.
 
@@ -196,19 +184,20 @@ class _Evaluation:
             ValueError: no clip of the side is usable.
         """
         task = self.progress.add_task(f"{self.embedding.name}, {side}", total=len(clips))
-        lost: list[Dropped] = []
+        lost: list[tuple[str, str]] = []
         yield from embed_clips(clips, self.embedding, lost.append, lambda: self.progress.advance(task))
         if len(lost) == len(clips):
-            raise ValueError(f"none of the {len(clips)} {side} clips is usable; the first: {lost[0].message}")
-        for one in lost:
-            on_drop(one)
+            raise ValueError(f"none of the {len(clips)} {side} clips is usable; the first: {lost[0][1]}")
+        for reason, message in lost:
+            on_drop(reason, f"{reason}: {message}")
+        self.dropped[side] = _by_reason(f"{reason}: {message}" for reason, message in lost)
 
 
-def by_reason(lines: Iterable[str]) -> dict[str, list[str]]:
-    """The messages of `Dropped.line` by reason."""
+def _by_reason(problems: Iterable[str]) -> dict[str, list[str]]:
+    """The messages of lines such as "silent: a.wav: no sample above 0.0001", by reason."""
     reasons: dict[str, list[str]] = {}
-    for line in lines:
-        reason, _, message = line.partition(": ")
+    for problem in problems:
+        reason, _, message = problem.partition(": ")
         reasons.setdefault(reason, []).append(message)
     return reasons
 

@@ -2,13 +2,13 @@
 2311.01616)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from melody_cm.evaluation.metric import distance_score
 from melody_cm.evaluation.score import SIDES, Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.uncertainty import Jackknifed, LeftOut, jackknife
@@ -124,17 +124,15 @@ def frechet_score(
     bounded = not too_few and all(_can_be_left_out(side) for side, _ in sides)
     sure = jackknife(raw, [_left_out(*side) for side in sides], level) if bounded else None
     extrapolates = not too_few and len(generated.filled()) >= MIN_GROUPS_TO_EXTRAPOLATE
-    return Score(
-        value=max(raw, 0.0),
-        corrected=sure.corrected if sure else None,
-        low=sure.low if sure else None,
-        high=sure.high if sure else None,
+    return distance_score(
+        max(raw, 0.0),
+        sure,
+        (generated, reference),
+        identity,
         method="Frechet distance of pooled frames; jackknife over groups of clips",
         n_generated=counts[0],
         n_reference=counts[1],
         too_few=too_few,
-        embedding=asdict(identity),
-        dropped={"generated": dict(generated.dropped), "reference": dict(reference.dropped) if told else {}},
         details={"raw": raw, **({"infinity": frechet_infinity(generated, theirs)} if extrapolates else {})},
         warnings=_warnings(identity, too_few, sure, told),
         level=level,

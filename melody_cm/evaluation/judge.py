@@ -132,9 +132,9 @@ class Judge:
             cosines = torch.nn.functional.cosine_similarity(text, audio)
             self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, problem: str = "") -> None:
         """A generated clip that could not be used."""
-        self.generated.drop(reason)
+        self.generated.drop(reason, problem)
         self.text.drop(reason)
 
     def scores(self) -> dict[str, Score]:

@@ -1,12 +1,13 @@
 """The kernel distance between two sets of clips, an unbiased maximum mean discrepancy (KAD, arXiv 2502.15602)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from melody_cm.evaluation.metric import distance_score
 from melody_cm.evaluation.score import SIDES, Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
 from melody_cm.evaluation.uncertainty import Jackknifed, LeftOut, jackknife
@@ -120,17 +121,15 @@ def kernel_score(
     sums = KernelSums.of(ours, theirs, bandwidth, (our_keys % num_groups, their_keys % num_groups), num_groups)
     sure, too_few = sums.jackknife(level), min(counts) < 2 * identity.width
     seen = (generated.num_clips, reference.num_clips)
-    return Score(
-        value=sums.whole_distance(),
-        corrected=sure.corrected if sure and not too_few else None,
-        low=sure.low if sure else None,
-        high=sure.high if sure else None,
+    return distance_score(
+        sums.whole_distance(),
+        sure,
+        (generated, reference),
+        identity,
         method="unbiased kernel distance of clip means; jackknife over groups of clips",
         n_generated=counts[0],
         n_reference=counts[1],
         too_few=too_few,
-        embedding=asdict(identity),
-        dropped={"generated": dict(generated.dropped), "reference": dict(reference.dropped)},
         details={"bandwidth": bandwidth},
         warnings=[
             f"a sample of {few} of {every} {side} clips"

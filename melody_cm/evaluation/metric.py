@@ -8,6 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from melody_cm.evaluation.score import REASONS, SIDES, Score
+from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
+from melody_cm.evaluation.uncertainty import Jackknifed
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -54,3 +56,25 @@ class ScoreMetric(Metric):
         embedding = asdict(self.identity) if self.identity else None
         common = {"embedding": embedding, "dropped": dropped, "level": self.level}
         return Score(value, corrected, *interval, **common, **more)
+
+
+def distance_score(
+    value: float,
+    sure: Jackknifed | None,
+    sides: tuple[EmbeddingStatistics, EmbeddingStatistics | Gaussian],
+    identity: EmbeddingIdentity,
+    **more: Any,
+) -> Score:
+    """The result of a distance between two sides, bounded where `sure` is known; `more` are further fields of `Score`.
+
+    With too few clips there is no corrected value.
+    """
+    return Score(
+        value=value,
+        low=sure.low if sure else None,
+        high=sure.high if sure else None,
+        corrected=sure.corrected if sure and not more["too_few"] else None,
+        embedding=asdict(identity),
+        dropped={name: dict(getattr(side, "dropped", {})) for name, side in zip(SIDES, sides, strict=True)},
+        **more,
+    )

@@ -30,15 +30,8 @@ from melody_cm.signal.levels import SILENT_PEAK
 
 MAX_CLIPS = 200
 PROCEDURAL_CLIPS, PROCEDURAL_SECONDS = 192, 5.0
-LOW_PASS_HZ = 1000.0
-PITCH_STEPS = 4.0
 BASELINE, COPY, SHUFFLED = "other music, undamaged", "copy of the reference", "shuffled captions"
 NOTICED = {"worse": "noticed", "better": "noticed, as better", "not distinguishable": "not noticed"}
-
-
-def silence(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
-    """Nothing."""
-    return torch.zeros_like(waveform)
 
 
 def white_noise(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
@@ -49,19 +42,14 @@ def white_noise(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> F
 
 def low_pass(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
     """Without what lies above 1 kHz (Butterworth of order 4, forward and backward)."""
-    sections = signal.butter(4, LOW_PASS_HZ, fs=sample_rate, output="sos")
+    sections = signal.butter(4, 1000.0, fs=sample_rate, output="sos")
     return torch.from_numpy(signal.sosfiltfilt(sections, waveform.double().numpy()).copy()).float()
 
 
 def pitch_shift(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
     """Four semitones higher, at the same tempo."""
-    shifted = librosa.effects.pitch_shift(waveform.numpy(), sr=sample_rate, n_steps=PITCH_STEPS)
+    shifted = librosa.effects.pitch_shift(waveform.numpy(), sr=sample_rate, n_steps=4.0)
     return torch.from_numpy(np.ascontiguousarray(shifted, dtype=np.float32))
-
-
-def half_volume(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
-    """6 dB quieter."""
-    return waveform / 2
 
 
 def mp3(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
@@ -69,16 +57,16 @@ def mp3(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Ten
     file = io.BytesIO()
     soundfile.write(file, waveform.numpy(), sample_rate, format="MP3", compression_level=0.99)
     file.seek(0)
-    decoded = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
-    return decoded[: len(waveform)]
+    return torch.from_numpy(soundfile.read(file, dtype="float32")[0])[: len(waveform)]
 
 
+# Each takes a waveform (t,), its sample rate, and a number of its own for what it draws.
 DAMAGES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "silence": silence,
+    "silence": lambda waveform, sample_rate, item: torch.zeros_like(waveform),
     "white noise": white_noise,
     "low-pass 1 kHz": low_pass,
     "pitch +4 semitones": pitch_shift,
-    "half volume": half_volume,
+    "half volume": lambda waveform, sample_rate, item: waveform / 2,
     "MP3, lowest quality": mp3,
 }
 

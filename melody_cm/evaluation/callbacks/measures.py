@@ -72,10 +72,7 @@ class SISNRCallback(PeriodicEvaluation):
         self.write(trainer, "si_snri", step, result)
         dropped = result["silent"] + result["not_finite"]
         counts = {"val/si_snri_n": result["n"] / NUM_ANGLES, "val/si_snri_dropped": dropped / NUM_ANGLES}
-        if result["si_snri"] is None:
-            return counts
-        means = {"val/velocity_mse": result["velocity_mse"], "val/si_snri": result["si_snri"]}
-        return {**means, "val/si_snri_median": result["si_snri_median"], **counts}
+        return counts | {key: value for key in self.keys if (value := result[key.removeprefix("val/")]) is not None}
 
     def _denoise(self, trainer: Trainer, module: LightningModule, share: Share, scores: DenoisingScores) -> None:
         batch = share.batch.to(module.device)
@@ -200,11 +197,14 @@ class RetrievalCallback(PeriodicEvaluation):
             self.refuse(module, "it trains no joint embedding; remove it from trainer.callbacks")
 
     def evaluate(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
-        metric = RetrievalRecall(self._num_places(trainer), module.width).to(module.device)
+        num_places = min(self.num_clips, len(trainer.datamodule.split_clips("valid")))
+        metric = RetrievalRecall(num_places, module.width).to(module.device)
         for batch in self._share(trainer):
             with trainer.precision_plugin.val_step_context():
                 audio, text = module.embed_pairs(batch.to(module.device))
-            metric.update(batch.item.tolist(), audio.float(), text.float(), batch.captions)
+            count = int((batch.item < num_places).sum())
+            places = batch.item[:count].tolist()
+            metric.update(places, audio[:count].float(), text[:count].float(), batch.captions[:count])
         result = metric.compute()
         self.write(trainer, "recall", step, result)
         values = {f"val/{key}": value for key, value in result.items() if key.startswith("recall")}
@@ -213,26 +213,10 @@ class RetrievalCallback(PeriodicEvaluation):
             values["val/recall_chance"] = result[f"chance_at_{MAIN_RANK}"]
         return {**values, "val/recall_n": result["n"]}
 
-    def _num_places(self, trainer: Trainer) -> int:
-        return min(self.num_clips, len(trainer.datamodule.split_clips("valid")))
-
     def _share(self, trainer: Trainer) -> Iterator[MusicBatch]:
         """Every other of the split's batches, read as they are needed: a whole split may not fit into memory."""
         for number, batch in enumerate(trainer.datamodule.batches("valid", self.batch_size)):
-            first, last = int(batch.item[0]), int(batch.item[-1])
-            if first >= self.num_clips:
+            if int(batch.item[0]) >= self.num_clips:
                 return
             if number % trainer.world_size == trainer.global_rank:
-                yield batch if last < self.num_clips else _before(batch, self.num_clips)
-
-
-def _before(batch: MusicBatch, end: int) -> MusicBatch:
-    """The clips of a batch whose place is before `end`."""
-    count = int((batch.item < end).sum())
-    return MusicBatch(
-        batch.item[:count],
-        batch.epoch[:count],
-        batch.need_waveform()[:count],
-        batch.frame_mask[:count],
-        batch.captions[:count],
-    )
+                yield batch
