@@ -4,7 +4,7 @@ import argparse
 import difflib
 import importlib
 import sys
-from typing import Any
+from collections.abc import Iterable
 
 from melody_cm import __version__
 
@@ -30,31 +30,37 @@ def main(arguments: list[str] | None = None) -> int:
     A verb's module has `add_arguments(parser)` and `run(arguments) -> exit code`.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    debug = words[:1] == ["--debug"]
-    chosen = words[int(debug)] if len(words) > int(debug) else None
-    if chosen is not None and not chosen.startswith("-") and chosen not in VERBS:
+    chosen = next((word for word in words if word != "--debug"), "")
+    parser = build_parser([chosen] if chosen in VERBS else [])
+    if chosen and not chosen.startswith("-") and chosen not in VERBS:
         near = difflib.get_close_matches(chosen, VERBS, n=1, cutoff=0.0)[0]
         parser.error(f"there is no verb {chosen!r}; the nearest is {near!r}")
-    subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for name, purpose in VERBS.items():
-        subparser = subparsers.add_parser(name, help=purpose, allow_abbrev=False)
-        if name == chosen:
-            verb = importlib.import_module(f"melody_cm.cli.{name}")
-            subparser.description = verb.__doc__
-            verb.add_arguments(subparser)
     parsed, rest = parser.parse_known_args(words)
     if rest and not getattr(parsed, "takes_overrides", False):
         parser.error(f"unknown argument {rest[0]!r}")
     parsed.overrides = rest
-    return _run(verb, parsed)
+    return _run(parsed)
 
 
-def _run(verb: Any, parsed: argparse.Namespace) -> int:
+def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser that lists all verbs and knows the arguments of some, whose modules are imported for them."""
+    parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, purpose in VERBS.items():
+        subparser = subparsers.add_parser(name, help=purpose, allow_abbrev=False)
+        if name in verbs:
+            verb = importlib.import_module(f"melody_cm.cli.{name}")
+            subparser.description = verb.__doc__
+            verb.add_arguments(subparser)
+            subparser.set_defaults(run=verb.run)
+    return parser
+
+
+def _run(parsed: argparse.Namespace) -> int:
     try:
-        return verb.run(parsed)
+        return parsed.run(parsed)
     except KeyboardInterrupt:
         print("melody-cm: stopped", file=sys.stderr)
         return STOPPED
