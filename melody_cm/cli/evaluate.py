@@ -1,14 +1,11 @@
-"""`melody-cm evaluate`: how far audio of any system is from real music; what the measures notice."""
+"""Judge a folder of audio of any system against real music, or show what the measures notice."""
 
 import argparse
 from pathlib import Path
 
+from rich.console import Console
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the verb."""
-    parser = subparsers.add_parser("evaluate", help="judge a folder of audio against real music", description=__doc__)
-    add_arguments(parser)
-    parser.set_defaults(handler=run)
+import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,27 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge by every embedding, or test the measures themselves; print."""
-    from rich.console import Console
-
-    from melody_cm.evaluation.folders import evaluate, evaluation_sheet
-    from melody_cm.evaluation.results import Results
-    from melody_cm.evaluation.selftest import selftest, selftest_sheet
-    from melody_cm.evaluation.tables import change_sheet
-
+    """Judge by every embedding, or test the measures themselves; print the tables."""
     _check(arguments)
     common = {"split": arguments.split, "out": arguments.out, "show_progress": True}
     embeddings = arguments.embedding or ["logmel"]
     if arguments.selftest:
-        results = selftest(arguments.reference, embeddings, **common)
-        sheets = [selftest_sheet(results, name) for name in results.embeddings()]
+        results = melody_cm.selftest(arguments.reference, embeddings, **common)
+        sheets = melody_cm.selftest_sheets(results)
     else:
         names = ("generated_split", "prompts", "training", "against")
         words = {name: getattr(arguments, name) for name in names}
-        results = evaluate(arguments.generated, arguments.reference, embeddings, **words, **common)
-        sheets = [evaluation_sheet(results)]
-        if arguments.against:
-            sheets.append(change_sheet(Results.read(arguments.against, "evaluate"), results))
+        results = melody_cm.evaluate(arguments.generated, arguments.reference, embeddings, **words, **common)
+        sheets = melody_cm.evaluation_sheets(results, arguments.against)
     Console().print(*sheets, sep="\n")
     return 0
 

@@ -20,7 +20,7 @@ from melody_cm.evaluation.reference import cached_statistics, content_hash, read
 from melody_cm.evaluation.results import Results, Row, arrow
 from melody_cm.evaluation.score import Score, refuse_unlike
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
-from melody_cm.evaluation.tables import Sheet, embedding_notes, number
+from melody_cm.evaluation.tables import Sheet, change_sheet, embedding_notes, number
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.storage import hash_data, hash_file
 
@@ -219,7 +219,13 @@ def _refuse_incomparable(older: Results, embeddings: Sequence[AudioEmbedding], r
             refuse_unlike(score, replace(score, embedding=identities[score.embedding["name"]]))
 
 
-def evaluation_sheet(results: Results) -> Sheet:
+def evaluation_sheets(results: Results, against: str | Path | None = None) -> list[Sheet]:
+    """The results of `evaluate` as a table, and what changed against older results where they are given."""
+    changes = [] if against is None else [change_sheet(Results.read(Path(against), "evaluate"), results)]
+    return [_sheet(results), *changes]
+
+
+def _sheet(results: Results) -> Sheet:
     """The scores with their intervals, what they are not, the clips farthest from the reference and those left out."""
     (row,) = results.rows
     lines = []

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.configuration import load_config, open_slot, shipped
 from melody_cm.evaluation.frechet import clip_distance, frechet_score
 from melody_cm.evaluation.kernel import kernel_score
 from melody_cm.evaluation.memorization import Memorization
@@ -17,9 +17,7 @@ from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.text_correlation import TextCorrelation
 from melody_cm.interfaces import AudioEmbedding
-from melody_cm.storage import build, find_class
-
-PRESETS = Path(__file__).resolve().parents[2] / "configs" / "embedding"
+from melody_cm.storage import find_class
 
 
 def load_embedding(name: str) -> AudioEmbedding:
@@ -28,17 +26,13 @@ def load_embedding(name: str) -> AudioEmbedding:
     Raises:
         FileNotFoundError: there is no such preset or file; ValueError: it describes no embedding.
     """
-    is_file = name.endswith((".yaml", ".yml"))
+    is_file, presets = name.endswith((".yaml", ".yml")), shipped("configs/embedding")
     preset, colon, path = (name, "", "") if is_file else name.partition(":")
-    file = Path(name) if is_file else PRESETS / f"{preset}.yaml"
+    file = Path(name) if is_file else presets / f"{preset}.yaml"
     if not file.is_file():
-        known = ", ".join(sorted(known.stem for known in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(known.stem for known in presets.glob("*.yaml")))
         raise FileNotFoundError(f"there is no embedding {name!r}; presets: {known}, or give a YAML file")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    embedding = build(_with_path(config, path, name) if colon else config)
-    if not isinstance(embedding, AudioEmbedding):
-        raise ValueError(f"{file} describes no AudioEmbedding; it needs class_path and init_args of one")
-    return embedding.eval()
+    return open_slot(_with_path(load_config(file), path, name) if colon else file, AudioEmbedding).eval()
 
 
 def open_embeddings(embeddings: Sequence[str | AudioEmbedding]) -> list[AudioEmbedding]:

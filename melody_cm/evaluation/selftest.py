@@ -216,7 +216,12 @@ def plain_difference(first: Row, second: Row, metric: str) -> Difference | None:
     return Difference(first.title, second.title, metric, difference, low, high)
 
 
-def selftest_sheet(results: Results, embedding: str) -> Sheet:
+def selftest_sheets(results: Results) -> list[Sheet]:
+    """The results of `selftest` as a table for each embedding."""
+    return [_sheet(results, embedding) for embedding in results.embeddings()]
+
+
+def _sheet(results: Results, embedding: str) -> Sheet:
     """One embedding's rows: each value with its interval, and whether the damage was noticed."""
     words = {(one.first, one.metric): NOTICED.get(one.verdict, one.verdict) for one in results.differences}
     measured = [key for key, score in results.rows[0].metrics.items() if score.embedding["name"] == embedding]

@@ -43,8 +43,8 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def run(*words):
-    arguments = build_parser().parse_args(["evaluate", *(str(word) for word in words)])
-    return arguments.handler(arguments)
+    arguments = build_parser(["evaluate"]).parse_args(["evaluate", *(str(word) for word in words)])
+    return arguments.run(arguments)
 
 
 def write_noise(file, scale, seconds=2.0):
@@ -312,7 +312,7 @@ class PathEmbedding(ToneEmbedding):
 def test_what_follows_the_colon_is_the_first_argument(tmp_path, monkeypatch):
     kind = f"{PathEmbedding.__module__}.{PathEmbedding.__qualname__}"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"class_path": kind, "init_args": {"bands": 3}}))
-    monkeypatch.setattr(judge, "PRESETS", tmp_path)
+    monkeypatch.setattr(judge, "shipped", lambda name: tmp_path)
     embedding = load_embedding("mine:C:/weights.pth")
     assert (embedding.weights, embedding.bands) == ("C:/weights.pth", 3)
     assert load_embedding("mine").weights == ""

@@ -25,7 +25,7 @@ from melody_cm.evaluation.selftest import (
     plain_difference,
     selftest,
     selftest_rows,
-    selftest_sheet,
+    selftest_sheets,
 )
 
 
@@ -98,7 +98,7 @@ def test_logmel_notices_every_damage_and_a_copy(battery):
 
 def test_the_table_shows_values_intervals_and_verdicts(battery):
     console = Console(record=True, width=200, file=io.StringIO())
-    console.print(selftest_sheet(battery, "logmel"))
+    console.print(*selftest_sheets(battery))
     text = console.export_text()
     low = battery.rows[1].metrics["fad_logmel"].low
     for words in ("low-pass 1 kHz", "noticed", "34 of 34", "fad", "kad", "logmel", f"[{low:.4g}, "):
