@@ -6,9 +6,8 @@ from callback_toys import build_house, callback, diffusion_recipe, train_in_two_
 from safetensors.torch import load_file
 
 from melody_cm.cli.main import main
-from melody_cm.cli.recipe import compose
-from melody_cm.cli.training import build_data
 from melody_cm.evaluation.retrieval import recall
+from melody_cm.runs import Setting, build_data
 from melody_cm.storage import load_network, read_json
 
 ARGUMENTS = ["train", "recipes/toy", "--size", "tiny"]
@@ -64,7 +63,7 @@ def test_the_numbers_are_those_of_the_exported_embedding_on_the_whole_split(hous
     assert main([*ARGUMENTS, "--run", "one"]) == 0
     stage = house / "runs/one/toy/1_stage"
     network = load_network(stage / "export/joint_embedding")
-    data = build_data(compose(house / "recipes/toy/1_stage.yaml", "tiny").config["data"])
+    data = build_data(Setting("tiny").compose(house / "recipes/toy/1_stage.yaml").config["data"])
     whole = next(data.batches("valid", 100))
     assert len(whole) == 6
     with torch.no_grad():
