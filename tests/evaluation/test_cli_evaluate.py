@@ -44,7 +44,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 def run(*words):
     arguments = build_parser(["evaluate"]).parse_args(["evaluate", *(str(word) for word in words)])
-    return arguments.run(arguments)
+    return arguments.handler(arguments)
 
 
 def write_noise(file, scale, seconds=2.0):
@@ -281,7 +281,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
         evaluate(folders, generated="none")
     assert not (folders / "r.json").exists()
     (folders / "preset.yaml").write_text("class_path: melody_cm.diffusion.LinearAngles\n")
-    with pytest.raises(ValueError, match="describes no AudioEmbedding"):
+    with pytest.raises(ValueError, match="is no AudioEmbedding"):
         evaluate(folders, "--embedding", folders / "preset.yaml")
 
 
