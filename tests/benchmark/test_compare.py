@@ -89,7 +89,9 @@ def test_every_clip_is_the_one_its_row_names(compared):
 def test_the_distance_is_that_of_the_written_audio_to_the_reference(tmp_path):
     real = reference()
     row = run(tmp_path, reference=real, systems={"melody": System(toy_melody(), [2])}).rows[0]
-    audio = [torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row.facts["clips"]]
+    audio = [
+        torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row.facts["clips"]
+    ]
     sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _ in real])]
     frames = [ToyEmbedding()(side).double().flatten(0, 1) for side in sides]
     expected = frechet_distance(*[part for x in frames for part in (x.mean(0), torch.cov(x.T))])

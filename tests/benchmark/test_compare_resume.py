@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory):
     return run(out), out
 
 
-@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+@pytest.mark.parametrize("calls", [1, 7])
 def test_a_comparison_that_was_killed_ends_like_an_undisturbed_one(tmp_path, monkeypatch, undisturbed, calls):
     generate, left = type(toy_melody()).generate, [calls]
 
@@ -84,12 +84,12 @@ def test_nothing_is_made_judged_or_timed_twice(monkeypatch, undisturbed):
     assert again.rows == undisturbed[0].rows
 
 
-@pytest.mark.parametrize("change", [{"seconds": 0.25}, {"batch_size": 3}])
-def test_another_request_or_other_weights_are_made_anew(tmp_path, change):
-    run(tmp_path)
-    older = (tmp_path / "audio/melody/1/prompt000_seed0.wav").stat().st_mtime_ns
-    run(tmp_path, **change)
-    assert (tmp_path / "audio/melody/1/prompt000_seed0.wav").stat().st_mtime_ns > older
+def test_another_request_is_made_anew(tmp_path):
+    clip, made = tmp_path / "audio/melody/1/prompt000_seed0.wav", []
+    for change in ({}, {"seconds": 0.25}, {"seconds": 0.25, "batch_size": 3}):
+        run(tmp_path, **change)
+        made.append(clip.stat().st_mtime_ns)
+    assert made[0] < made[1] < made[2]
 
 
 def test_results_follow_the_published_schema(undisturbed):
@@ -108,9 +108,12 @@ def test_report_and_tables_lie_beside_the_results(undisturbed):
 
 # What this comparison gave before comparison, ablation and evaluation shared one results model.
 GOLDEN = {
-    "melody, 1 steps": {"fad_toy": (0.0051465, 0.0051219, 0.0044100, 0.0058338), "kad_toy": (119.288, 119.736, 73.222, 166.249)},
-    "melody, 2 steps": {"fad_toy": (0.0023341, 0.0023018, 0.0014352, 0.0031684), "kad_toy": (97.939, 100.765, 57.596, 143.935)},
-    "musiccm, 1 steps": {"fad_toy": (0.0072369, 0.0072318, 0.0068224, 0.0076411), "kad_toy": (156.163, 157.711, 114.346, 201.077)},
+    ("melody, 1 steps", "fad_toy"): (0.0051465, 0.0051219, 0.0044100, 0.0058338),
+    ("melody, 1 steps", "kad_toy"): (119.288, 119.736, 73.222, 166.249),
+    ("melody, 2 steps", "fad_toy"): (0.0023341, 0.0023018, 0.0014352, 0.0031684),
+    ("melody, 2 steps", "kad_toy"): (97.939, 100.765, 57.596, 143.935),
+    ("musiccm, 1 steps", "fad_toy"): (0.0072369, 0.0072318, 0.0068224, 0.0076411),
+    ("musiccm, 1 steps", "kad_toy"): (156.163, 157.711, 114.346, 201.077),
 }
 GOLDEN_DIFFERENCES = [
     ("melody, 1 steps", "melody, 2 steps", 0.00275453, 0.00270206, 0.00279229, "worse"),
@@ -122,8 +125,8 @@ GOLDEN_DIFFERENCES = [
 def test_numbers_and_verdicts_are_those_of_earlier_versions(undisturbed):
     results, _ = undisturbed
     for row in results.rows:
-        for key, expected in GOLDEN[row.title].items():
-            score = row.metrics[key]
+        for key, score in row.metrics.items():
+            expected = GOLDEN[row.title, key]
             assert (score.value, score.corrected, score.low, score.high) == pytest.approx(expected, rel=1e-3)
     assert len(results.differences) == len(GOLDEN_DIFFERENCES)
     for found, (first, second, *numbers, verdict) in zip(results.differences, GOLDEN_DIFFERENCES, strict=True):
