@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from melody_cm.cli.options import add_setting, require_size, whole_numbers
 from rich.console import Console
 
 import melody_cm
+from melody_cm.cli.options import add_setting, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
