@@ -11,14 +11,23 @@ __version__ = "0.1.0"
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# name -> where it is.
+# name -> the module that has it, and its name there where that is another one.
 _API = {
+    "EXPERIMENTS": "benchmark",
+    "Results": "evaluation.results",
     "Run": "runs",
     "Setting": "runs",
     "Plan": "runs",
+    "ablate": "benchmark",
+    "change_sheet": "evaluation.tables",
+    "compare": "benchmark:compare_recipe",
     "copy_recipe": "runs",
+    "doctor": "benchmark",
     "list_recipes": "runs",
     "plan": "runs",
+    "read_compare_recipe": "benchmark",
+    "reproduce": "benchmark",
+    "rich_table": "benchmark",
     "train": "runs",
     "evaluate": "evaluation.folders",
     "evaluation_sheets": "evaluation.folders",
@@ -33,4 +42,5 @@ __all__ = ["__version__", *sorted(_API)]
 def __getattr__(name: str) -> Any:
     if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)
+    module, _, attribute = _API[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute or name)

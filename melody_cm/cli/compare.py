@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from melody_cm.cli.options import add_setting
 from rich.console import Console
 
 import melody_cm
+from melody_cm.cli.options import add_setting
 
 WORTH = {
     "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     setting = melody_cm.Setting(arguments.size or recipe.size, arguments.machine, arguments.corpus)
     target = melody_cm.Run(arguments.runs / (arguments.run or f"compare-{arguments.recipe.stem}"))
     older = melody_cm.Results.read(arguments.against, "compare") if arguments.against else None
-    results = melody_cm.compare_recipe(recipe, target, arguments.out, setting, arguments.train_missing)
+    results = melody_cm.compare(recipe, target, arguments.out, setting, arguments.train_missing)
     Console().print(melody_cm.rich_table(results))
     if older:
         Console().print(melody_cm.change_sheet(older, results))

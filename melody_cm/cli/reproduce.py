@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from melody_cm.cli.options import add_setting, require_size, whole_numbers
-
 import melody_cm
+from melody_cm.cli.options import add_setting, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

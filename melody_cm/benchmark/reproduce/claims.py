@@ -116,4 +116,4 @@ def find(results: Results, title: str, quantity: str) -> tuple[str, Score] | Non
 
 def counted(value: float | int) -> Score:
     """A number that is exact."""
-    return Score(value, None, None, None, COUNTED, 1, None, False)
+    return Score(float(value), None, None, None, COUNTED, 1, None, False)
