@@ -16,7 +16,8 @@ from melody_cm.benchmark.report.page import write_results
 from melody_cm.benchmark.speed import REPETITIONS, measured_speeds
 from melody_cm.evaluation import EmbeddingStatistics, embed
 from melody_cm.evaluation.provenance import provenance
-from melody_cm.evaluation.results import Results, bootstrap_interval, compare_rows
+from melody_cm.evaluation.results import Results, compare_rows
+from melody_cm.evaluation.uncertainty import bootstrap_interval
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 

@@ -23,7 +23,7 @@ from melody_cm.evaluation.score import REASONS, Score, refuse_unlike, unlike_n
 from melody_cm.evaluation.si_snr import SISNR, DenoisingScores, denoise_at_every_angle, si_snr
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.text_correlation import TextCorrelation
-from melody_cm.evaluation.uncertainty import PairedComparison, compare_paired
+from melody_cm.evaluation.uncertainty import bootstrap_interval, student_interval
 
 __all__ = [
     "REASONS",
@@ -34,15 +34,14 @@ __all__ = [
     "Gaussian",
     "Judge",
     "Memorization",
-    "PairedComparison",
     "PassCounter",
     "RetrievalRecall",
     "Score",
     "TextCorrelation",
+    "bootstrap_interval",
     "cached_statistics",
     "chroma_agreement",
     "clip_distance",
-    "compare_paired",
     "denoise_at_every_angle",
     "diversity",
     "embed",
@@ -62,6 +61,7 @@ __all__ = [
     "segment_similarity",
     "segment_vectors",
     "si_snr",
+    "student_interval",
     "tempo_agreement",
     "unlike_n",
     "waveform_seam_ratio",

@@ -10,10 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from melody_cm.evaluation.score import Score, refuse_unlike
-from melody_cm.evaluation.uncertainty import compare_paired, mean_interval
+from melody_cm.evaluation.uncertainty import student_interval
 from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage.files import read_json, write_json
 
@@ -196,17 +194,6 @@ class Results:
         parts = Difference.__dataclass_fields__
         differences = [Difference(**{name: one[name] for name in parts}) for one in data["differences"]]
         return cls(verb, data["metadata"], [Row.from_dict(row) for row in data["rows"]], differences)
-
-
-def student_interval(differences: Sequence[float]) -> tuple[float | None, float | None]:
-    """Student's interval of a mean: right for few numbers, such as one a seed."""
-    return mean_interval(sum(differences), sum(value**2 for value in differences), len(differences))
-
-
-def bootstrap_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The percentile interval of a mean by a bootstrap: right for many numbers, such as one a prompt."""
-    values = torch.tensor(differences, dtype=torch.float64)
-    return compare_paired(values, torch.zeros_like(values))[1:3]
 
 
 def paired(metric: str, first: Row, second: Row, interval: Callable = student_interval) -> Difference | None:

@@ -25,7 +25,8 @@ class Gaussian(NamedTuple):
 
 def clip_key(clip: str) -> int:
     """A number below 2^53 that depends on the clip's id alone, so that every process puts it in the same group."""
-    return int.from_bytes(hashlib.blake2b(clip.encode(), digest_size=8).digest(), "little") >> 11
+    digest = hashlib.blake2b(clip.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 11
 
 
 @dataclass

@@ -16,13 +16,13 @@ from melody_cm.evaluation.results import (
     Row,
     apart,
     arrow,
-    bootstrap_interval,
     compare_rows,
     paired,
     verdict,
 )
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.tables import Sheet, change_sheet, csv_text, embedding_notes
+from melody_cm.evaluation.uncertainty import bootstrap_interval
 from melody_cm.interfaces import EmbeddingIdentity
 
 NEAR, FAR = [1.0, 2.0, 3.0, 4.0, 5.0], [2.1, 3.0, 4.2, 5.0, 6.1]
