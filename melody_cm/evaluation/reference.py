@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from melody_cm import __version__
 from melody_cm.data import Clip
@@ -20,8 +21,8 @@ from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
 log = logging.getLogger(__name__)
-FORMAT = "melody_cm embedding statistics 1"
-ARRAYS = ("clips", "frames", "sum", "outer", "sample")
+FORMAT = "melody_cm embedding statistics 2"
+TENSORS = ("clips", "frames", "sum", "outer", "sample")
 
 
 def cached_statistics(
@@ -31,16 +32,15 @@ def cached_statistics(
 
     A damaged file is made again, and a folder that cannot be written is done without, with one line of warning each.
     """
-    key = statistics_key(identity, clips)
-    path = Path(folder) / f"{identity.name}-{key}.npz"
+    path = Path(folder) / f"{identity.name}-{statistics_key(identity, clips)}.safetensors"
     if path.is_file():
         try:
-            return load_statistics(path, key)
+            return load_statistics(path)
         except (ValueError, OSError) as problem:
             log.warning("reference statistics are computed again: %s", problem)
     statistics = compute()
     try:
-        save_statistics(statistics, path, key)
+        save_statistics(statistics, path)
     except OSError as problem:
         log.warning("reference statistics are not kept: %s", problem)
     return statistics
@@ -58,46 +58,25 @@ def content_hash(file: Path) -> str:
     return hash_file(file) if file.is_file() else "missing"
 
 
-def save_statistics(statistics: EmbeddingStatistics, path: Path, key: str) -> None:
-    """Write an `.npz` file atomically; `key` says what the statistics are of."""
-    notes = {"key": key, "dropped": dict(statistics.dropped), "problems": statistics.problems}
-    arrays = {name: getattr(statistics, name).cpu().numpy() for name in ARRAYS}
-
-    def write(aside: Path) -> None:
-        with aside.open("wb") as file:
-            np.savez(file, notes=np.array(json.dumps(notes)), **arrays)
-
-    write_atomically(Path(path), write)
+def save_statistics(statistics: EmbeddingStatistics, path: Path) -> None:
+    """Write a safetensors file atomically."""
+    notes = {"dropped": json.dumps(statistics.dropped), "problems": json.dumps(statistics.problems)}
+    tensors = {name: getattr(statistics, name).cpu().contiguous() for name in TENSORS}
+    write_atomically(Path(path), lambda aside: save_file(tensors, aside, notes))
 
 
-def load_statistics(path: Path, key: str) -> EmbeddingStatistics:
+def load_statistics(path: Path) -> EmbeddingStatistics:
     """The statistics that `save_statistics` wrote.
 
     Raises:
-        ValueError: the file is damaged, or of something else than `key` says.
+        FileNotFoundError: there is no such file; ValueError: it is damaged, or something else.
     """
-    arrays = _read_arrays(path)
     try:
-        notes = json.loads(str(arrays["notes"]))
-        tensors, dropped = [torch.from_numpy(arrays[name]) for name in ARRAYS], Counter(notes["dropped"])
-        if notes["key"] != key:
-            raise ValueError(f"statistics of {notes['key']!r}, but those of {key!r} are needed")
-    except (KeyError, TypeError, ValueError) as error:
+        with safe_open(path, "pt") as file:
+            tensors, notes = [file.get_tensor(name) for name in TENSORS], file.metadata()
+        return EmbeddingStatistics(*tensors, Counter(json.loads(notes["dropped"])), json.loads(notes["problems"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no embedding statistics ({error!r}); remove it") from error
-    return EmbeddingStatistics(*tensors, dropped, notes["problems"])
-
-
-def _read_arrays(path: Path) -> dict[str, Any]:
-    """All arrays of an `.npz` file; nothing in it is ever executed.
-
-    Raises:
-        FileNotFoundError: there is no such file; ValueError: it is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); make it again or remove it") from error
 
 
 def read_fadtk(path: str | Path, model: str | None = None) -> Gaussian:
@@ -111,7 +90,11 @@ def read_fadtk(path: str | Path, model: str | None = None) -> Gaussian:
     Raises:
         FileNotFoundError: there is no such file; ValueError: it is damaged or does not hold the model.
     """
-    arrays = _read_arrays(Path(path))
+    try:
+        with np.load(path, allow_pickle=False) as file:  # Nothing in it is ever executed.
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error}); make it again") from error
     models = sorted(name.removesuffix(".mu") for name in arrays if name.endswith(".mu"))
     model = models[0] if model is None and len(models) == 1 else model
     if model not in models or f"{model}.cov" not in arrays:
