@@ -204,11 +204,15 @@ def test_a_manifest_and_its_splits(folders):
 def test_texts_are_compared_with_the_files_they_belong_to(tones):
     (tones / "p.txt").write_text("a high tone\n" * 3 + "a low tone\n" * 3)
     words = ("--embedding", tones / "tone.yaml", "--prompts", tones / "p.txt")
-    right = evaluate(tones, *words)["metrics"]["text_correlation_tone"]
+    row = evaluate(tones, *words)
+    right, single = row["metrics"]["text_correlation_tone"], row["samples"]["text_similarity_tone"]
+    assert sum(single.values()) / len(single) == pytest.approx(right["value"], abs=1e-6)
     assert right["value"] == pytest.approx(1, abs=0.01)
     assert right["details"]["shuffled"] == pytest.approx(0.4, abs=0.01)
     (tones / "p.txt").write_text("a low tone\n" * 3 + "a high tone\n" * 3)
-    assert evaluate(tones, *words)["metrics"]["text_correlation_tone"]["value"] == pytest.approx(0, abs=0.01)
+    wrong = evaluate(tones, *words)
+    assert wrong["metrics"]["text_correlation_tone"]["value"] == pytest.approx(0, abs=0.01)
+    assert max(wrong["samples"]["text_similarity_tone"].values()) < 0.02
 
 
 def test_several_embeddings_at_once(tones):

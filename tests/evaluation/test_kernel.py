@@ -76,7 +76,7 @@ def score_of(generated, reference, **sizes):
     return kernel_score(*sides, identity(generated.shape[2]))
 
 
-def test_each_clip_counts_as_as_the_mean_of_its_frames():
+def test_each_clip_counts_as_the_mean_of_its_frames():
     generated, reference = torch.randn(30, 4, 3) + 0.5, torch.randn(20, 7, 3)
     score = score_of(generated, reference)
     expected = slow_distance(generated.double().mean(1).tolist(), reference.double().mean(1).tolist())

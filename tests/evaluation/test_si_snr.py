@@ -92,3 +92,9 @@ def test_what_counts_as_silent_can_be_chosen():
     prediction, target = noisy(amplitude=1e-5)
     assert score_of(prediction, target).n_generated == 0
     assert score_of(prediction, target, SISNR(silence_rms=1e-7)).n_generated == 4
+
+
+def test_one_clip_has_a_value_but_no_interval():
+    score = score_of(PREDICTION, TARGET)
+    assert score.value == pytest.approx(15.0918, abs=1e-3)
+    assert (score.corrected, score.low, score.too_few) == (None, None, True)
