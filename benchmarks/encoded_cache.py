@@ -21,11 +21,11 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule
+from melody_cm.cli.encode import Options, encode_all
 from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.batch import MusicBatch
 from melody_cm.benchmark.machine import describe_machine
-from melody_cm.cli.encode import Options, encode_all
 from melody_cm.cli.recipe import Recipe, compose
 from melody_cm.cli.run import quieten
 from melody_cm.cli.training import StageCLI, read_encoded

@@ -55,6 +55,27 @@ def _remember_arguments(init: Any) -> Any:
 class Network(Configurable, nn.Module):
     """A torch module that can be exported as `config.json` + safetensors and rebuilt from them."""
 
+    stage: str | None = None
+    origin: Any = None
+
+    def freeze(self, stage: str, origin: Any) -> "Network":
+        """No gradients, evaluation mode for good, absent from its owner's state_dict."""
+        self.stage, self.origin = stage, origin
+        return self.requires_grad_(False).eval()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is a finished part that does not learn."""
+        return self.stage is not None
+
+    def train(self, mode: bool = True) -> "Network":
+        return super().train(mode and not self.frozen)
+
+    def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
+        if self.frozen and destination is not None:
+            return destination
+        return super().state_dict(*args, destination=destination, **kwargs)
+
     @property
     def pass_module(self) -> nn.Module:
         """The module each of whose calls is a forward pass of this network: itself, unless its methods do the work."""
@@ -242,7 +263,9 @@ class Tokenizer(Network, ABC):
         """The feature vectors that the codes stand for."""
 
     def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
-        """The codes of a batch."""
+        """The codes of a batch: those that were encoded before, else quantized now."""
+        if self.stage in batch.codes:
+            return batch.codes[self.stage]
         return self.quantize(self.features(batch))
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from melody_cm.cli.finished import Fingerprint, write_finished
 from melody_cm.cli.recipe import Recipe, planned_steps
 from melody_cm.data import MusicDataModule
-from melody_cm.data.encoded import cache_folder, find_encoded, frozen_outputs
+from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
 from melody_cm.interfaces import Network
 from melody_cm.storage import build, current_run, save_network, write_json, write_text
 from melody_cm.storage.export import load_weights
@@ -121,7 +121,7 @@ def train_stage(recipe: Recipe, folder: Path, made_from: Fingerprint) -> tuple[d
 def read_encoded(cli: StageCLI) -> None:
     """Let the loaders read what `melody-cm data encode` left in the run, if anything."""
     data, name = cli.datamodule, cli.recipe.name
-    folder = cache_folder(current_run(), cli.recipe.config["data"])
+    folder = encoded_folder(current_run(), cli.recipe.config["data"])
     try:
         data.encoded = find_encoded(folder, cli.model, data.sample_rate, data.fingerprint)
     except ValueError as error:

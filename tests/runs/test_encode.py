@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from melody_cm.cli.encode import Options, encode_all, frozen_slots
+
 from melody_cm.cli.main import main
 from melody_cm.cli.plan import Setting
 from melody_cm.cli.training import StageCLI, read_encoded
