@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule
 from melody_cm.runs.recipe import Recipe, build_data
-from melody_cm.runs.run import Run
+from melody_cm.runs.run import Run, quieten
 from melody_cm.storage.description import annotations, classes_in, find_class
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
@@ -41,26 +41,25 @@ def encode(
         FileNotFoundError: a frozen stage is not finished.
         ValueError: something was encoded by other weights or from other music, and `again` is not set.
     """
-    run.enter()
+    quieten()
     made: set[Path] = set()
     left_out: list[FileNotFoundError] = []
-    for recipe in recipes:
-        try:
-            outputs = frozen_outputs(encoders(recipe), recipe.config["data"]["sample_rate"])
-        except FileNotFoundError as error:
-            if not skip_unfinished:
-                raise
-            left_out.append(error)
-            print(f"{recipe.name}: left out, {error}", flush=True)
-            continue
-        if outputs:
+    with run.enter().locked():
+        for recipe in recipes:
+            try:
+                outputs = frozen_outputs(encoders(recipe), recipe.config["data"]["sample_rate"])
+            except FileNotFoundError as error:
+                left_out.append(error)
+                if not skip_unfinished or len(left_out) == len(recipes):
+                    raise
+                print(f"{recipe.name}: left out, {error}", flush=True)
+                continue
+            if not outputs:
+                print(f"{recipe.name}: has no frozen encoder, nothing to encode", flush=True)
+                continue
             encoding = _open(recipe, run, outputs, device, made if again else None)
             _show(recipe.name, encoding, processes)
             made |= {encoding.folder / output.name for output in outputs}
-        else:
-            print(f"{recipe.name}: has no frozen encoder, nothing to encode", flush=True)
-    if left_out and len(left_out) == len(recipes):
-        raise left_out[-1]
 
 
 def encoders(recipe: Recipe) -> nn.ModuleList:
