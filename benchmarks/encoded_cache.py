@@ -25,12 +25,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.batch import MusicBatch
 from melody_cm.benchmark.machine import describe_machine
-from melody_cm.cli.recipe import Recipe
 from melody_cm.data import write_corpus
+from melody_cm.data.encoded import encoded_folder, find_encoded
 from melody_cm.interfaces import Network
+from melody_cm.runs import Recipe, Run, Setting
+from melody_cm.runs.encode import encode
+from melody_cm.runs.training import build_stage
 from melody_cm.storage import build, save_network, write_json
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GOALS = {"musiccm/3_teacher": 1.9, "musiccm/4_consistency_distillation": 1.45}
 TOWERS = {"audio_width": 768, "audio_heads": 12, "text_width": 768, "text_heads": 12}
 WIDTHS = ([128, 256, 512], [128, 256, 384, 640])  # Of the mel-VAE and of the U-Net.

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import LightningModule
-from melody_cm.runs.recipe import Recipe, build_data
-from melody_cm.runs.run import Run, quieten
-from melody_cm.storage.description import annotations, classes_in, find_class
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from melody_cm.data.encoded import Encoding, FrozenOutput, encoded_folder, frozen_outputs, prepare
 from melody_cm.interfaces import Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer
+from melody_cm.runs.recipe import Recipe, build_data
+from melody_cm.runs.run import Run, quieten, say
 from melody_cm.storage import build
+from melody_cm.storage.description import annotations, classes_in, find_class
 
 MEBIBYTE = 2**20
 MAY_ENCODE = (Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer)
@@ -52,13 +52,13 @@ def encode(
                 left_out.append(error)
                 if not skip_unfinished or len(left_out) == len(recipes):
                     raise
-                print(f"{recipe.name}: left out, {error}", flush=True)
+                say(f"{recipe.name}: left out, {error}")
                 continue
             if not outputs:
-                print(f"{recipe.name}: has no frozen encoder, nothing to encode", flush=True)
+                say(f"{recipe.name}: has no frozen encoder, nothing to encode")
                 continue
-            encoding = _open(recipe, run, outputs, device, made if again else None)
-            _show(recipe.name, encoding, processes)
+            encoding = _opened(recipe, run, outputs, device, made if again else None)
+            _encode(recipe.name, encoding, processes)
             made |= {encoding.folder / output.name for output in outputs}
 
 
@@ -75,8 +75,8 @@ def encoders(recipe: Recipe) -> nn.ModuleList:
     return nn.ModuleList([build(slots[name], places[name]) for name in wanted])
 
 
-def _open(recipe: Recipe, run: Run, outputs: list[FrozenOutput], device: str, keep: set[Path] | None) -> Encoding:
-    """The encoding of a recipe's music, its folders ready: begun anew unless they are to be kept (None: all are)."""
+def _opened(recipe: Recipe, run: Run, outputs: list[FrozenOutput], device: str, keep: set[Path] | None) -> Encoding:
+    """The encoding of a recipe's music, its folders ready: emptied but for those to `keep` (None: all are kept)."""
     data = build_data(recipe.config["data"])
     folder, fingerprint = encoded_folder(run.path, recipe.config["data"]), data.fingerprint()
     for output in outputs:
@@ -85,12 +85,12 @@ def _open(recipe: Recipe, run: Run, outputs: list[FrozenOutput], device: str, ke
     return Encoding(folder, outputs, data.corpus.splits(), data.sample_rate, data.seconds, device)
 
 
-def _show(title: str, encoding: Encoding, processes: int | None) -> None:
+def _encode(title: str, encoding: Encoding, processes: int | None) -> None:
     """Encode behind a progress bar, and say what was made."""
     started = time.monotonic()
     for output in encoding.outputs:
         if output not in encoding.wanted:
-            print(f"{title}: {output.name} encoded before, skipped", flush=True)
+            say(f"{title}: {output.name} encoded before, skipped")
     if not encoding.wanted:
         return
     results = encoding.run(processes)  # Begins the processes, before the bar has a thread: forking wants only one.
@@ -99,8 +99,8 @@ def _show(title: str, encoding: Encoding, processes: int | None) -> None:
         for _ in bar.track(results, total=len(encoding.todo), description=f"{title}: encoding"):
             pass
     for problem in list(encoding.bad.values())[:3]:
-        print(f"left out a bad clip: {problem}")
-    print(_sentence(title, encoding, time.monotonic() - started), flush=True)
+        say(f"left out a bad clip: {problem}")
+    say(_sentence(title, encoding, time.monotonic() - started))
 
 
 def _sentence(title: str, encoding: Encoding, seconds: float) -> str:
