@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from melody_cm.batch import MusicBatch
 from melody_cm.randomness import Draws
@@ -75,7 +74,7 @@ class Network(Configurable, nn.Module):
         """Whether `freeze` was called."""
         return self.stage is not None
 
-    def freeze(self, stage: str, origin: Any) -> Self:
+    def freeze(self, stage: str, origin: Any) -> "Network":
         """Make this a finished part of other networks; returns the network.
 
         A frozen network has no gradients, stays in evaluation mode, and its weights are absent from the `state_dict`
@@ -85,7 +84,7 @@ class Network(Configurable, nn.Module):
         self.stage, self.origin = stage, origin
         return self
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Network":
         """As `nn.Module.train`; a frozen network stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
