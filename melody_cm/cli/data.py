@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from melody_cm.cli import encode, rendering, splitting
+from melody_cm.cli import rendering, splitting
 
 OK, UNUSABLE = 0, 2
 
@@ -26,7 +26,6 @@ def add_parser(subparsers: Any) -> ArgumentParser:
     synthetic.add_argument("--sample-rate", type=int, default=24000, help="Hz; default: %(default)s")
     synthetic.set_defaults(handler=make_synthetic)
     splitting.add_commands(commands)
-    encode.add_command(commands)
     return parser
 
 
