@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from melody_cm.runs import Run, Setting
 
 from melody_cm.benchmark import ablation
 from melody_cm.cli.main import main
 from melody_cm.configuration import shipped
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row
+from melody_cm.runs import Run, Setting
 from melody_cm.storage import write_json
 
 TINY = Setting("tiny")

@@ -1,13 +1,13 @@
 """`melody-cm reproduce`: what is run for each table, what is written, what is refused; in full only where slow."""
 
 import pytest
-from melody_cm.runs import Interrupted, Run
 
 from melody_cm.benchmark import ablation
 from melody_cm.benchmark.reproduce import EXPERIMENTS, measure
 from melody_cm.cli.main import main
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row
+from melody_cm.runs import Interrupted, Run
 
 
 @pytest.fixture(autouse=True)
