@@ -1,7 +1,7 @@
 """A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from melody_cm.configuration import check_arguments, find_file, open_slot, read_
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
+from melody_cm.runs.recipe import find_recipe
 
 
 @dataclass
@@ -41,6 +42,7 @@ class CompareRecipe:
         embeddings: presets of the spaces in which clips are judged.
         reference: the split of real music that clips are compared with.
         systems: by name, keys and values of `OwnSystem` or `BaselineSystem`.
+        file: where it was read; recipes of stages are also looked for in the folders beside its own.
     """
 
     size: str
@@ -50,6 +52,7 @@ class CompareRecipe:
     embeddings: list[str]
     reference: Literal["train", "valid", "test"]
     systems: dict[str, dict[str, Any]]
+    file: Path | None = field(default=None, init=False)
 
     @property
     def presets(self) -> list[Path]:
@@ -68,6 +71,7 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
     content = read_yaml(path)
     check_arguments(content, CompareRecipe, (), lambda keys: _named(path, keys))
     recipe = CompareRecipe(**content)
+    recipe.file = path
     for name, system in recipe.systems.items():
         kind = BaselineSystem if isinstance(system, Mapping) and "baseline" in system else OwnSystem
         check_arguments(system, kind, ("systems", name), lambda keys: _named(path, keys))
@@ -91,7 +95,8 @@ def _named(path: Path, keys: tuple[str, ...]) -> str:
 def plan_systems(recipe: CompareRecipe, setting: Setting) -> list[Recipe]:
     """All stages of all systems and embeddings, each after what it needs."""
     presets = [*recipe.presets, *map(Path, recipe.embeddings)]
-    return plan_stages(sorted({stage for preset in presets for stage in stages_of(preset)}), setting)
+    stages = sorted({stage for preset in presets for stage in stages_of(preset)})
+    return plan_stages([find_recipe(stage, recipe.file) for stage in stages], setting)
 
 
 def compare_recipe(
@@ -137,7 +142,7 @@ def _open(system: Mapping[str, Any], recipe: CompareRecipe, run: Run) -> Pipelin
 
 def _reference_music(recipe: CompareRecipe, setting: Setting) -> Iterator[tuple[Any, int]]:
     """Real clips of the reference split, as long as the generated ones, with their rate."""
-    stage = stages_of(recipe.presets[0])[0]
+    stage = find_recipe(stages_of(recipe.presets[0])[0], recipe.file)
     config = replace(setting, overrides=()).compose(stage).config
     data = build_data({**config["data"], "seconds": recipe.seconds})
     for batch in data.batches(recipe.reference, batch_size=16):

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_setting, require_size, whole_numbers
+from melody_cm.cli.options import add_setting, chosen_run, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = melody_cm.ablate(
         arguments.folder,
         melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides),
-        melody_cm.Run(arguments.runs / (arguments.run or f"ablate-{arguments.folder.name}")),
+        chosen_run(arguments, f"ablate-{arguments.folder.name}"),
         arguments.out,
         whole_numbers("--seeds", arguments.seeds),
         whole_numbers("--steps", arguments.steps),

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_setting
+from melody_cm.cli.options import add_setting, chosen_run
 
 WORTH = {
     "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print the table and what changed."""
     recipe = melody_cm.read_compare_recipe(arguments.recipe)
     setting = melody_cm.Setting(arguments.size or recipe.size, arguments.machine, arguments.corpus)
-    target = melody_cm.Run(arguments.runs / (arguments.run or f"compare-{arguments.recipe.stem}"))
+    target = chosen_run(arguments, f"compare-{arguments.recipe.stem}")
     older = melody_cm.Results.read(arguments.against, "compare") if arguments.against else None
     results = melody_cm.compare(recipe, target, arguments.out, setting, arguments.train_missing)
     Console().print(melody_cm.rich_table(results))

@@ -201,8 +201,8 @@ def _batches(
 
 
 def _facts(pipeline: "PretrainedPipeline", arguments: argparse.Namespace) -> dict[str, Any]:
-    from melody_cm.benchmark.machine import versions
     from melody_cm.pipelines import Arrangement
+    from melody_cm.storage.versions import versions
 
     guidance_scale = arguments.guidance_scale
     given = {

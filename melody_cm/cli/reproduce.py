@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import melody_cm
-from melody_cm.cli.options import add_setting, require_size, whole_numbers
+from melody_cm.cli.options import add_setting, chosen_run, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Reproduce one table after the other, and print the verdicts."""
     setting = melody_cm.Setting(require_size(arguments.size), arguments.machine, arguments.corpus)
-    target = melody_cm.Run(arguments.runs / (arguments.run or f"reproduce-{setting.size}"))
+    target = chosen_run(arguments, f"reproduce-{setting.size}")
     seeds = whole_numbers("--seeds", arguments.seeds)
     for name in melody_cm.EXPERIMENTS if arguments.name == "all" else [arguments.name]:
         results = melody_cm.reproduce(name, setting, target, arguments.out, seeds, arguments.clips)

@@ -6,13 +6,12 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = ("melody_cm", "torch", "lightning", "transformers", "diffusers", "librosa", "soundfile", "numpy")
+from melody_cm.storage.versions import versions
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
@@ -31,17 +30,6 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "machine": describe_machine(),
         **{name: fact for name, fact in facts.items() if fact is not None},
     }
-
-
-def versions() -> dict[str, str | None]:
-    """The installed version of Python and of the packages that shape results; None where one is missing."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def describe_machine() -> dict[str, Any]:
