@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder
+from melody_cm.configuration import load_config
 from melody_cm.randomness import Draws
 from melody_cm.signal import MelFrontEnd, MelSettings
 from melody_cm.storage import build, load_network, save_network
