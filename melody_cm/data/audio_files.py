@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, promised_frames, unclosed_wav
+from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
 
 # Why a sound file cannot serve.
@@ -23,7 +24,6 @@ Reason = Literal["missing", "empty", "unreadable", "truncated", "silent", "not f
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MIN_SECONDS = 0.1
-SILENT_PEAK = 1e-4
 # Read before and after a crop: resampling filters and MP3's bit reservoir look that far.
 CONTEXT_SECONDS = 0.25
 # Samples of all channels that are decoded at once, so that neither long files nor headers that lie fill the memory.

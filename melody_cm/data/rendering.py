@@ -6,17 +6,18 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.progress import track
 
-from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.clips import load_row, make_clip
-from melody_cm.data.fluidsynth import FluidSynth
-from melody_cm.data.locking import locked
+from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
+from melody_cm.data.clips import RowReader, load_row, located
+from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
+from melody_cm.data.locking import file_lock
 from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines
-from melody_cm.data.midi_job import Cut, MidiJob
 from melody_cm.storage import hash_data, hash_file, write_atomically, write_json, write_text
 
 RECORD_NAME, LOCK_NAME, SCRATCH_NAME = "rendering.json", ".lock", ".scratch"
@@ -44,6 +45,54 @@ class RenderReport:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Cut:
+    """A part of a MIDI file's sound: where it begins and how long it is in seconds, and the rows that want it."""
+
+    start: float
+    duration: float | None
+    where: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Literal["rendered", "already_there", "failed"] = "already_there"
+
+
+@dataclass
+class MidiJob:
+    """One MIDI file that is played once, and what is cut out of it, by the name of the sound file to make."""
+
+    midi: Path
+    cuts: dict[str, Cut] = field(default_factory=dict)
+    played: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def run(self, folder: Path, scratch: Path, synthesizer: FluidSynth) -> None:
+        """Make the sound files that are not in `folder` yet."""
+        missing = {name: cut for name, cut in self.cuts.items() if not (folder / name).is_file()}
+        if not missing:
+            return
+        self.played = True
+        try:
+            with TemporaryDirectory(dir=scratch) as own:
+                waveform = synthesizer.render(self.midi, Path(own))
+        except MidiProblem as problem:
+            self._fail(list(missing.values()), problem)
+            return
+        for name, cut in missing.items():
+            try:
+                samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
+            except MidiProblem as problem:
+                self._fail([cut], f"{self.midi}: {problem}")
+                continue
+            write_audio(folder / name, torch.from_numpy(samples), SAMPLE_RATE)
+            cut.outcome = "rendered"
+
+    def _fail(self, cuts: list[Cut], problem: object) -> None:
+        """One cause is one line, however many cuts it stops."""
+        self.problems.append(f"{cuts[0].where}: {problem}")
+        for cut in cuts:
+            cut.outcome = "failed"
+
+
 class Rendering:
     """A folder that becomes a corpus: the rows of a manifest, the sound of their MIDI files, and all files they name.
 
@@ -66,6 +115,7 @@ class Rendering:
             raise FileNotFoundError(f"{self.source}: no such manifest")
         if not _may_fill(folder):
             raise ValueError(f"{folder}: neither empty nor an earlier rendering; give a new folder with --out")
+        self.reader = RowReader(self.source.parent)
         self.rows: list[dict[str, Any]] = []
         self.jobs: dict[str, MidiJob] = {}
         self.report = RenderReport()
@@ -74,7 +124,7 @@ class Rendering:
         """Render what is missing, `processes` MIDI files at once."""
         if processes < 1:
             raise ValueError(f"processes is {processes}; at least 1 is needed")
-        with locked(self.folder / LOCK_NAME):
+        with file_lock(self.folder / LOCK_NAME):
             write_json(self.folder / RECORD_NAME, self.synthesizer.described)
             self._read()
             if not (self.folder / MANIFEST_NAME).is_file():
@@ -88,8 +138,9 @@ class Rendering:
             self._bring(notice)
         for where, line in manifest_lines(self.source):
             try:
-                row = load_row(line, where)
-                self.rows.append(row)
+                with located(where):
+                    row = load_row(line)
+                    self.rows.append(row)
                 self._plan(row, where)
             except ValueError as problem:
                 self.report.failed += 1
@@ -99,27 +150,27 @@ class Rendering:
         """Bring the files that a row names; its `audio` is null until it has some."""
         audio, midi = row.get("audio"), row.get("midi")
         row["audio"] = None
-        clip = make_clip(row | {"audio": audio or midi or "none"}, self.source.parent, where, "train")
+        file = self.reader.clip_of(row | {"audio": audio or midi or "none"}, where).audio
         if audio is None and not midi:
             self.report.without_midi += 1
             return
-        if not clip.audio.is_file():
-            raise ValueError(f"{where}: {clip.audio}: no such file")
-        if audio is not None and clip.audio.suffix.lower() not in AUDIO_SUFFIXES:
-            raise ValueError(f"{where}: {clip.audio}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
-        self._bring(clip.audio)
+        if not file.is_file():
+            raise ValueError(f"{where}: {file}: no such file")
+        if audio is not None and file.suffix.lower() not in AUDIO_SUFFIXES:
+            raise ValueError(f"{where}: {file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
+        self._bring(file)
         if audio is None:
-            self._add_cut(row, clip.audio, where)
+            self._add_cut(row, file, where)
         else:
             row["audio"] = audio
             self.report.given += 1
 
     def _add_cut(self, row: dict[str, Any], midi: Path, where: str) -> None:
         """The name of a sound file says what it depends on, and a MIDI file that lies there twice is played once."""
-        content, start, duration = hash_file(midi), row.get("start") or 0, row.get("duration")
-        name = f"audio/{hash_data([self.synthesizer.identity, content, float(start), duration])}.flac"
+        content, start, duration = hash_file(midi), float(row.get("start") or 0), row.get("duration")
+        name = f"audio/{hash_data([self.synthesizer.identity, content, start, duration])}.flac"
         job = self.jobs.setdefault(content, MidiJob(midi))
-        job.cuts.setdefault(name, Cut(where, float(start), duration)).rows.append(row)
+        job.cuts.setdefault(name, Cut(start, duration, where)).rows.append(row)
 
     def _bring(self, file: Path) -> None:
         target = self.folder / os.path.relpath(file, os.path.abspath(self.source.parent))
@@ -144,18 +195,29 @@ class Rendering:
 
     def _count(self, job: MidiJob) -> None:
         self.report.midi_files += job.played
+        self.report.problems += job.problems
         for name, cut in job.cuts.items():
-            failed = name in job.problems
-            self.report.failed += failed * len(cut.rows)
-            self.report.rendered += (cut.made and not failed) * len(cut.rows)
-            self.report.already_there += (not cut.made and not failed) * len(cut.rows)
+            setattr(self.report, cut.outcome, getattr(self.report, cut.outcome) + len(cut.rows))
             for row in cut.rows:
-                row["audio"] = None if failed else name
-        self.report.problems.extend(dict.fromkeys(job.problems.values()))
+                row["audio"] = None if cut.outcome == "failed" else name
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(self.folder / MANIFEST_NAME, "".join(lines))
+
+
+def render_manifest(
+    path: str, folder: Path, sound_font: Path | None = None, processes: int | None = None
+) -> RenderReport:
+    """Render a manifest's MIDI files by FluidSynth; see `Rendering`.
+
+    Args:
+        path, folder: as of `Rendering`.
+        sound_font: a .sf2 file; Debian's FluidR3_GM if None.
+        processes: how many MIDI files are played at once; one a core if None.
+    """
+    synthesizer = FluidSynth(sound_font or SOUND_FONT)
+    return Rendering(path, folder, synthesizer).run(processes or len(os.sched_getaffinity(0)))
 
 
 def _may_fill(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from melody_cm.data.audio_files import write_audio
 from melody_cm.data.cache_folder import cache_folder
-from melody_cm.data.clips import Clip, Split
+from melody_cm.data.clips import Split
 from melody_cm.data.composition import captions, compose, describe, draw_piece
-from melody_cm.data.locking import locked
-from melody_cm.data.manifest import MANIFEST_NAME, Corpus, ManifestCorpus
+from melody_cm.data.locking import file_lock
+from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
 from melody_cm.data.synthesis import render
 from melody_cm.storage import hash_data, write_text
 
@@ -50,10 +51,10 @@ class SyntheticCorpus(Corpus):
         name = f"{self.num_clips}x{float(self.seconds)}s_{self.sample_rate}hz_seed{self.seed}_v{CONTENT_VERSION}"
         return cache / "synthetic" / name
 
-    def clips(self) -> list[Clip]:
+    def entries(self) -> Iterator[Entry]:
         if not (self.folder / MANIFEST_NAME).is_file():
             write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
-        return list(ManifestCorpus(str(self.folder)).clips())
+        yield from ManifestCorpus(str(self.folder)).entries()
 
     def fingerprint(self) -> str:
         return hash_data([CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate])
@@ -72,7 +73,7 @@ def write_corpus(folder: Path, num_clips: int, seed: int = 0, seconds: float = 1
     folder, indices = folder.resolve(), range(num_clips)
     rows = [_row(index, num_clips, seed, seconds, sample_rate) for index in indices]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    with locked(folder.parent / f".{folder.name}.lock"):
+    with file_lock(folder.parent / f".{folder.name}.lock"):
         if _is_there(folder, text, rows):
             return
         aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"

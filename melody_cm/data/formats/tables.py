@@ -4,24 +4,48 @@ import ast
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from melody_cm.data.clips import SPLITS, Split
 
-class Row(NamedTuple):
+Fields = dict[str, Any]
+
+
+class TableRow(NamedTuple):
     """A row as its file has it: `where` it is ("file, row n"), and its cells by column."""
 
     where: str
-    cells: dict[str, Any]
+    cells: Fields
+
+
+# What a format gives: rows with the fields of a manifest, an error in the place of one that cannot be understood.
+Rows = Iterator[TableRow | ValueError]
+
+
+def translate(rows: Iterable[TableRow | ValueError], translation: Callable[[Fields], Fields | None]) -> Rows:
+    """The rows in the fields of a manifest; those that are translated to None are left out.
+
+    Args:
+        rows: with the cells that the table has.
+        translation: of a row's cells; raises ValueError if it cannot understand them.
+    """
+    for row in rows:
+        if isinstance(row, ValueError):
+            yield row
+            continue
+        try:
+            fields = translation(row.cells)
+        except ValueError as error:
+            yield ValueError(f"{row.where}: {error}")
+        else:
+            if fields is not None:
+                yield TableRow(row.where, fields)
 
 
 def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]] | ValueError]:
     """The rows of a UTF-8 table with their places, counted from 1 as a spreadsheet does; empty ones left out.
-
-    Args:
-        path: the table.
-        delimiter: between cells; tables with tabs know no quotes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -32,8 +56,8 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     # Bytes that are not UTF-8 are kept as surrogates, so that only their own row suffers.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
-        for place in itertools.count(1):
-            where = f"{path}, row {place}"
+        for number in itertools.count(1):
+            where = f"{path}, row {number}"
             try:
                 cells = next(reader)
                 "".join(cells).encode()
@@ -48,7 +72,7 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
                     yield where, cells
 
 
-def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row | ValueError]:
+def read_rows(path: Path, needed: Sequence[str]) -> Rows:
     """The rows of a CSV file under the names in its first row.
 
     Raises:
@@ -60,8 +84,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row | ValueError]:
     missing = [name for name in needed if name not in header]
     if missing:
         raise ValueError(f"{path}: no column '{missing[0]}'; it has {', '.join(header)[:200]}")
-    for row in cells:
-        yield row if isinstance(row, ValueError) else name_cells(*row, header)
+    return name_cells(cells, header)
 
 
 def read_header(path: Path, cells: Iterator[tuple[str, list[str]] | ValueError]) -> list[str]:
@@ -72,49 +95,56 @@ def read_header(path: Path, cells: Iterator[tuple[str, list[str]] | ValueError])
     return [name.strip() for name in row[1]]
 
 
-def name_cells(where: str, cells: list[str], header: Sequence[str]) -> Row | ValueError:
-    """A row under its columns' names."""
-    if len(cells) != len(header):
-        return ValueError(f"{where}: {len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
-    return Row(where, dict(zip(header, cells, strict=True)))
+def name_cells(rows: Iterator[tuple[str, list[str]] | ValueError], header: Sequence[str]) -> Rows:
+    """The rows under their columns' names."""
+    for row in rows:
+        if isinstance(row, ValueError):
+            yield row
+        elif len(row[1]) != len(header):
+            counts = f"{len(row[1])} cells, but {len(header)} columns have names"
+            yield ValueError(f"{row[0]}: {counts}; is a quote missing?")
+        else:
+            yield TableRow(row[0], dict(zip(header, row[1], strict=True)))
 
 
-def number(row: Row, column: str) -> float:
-    """A cell as a number.
+def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
+    """The files of a collection that keeps each split in a file of its own, from sources like train=FILE.
 
     Raises:
-        ValueError: it is none.
+        ValueError: a source names no split.
     """
+    files = []
+    for source in sources:
+        split, _, path = source.partition("=")
+        if split not in SPLITS or not path:
+            raise ValueError(f"{source!r} names no split; give train=FILE, valid=FILE, test=FILE, or some of them")
+        files.append((split, Path(path)))
+    return files
+
+
+def single_file(sources: Sequence[str]) -> Path:
+    """The one file of a collection that is one table."""
+    if len(sources) != 1:
+        raise ValueError(f"{len(sources)} files are given; this format is one table")
+    return Path(sources[0])
+
+
+def number(cells: Fields, column: str) -> float:
+    """A cell as a number."""
     try:
-        return float(row.cells[column])
+        return float(cells[column])
     except ValueError:
-        raise ValueError(f"{row.where}: {column} is {row.cells[column]!r}; a number is needed") from None
+        raise ValueError(f"{column} is {cells[column]!r}; a number is needed") from None
 
 
-def literal_list(row: Row, column: str) -> list[str]:
-    """A cell that holds a list of texts as Python writes it; empty if the cell is.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return _list(row, column, ast.literal_eval, "['...', '...']")
-
-
-def json_list(row: Row, column: str) -> list[str]:
-    """A cell that holds a list of texts as JSON writes it.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return _list(row, column, json.loads, '["...", "..."]')
-
-
-def _list(row: Row, column: str, parse: Any, example: str) -> list[str]:
-    text = row.cells[column].strip()
+def text_list(cells: Fields, column: str, parse: Callable[[str], Any] = ast.literal_eval) -> list[str]:
+    """A cell that holds a list of texts as Python (or JSON, with `json.loads`) writes it; empty if the cell is."""
+    text = cells[column].strip()
     try:
         values = parse(text) if text else []
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         values = None
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{row.where}: {column} is {text[:60]!r}; a list of texts is needed: {example}")
+        example = '["...", "..."]' if parse is json.loads else "['...', '...']"
+        raise ValueError(f"{column} is {text[:60]!r}; a list of texts is needed: {example}")
     return values

@@ -1,0 +1,149 @@
+"""Collections whose captions people wrote: CSV files of one's own, MusicCaps, Song Describer."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from melody_cm.data.audio_files import AudioProblem, audio_info
+from melody_cm.data.clips import Split
+from melody_cm.data.formats.tables import Fields, Rows, TableRow, number, read_rows, single_file, text_list, translate
+from melody_cm.data.manifest import folder_files, hashed_split
+
+# MusicCaps: a video's id, or one with the place of the clip: ID_30, ID_30_40, ID_30000_40000 (ms), [ID]-[30-40].
+NAME = re.compile(r"\[?(?P<id>[\w-]{11})\]?(?:[-_]\[?(?P<start>\d+)(?:[-_](?P<end>\d+))?\]?)?")
+# Cut clips come out a little longer or shorter than they should.
+TOLERANCE_SECONDS = 1.0
+
+
+def csv_table(sources: Sequence[str], audio: Path | None = None, default_split: Split = "train") -> Rows:
+    """A CSV file whose columns are the fields of a manifest (docs/data.md); empty cells are absent fields.
+
+    Lists (alt_captions, instruments) are JSON, or texts with `|` between them. `audio` is relative to the file's
+    folder, unless another folder is given.
+    """
+    rows = read_rows(single_file(sources), ("id", "audio", "caption"))
+    return translate(rows, partial(_csv_fields, default_split=default_split))
+
+
+def _csv_fields(cells: Fields, default_split: Split) -> Fields:
+    filled = {name: cell for name, cell in cells.items() if cell.strip()}
+    if "id" not in filled:
+        raise ValueError("the id is empty; give each row one of its own")
+    fields = {"audio": None, "caption": None, "split": default_split} | filled
+    fields |= {name: number(filled, name) for name in ("start", "duration") if name in filled}
+    return fields | {name: _texts(filled, name) for name in ("alt_captions", "instruments") if name in filled}
+
+
+def _texts(cells: Fields, column: str) -> list[str]:
+    if cells[column].strip().startswith("["):
+        return text_list(cells, column, json.loads)
+    return [text.strip() for text in cells[column].split("|") if text.strip()]
+
+
+class SoundFile(NamedTuple):
+    """A file of MusicCaps' audio folder, and the seconds at which its name says that it was cut out, or None."""
+
+    path: Path
+    start: int | None
+
+
+def musiccaps(sources: Sequence[str], audio: Path) -> Rows:
+    """MusicCaps (Agostinelli et al. 2023), musiccaps-public.csv: captions of ten seconds in YouTube videos.
+
+    The sound files in the folder (or below) are whole videos or cut clips: `ID_START.ext` and `[ID]-[START-END].ext`
+    are cut. `ID.ext` is, if its header says that it is no longer than the clip; else start_s to end_s is taken of it.
+    Rows of AudioSet's evaluation part are split test; of the others, a tenth by their id is valid.
+    """
+    rows = read_rows(single_file(sources), ("ytid", "start_s", "end_s", "aspect_list", "caption"))
+    files: dict[str, list[SoundFile]] = {}
+    for path in folder_files(audio):
+        if name := NAME.fullmatch(path.stem):
+            start = None if name["start"] is None else int(name["start"])
+            files.setdefault(name["id"], []).append(SoundFile(path, start))
+    return translate(rows, partial(_musiccaps_fields, files=files, folder=audio))
+
+
+def _musiccaps_fields(cells: Fields, files: dict[str, list[SoundFile]], folder: Path) -> Fields:
+    ytid, aspects = cells["ytid"], text_list(cells, "aspect_list")
+    is_test = cells.get("is_audioset_eval", "").strip().lower() == "true"
+    other = ("ytid", "start_s", "end_s", "aspect_list", "caption")
+    kept = {name: value for name, value in cells.items() if name not in other}
+    return kept | {
+        **_place(cells, files.get(ytid, []), folder),
+        "id": ytid,
+        "piece": ytid,
+        "split": "test" if is_test else "valid" if hashed_split(ytid) == "valid" else "train",
+        "caption": cells["caption"].strip() or None,
+        "alt_captions": [", ".join(aspects)] if aspects else [],
+        "aspects": aspects,
+    }
+
+
+def _place(cells: Fields, files: list[SoundFile], folder: Path) -> Fields:
+    """Sound file, start and duration."""
+    begin, end = number(cells, "start_s"), number(cells, "end_s")
+    if not 0 <= begin < end:
+        raise ValueError(f"start_s is {begin:g} and end_s {end:g}; the clip must end after it begins")
+    cut = next((file for file in files if file.start in (int(begin), int(1000 * begin))), None)
+    whole = next((file for file in files if file.start is None), None)
+    file = cut or whole
+    if file is None:
+        return {"audio": f"{cells['ytid']}.*"}
+    name = file.path.relative_to(folder).as_posix()
+    return {"audio": name} | ({} if file is cut else _within(file.path, begin, end))
+
+
+def _within(path: Path, begin: float, end: float) -> Fields:
+    """Where in a file that may be a whole video the clip lies."""
+    try:
+        seconds = audio_info(path).seconds
+    except AudioProblem:
+        return {}  # Whoever reads the clip will tell.
+    if seconds <= end - begin + TOLERANCE_SECONDS:
+        return {}
+    return {"start": begin, "duration": end - begin if seconds < begin else min(end, seconds) - begin}
+
+
+def song_describer(sources: Sequence[str], audio: Path, valid_subset: bool = False) -> Rows:
+    """The Song Describer Dataset (Manco et al. 2023), song_describer.csv: two minutes of 706 MTG-Jamendo tracks.
+
+    A track is one clip of split test, with all its captions. Sound files are `00/1004034.2min.mp3` as distributed, or
+    the path that the table gives. With `valid_subset`, only captions that were found valid are kept, as in published
+    results.
+    """
+    needed = ["caption_id", "track_id", "caption", "path"] + ["is_valid_subset"] * valid_subset
+    rows = read_rows(single_file(sources), needed)
+    return translate(_tracks(rows, valid_subset), partial(_track_fields, folder=audio))
+
+
+def _tracks(rows: Rows, valid_subset: bool) -> Iterator[TableRow | ValueError]:
+    """A row for each track, at the place of its first caption, with the captions of all its rows."""
+    tracks: dict[str, TableRow] = {}
+    for row in rows:
+        if isinstance(row, ValueError):
+            yield row
+        elif not valid_subset or row.cells["is_valid_subset"].strip().lower() in ("true", "1"):
+            first = tracks.setdefault(row.cells["track_id"], TableRow(row.where, row.cells | {"captions": []}))
+            first.cells["captions"].append((row.cells["caption_id"], row.cells["caption"].strip()))
+    yield from tracks.values()
+
+
+def _track_fields(cells: Fields, folder: Path) -> Fields:
+    own = ("caption_id", "is_valid_subset", "familiarity", "captions", "duration", "path")
+    listed, cut = Path(cells["path"]), Path(cells["path"]).with_suffix(".2min.mp3")
+    as_listed = (folder / listed).is_file() and not (folder / cut).is_file()
+    captions = [caption for _, caption in cells["captions"]]
+    return {name: value for name, value in cells.items() if name not in own} | {
+        "id": cells["track_id"],
+        "audio": str(listed if as_listed else cut),
+        "piece": cells["track_id"],
+        "split": "test",
+        "caption": captions[0],
+        "alt_captions": captions[1:],
+        "caption_ids": [identity for identity, _ in cells["captions"]],
+        # Of the track that the two minutes were taken from.
+        "listed_seconds": cells.get("duration"),
+    }
