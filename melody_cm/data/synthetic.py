@@ -15,10 +15,10 @@ from torch import Tensor
 from melody_cm.data.audio_files import write_audio
 from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import Split
-from melody_cm.data.composition import captions, compose, describe, draw_piece
+from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
 from melody_cm.data.locking import file_lock
 from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
-from melody_cm.data.synthesis import render
+from melody_cm.data.synthesis import synthesize
 from melody_cm.storage import hash_data, write_text
 
 # Raise it when the same arguments give other sound or other captions: it is a part of the cache's key.
@@ -118,14 +118,14 @@ def _num_pieces(num_clips: int) -> int:
 
 def _waveform(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> Float[Tensor, " t"]:
     section, number = _place(index, num_clips)
-    score = compose(draw_piece(seed, number), seconds, seed, number, section)
-    return torch.from_numpy(render(score, seconds, sample_rate))
+    performance = perform(draw_piece(seed, number), seconds, seed, number, section)
+    return torch.from_numpy(synthesize(performance, seconds, sample_rate))
 
 
 def _row(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> dict[str, Any]:
     section, number = _place(index, num_clips)
     piece = draw_piece(seed, number)
-    caption, *alternatives = captions(piece, seed, number, section)
+    caption, *alternatives = piece_captions(piece, seed, number, section)
     return {
         "id": f"synthetic_{seed}_{number:06d}_{section}",
         "audio": f"audio/{index:06d}.flac",
@@ -137,7 +137,7 @@ def _row(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int
         "alt_captions": alternatives,
         "piece": f"synthetic_{seed}_{number:06d}",
         "license": "CC0-1.0",
-    } | describe(piece)
+    } | piece_fields(piece)
 
 
 def _piece_split(number: int, num_pieces: int) -> Split:
