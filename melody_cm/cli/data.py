@@ -31,10 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     new = command("import", import_table, "make a manifest of a table in another format")
     new.add_argument("format", metavar="FORMAT", help="csv, audiocraft, musiccaps, song-describer, fma or jamendo")
-    new.add_argument("sources", nargs="+", metavar="SOURCE", help="the table; audiocraft, jamendo: train=FILE and so on")
+    new.add_argument("sources", nargs="+", metavar="SOURCE", help="the table; audiocraft, jamendo: train=FILE, ...")
     new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, above the sound files")
     new.add_argument("--audio", type=Path, metavar="DIR", help="what the table's paths start from; default: its folder")
     new.add_argument("--allow-outside", action="store_true", help="take sound files outside the manifest's folder")
+    new.add_argument("--force", action="store_true", help="replace FILE if it holds something else")
     new.add_argument("--default-split", choices=("train", "valid", "test"), help="csv: of rows that name none")
     new.add_argument("--subset", choices=("small", "medium", "large", "full"), help="fma: which tracks are there")
     new.add_argument("--valid-subset", action="store_const", const=True, help="song-describer: only valid captions")
@@ -87,7 +88,7 @@ def import_table(arguments: Namespace) -> int:
     """Write the manifest of a collection; exit with 2 if rows were left out because they cannot be understood."""
     names = ("default_split", "subset", "valid_subset")
     options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    options |= {"audio": arguments.audio, "allow_outside": arguments.allow_outside}
+    options |= {"audio": arguments.audio, "allow_outside": arguments.allow_outside, "force": arguments.force}
     report = melody_cm.import_corpus(arguments.format, arguments.sources, arguments.out, **options)
     for line in [*report.problems, *(f"{missing}: no such file" for missing in report.missing)]:
         print(line)

@@ -16,6 +16,7 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+OWN = ("id", "audio", "caption", "alt_captions")  # Fields that a clip keeps under other names.
 LONGEST = 1e9  # Seconds; also keeps infinity out.
 
 
@@ -95,8 +96,12 @@ class RowReader:
         Raises:
             ValueError: the row is not what docs/data.md says.
         """
-        row = decode_row(line)
-        return None if row.audio is None else self.complete(row)
+        try:
+            row = _decode(line.decode())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            fields = load_row(line)  # Python's JSON also knows NaN, and its errors say more.
+            row = None if fields.get("audio", "") is None else check_row(fields)
+        return None if row is None or row.audio is None else self.complete(row)
 
     def complete(self, row: Row) -> Row:
         """Make the path of a row's sound file absolute, and fill in its split and piece."""
@@ -129,14 +134,6 @@ def located(where: object) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def decode_row(line: bytes) -> Row:
-    """The row on a line of JSON."""
-    try:
-        return _decode(line.decode())
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return check_row(load_row(line))  # Python's JSON also knows NaN, and its errors say more.
 
 
 def load_row(line: bytes) -> dict[str, Any]:
@@ -189,7 +186,9 @@ def make_clip(row: Row, fields: dict[str, Any], where: str) -> Clip:
         captions=[caption for caption in (row.caption, *(row.alt_captions or ())) if caption],
         piece=row.piece,
         where=where,
-        fields={name: value for name, value in fields.items() if name not in ("id", "audio", "caption", "alt_captions")},
+        fields={
+            name: value for name, value in fields.items() if name not in ("id", "audio", "caption", "alt_captions")
+        },
     )
 
 

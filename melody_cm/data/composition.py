@@ -10,6 +10,7 @@ from melody_cm.data.synthesis import Hit, Note, Performance
 from melody_cm.randomness import keyed_seed
 
 STEPS_A_BEAT = 4
+Motif = list[tuple[int, int]]  # The step of each note in its bar, and its movement in scale degrees.
 
 
 @dataclass(frozen=True)
@@ -173,20 +174,22 @@ def _play_bass(performance: Performance, piece: Piece, degree: int, steps: np.nd
             performance.notes.append(Note(piece.bass, pitch - 12 * (pitch > 52), steps[step], seconds, 0.75))
 
 
-def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-    """Eight bars in the form A A' B A', each a list of (step, movement in scale degrees)."""
+def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[Motif]:
+    """Eight bars in the form A A' B A'."""
     rhythms = [_choose(rng, piece.rules.melodies) for _ in range(2)]
     a, ending, b, other = (_motif(rhythms[i % 2], rng) for i in range(4))
     return [a, b, a, ending, other, b, a, ending]
 
 
-def _motif(rhythm: str, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _motif(rhythm: str, rng: np.random.Generator) -> Motif:
     onsets = [step for step, sign in enumerate(rhythm) if sign != "."]
     moves = rng.choice([-2, -1, -1, 1, 1, 2, 3, -3], size=len(onsets))
     return [(step, int(move)) for step, move in zip(onsets, moves, strict=True)]
 
 
-def _play_melody(performance: Performance, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]) -> None:
+def _play_melody(
+    performance: Performance, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]
+) -> None:
     """Strong beats land on the chord; between them the line moves by its motif, kept within a tenth."""
     position = degree % 7
     ends = [step for step, _ in motif[1:]] + [len(steps) - 1]

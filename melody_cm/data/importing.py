@@ -1,7 +1,6 @@
 """Makes a manifest of a table in another collection's format, beside the sound files that one has."""
 
 import inspect
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.clips import RowReader, refuse_conflicts
-from melody_cm.data.formats import FORMATS
-from melody_cm.storage import write_text
+from melody_cm.data.clips import Clip, RowReader, check_row, located, refuse_conflicts
+from melody_cm.data.formats import FORMATS, TableRow
+from melody_cm.data.manifest import write_manifest
 
 
 @dataclass
@@ -37,6 +36,7 @@ def import_corpus(
     out: Path,
     audio: Path | None = None,
     allow_outside: bool = False,
+    force: bool = False,
     **options: Any,
 ) -> ImportReport:
     """Write the manifest of a collection that is described by a table in another format.
@@ -47,6 +47,7 @@ def import_corpus(
         out: the manifest. Its folder must hold the sound files, in it or below.
         audio: the folder that the table's paths are relative to; the folder of the first table if None.
         allow_outside: let the manifest name sound files outside its folder; a corpus must then allow it too.
+        force: replace `out` if it holds something else.
         options: of the format: see its function.
 
     Raises:
@@ -58,32 +59,30 @@ def import_corpus(
         raise ValueError(f"there is no format {form!r}; use one of {', '.join(FORMATS)}")
     for name in set(options) - set(inspect.signature(FORMATS[form]).parameters):
         raise ValueError(f"the format {form} has no option {name}")
-    folder, reader, report = audio or _folder_of(sources[0]), RowReader(out.parent, "train", allow_outside), ImportReport()
-    rows, clips = [], []
+    folder = audio or _folder_of(sources[0])
+    if not allow_outside and not folder.resolve().is_relative_to(out.parent.resolve()):
+        place = f"{out} does not lie above {folder}, which holds the sound files"
+        raise ValueError(f"{place}; give another --out, or --allow-outside")
+    report, rows, clips = ImportReport(), [], []
     for row in FORMATS[form](sources, folder, **options):
-        if isinstance(row, ValueError):
-            report.problems.append(str(row))
-            continue
-        fields = row.cells | {"audio": _relative(folder, row.cells["audio"], out.parent)}
         try:
-            clip = reader.clip_of(fields | {"audio": fields["audio"] or "none"}, row.where)
+            fields, clip = _place(row, folder, RowReader(out.parent, "train", allow_outside))
         except ValueError as error:
             report.problems.append(str(error))
             continue
-        if fields["audio"] is not None and not clip.audio.is_file():
+        if clip is not None and not clip.audio.is_file():
             report.missing.append(f"{row.where}: {clip.audio}")
             continue
-        report.without_audio += fields["audio"] is None
-        report.clips[clip.split] += fields["audio"] is not None
         rows.append(fields)
-        clips.append(clip)
+        clips += [clip] if clip else []
+    report.clips, report.without_audio = Counter(clip.split for clip in clips), len(rows) - len(clips)
     if report.missing and not clips:
         raise FileNotFoundError(
             f"{folder}: holds none of the {len(report.missing)} sound files that {sources[0]} names; "
             f"the first would be {report.missing[0]}"
         )
-    refuse_conflicts(clip for clip, fields in zip(clips, rows, strict=True) if fields["audio"])
-    write_text(out, "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows))
+    refuse_conflicts(clips)
+    write_manifest(out, rows, force)
     return report
 
 
@@ -93,6 +92,16 @@ def _folder_of(source: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _relative(folder: Path, audio: Any, to: Path) -> Any:
-    """A path as the manifest's folder sees it; what is no path is left for the check of the row."""
-    return os.path.relpath(folder / audio, to) if isinstance(audio, str) and audio else audio
+def _place(row: TableRow | ValueError, folder: Path, reader: RowReader) -> tuple[dict[str, Any], Clip | None]:
+    """The fields of a row as the manifest says them, and its clip, if it has sound."""
+    if isinstance(row, ValueError):
+        raise row
+    audio = row.cells["audio"]
+    if isinstance(audio, str) and audio:
+        audio = os.path.relpath(folder / audio, reader.folder)
+    fields = {"id": row.cells["id"]} | row.cells | {"audio": audio}
+    if audio is not None:
+        return fields, reader.clip_of(fields, row.where)
+    with located(row.where):
+        check_row(fields)
+    return fields, None

@@ -1,10 +1,13 @@
 """Corpora of captioned music on disk: JSON-lines manifests and plain folders."""
 
+import filecmp
 import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,7 +17,7 @@ from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, locat
 from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import build, hash_data, hash_file
+from melody_cm.storage import build, hash_data, hash_file, write_atomically
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -187,6 +190,22 @@ def manifest_lines(path: Path) -> Iterator[tuple[str, bytes]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield f"{path}, row {number}", line
+
+
+def write_manifest(path: Path, rows: Iterable[dict[str, Any]], force: bool) -> None:
+    """Write rows as a manifest that appears whole.
+
+    Raises:
+        ValueError: something else is there, and `force` does not allow to replace it.
+    """
+
+    def write(aside: Path) -> None:
+        with aside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        if path.exists() and not force and not filecmp.cmp(aside, path, shallow=False):
+            raise ValueError(f"{path}: exists and holds something else; give another --out, or replace it by --force")
+
+    write_atomically(path, write)
 
 
 def folder_files(path: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """A manifest whose rows have MIDI files but no sound yet, made into a corpus of its own."""
 
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,8 +16,8 @@ from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
 from melody_cm.data.clips import RowReader, load_row, located
 from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
 from melody_cm.data.locking import file_lock
-from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines
-from melody_cm.storage import hash_data, hash_file, write_atomically, write_json, write_text
+from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines, write_manifest
+from melody_cm.storage import hash_data, hash_file, write_atomically, write_json
 
 RECORD_NAME, LOCK_NAME, SCRATCH_NAME = "rendering.json", ".lock", ".scratch"
 # What says whose music it is goes wherever the music goes.
@@ -124,13 +123,14 @@ class Rendering:
         """Render what is missing, `processes` MIDI files at once."""
         if processes < 1:
             raise ValueError(f"processes is {processes}; at least 1 is needed")
+        manifest = self.folder / MANIFEST_NAME
         with file_lock(self.folder / LOCK_NAME):
             write_json(self.folder / RECORD_NAME, self.synthesizer.described)
             self._read()
-            if not (self.folder / MANIFEST_NAME).is_file():
-                self._write([row | {"audio": None} for row in self.rows])
+            if not manifest.is_file():
+                write_manifest(manifest, [row | {"audio": None} for row in self.rows], force=True)
             self._play(processes)
-            self._write(self.rows)
+            write_manifest(manifest, self.rows, force=True)
         return self.report
 
     def _read(self) -> None:
@@ -200,10 +200,6 @@ class Rendering:
             setattr(self.report, cut.outcome, getattr(self.report, cut.outcome) + len(cut.rows))
             for row in cut.rows:
                 row["audio"] = None if cut.outcome == "failed" else name
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_text(self.folder / MANIFEST_NAME, "".join(lines))
 
 
 def render_manifest(

@@ -1,20 +1,17 @@
 """Splits that no piece crosses, drawn from the name of the piece alone."""
 
-import filecmp
 import hashlib
-import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import SPLITS, Split, load_row, located
-from melody_cm.data.manifest import ManifestCorpus, manifest_lines
-from melody_cm.storage import write_atomically
+from melody_cm.data.manifest import ManifestCorpus, manifest_lines, write_manifest
 
 RATIOS = (80.0, 10.0, 10.0)
 
@@ -93,19 +90,16 @@ def split_manifest(
     if out.resolve().parent != source.resolve().parent:
         raise ValueError(f"{out}: not in the folder of {source}, which its rows' paths start from; put it there")
 
-    def write(aside: Path) -> None:
-        with aside.open("w", encoding="utf-8") as file:
-            for where, line in manifest_lines(source):
-                with located(where):
-                    row = load_row(line)
-                    piece = piece_of(row)
-                row["split"] = split(piece)
-                report.add(row, piece, source.parent)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if out.exists() and not force and not filecmp.cmp(aside, out, shallow=False):
-            raise ValueError(f"{out}: exists and differs from this split; give another --out, or replace it by --force")
+    def rows() -> Iterator[dict[str, Any]]:
+        for where, line in manifest_lines(source):
+            with located(where):
+                row = load_row(line)
+                piece = piece_of(row)
+            row["split"] = split(piece)
+            report.add(row, piece, source.parent)
+            yield row
 
-    write_atomically(out, write)
+    write_manifest(out, rows(), force)
     report.empty = [name for name in split.shares if not report.clips[name]]
     return report
 

@@ -82,12 +82,13 @@ def _audiocraft_row(split: Split, where: str, line: bytes) -> TableRow | ValueEr
 
 
 def _audiocraft_fields(cells: Fields, folder: Path) -> Fields:
-    path = cells.get("path")
-    if not isinstance(path, str):
-        raise ValueError(f"path is {path!r}; a path relative to {folder} is needed")
+    path, info = cells.get("path"), cells.get("info_path")
+    for name, value in (("path", path), ("info_path", info or "")):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}; a path relative to {folder} is needed")
     if ".zip:" in path:
         raise ValueError(f"{path} lies in an archive; unpack it and list its files")
-    described = _described(folder / (cells.get("info_path") or Path(path).with_suffix(".json")))
+    described = _described(folder / (info or Path(path).with_suffix(".json")))
     listed = {name: value for name, value in cells.items() if name not in ("path", "duration")}
     caption = described.get("description")
     captions = {"caption": caption} if caption else tag_captions(comma_list(_audiocraft_tags(described)))
@@ -189,12 +190,16 @@ def _jamendo_fields(cells: Fields, folder: Path, splits: dict[str, Split]) -> Fi
     low = str(Path(path).with_suffix(".low.mp3"))
     only_low = (folder / low).is_file() and not (folder / path).is_file()
     captions = tag_captions(comma_list([*tags["moods"], *tags["genres"], *tags["instruments"]]))
-    return captions | tags | {
-        "id": cells["TRACK_ID"],
-        "piece": cells["TRACK_ID"],
-        "audio": low if only_low else path,
-        "split": cells["split"],
-        "artist": artist,
-        "album": cells["ALBUM_ID"],
-        "listed_seconds": number(cells, "DURATION"),
-    }
+    return (
+        captions
+        | tags
+        | {
+            "id": cells["TRACK_ID"],
+            "piece": cells["TRACK_ID"],
+            "audio": low if only_low else path,
+            "split": cells["split"],
+            "artist": artist,
+            "album": cells["ALBUM_ID"],
+            "listed_seconds": number(cells, "DURATION"),
+        }
+    )
