@@ -17,7 +17,7 @@ from melody_cm.data.duplicates import DuplicateReport, find_duplicates
 from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
 from melody_cm.data.importing import ImportReport, import_corpus
 from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, folder_files, open_corpus
-from melody_cm.data.order import EvaluationOrder, TrainingOrder
+from melody_cm.data.order import TrainingOrder
 from melody_cm.data.rendering import RenderReport, render_manifest
 from melody_cm.data.splitting import SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
@@ -30,7 +30,6 @@ __all__ = [
     "Corpus",
     "CorpusReport",
     "DuplicateReport",
-    "EvaluationOrder",
     "FluidSynth",
     "FolderCorpus",
     "ImportReport",

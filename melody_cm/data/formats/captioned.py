@@ -2,10 +2,10 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
@@ -43,13 +43,6 @@ def _texts(cells: Fields, column: str) -> list[str]:
     return [text.strip() for text in cells[column].split("|") if text.strip()]
 
 
-class SoundFile(NamedTuple):
-    """A file of MusicCaps' audio folder, and the seconds at which its name says that it was cut out, or None."""
-
-    path: Path
-    start: int | None
-
-
 def musiccaps(sources: Sequence[str], audio: Path) -> Rows:
     """MusicCaps (Agostinelli et al. 2023), musiccaps-public.csv: captions of ten seconds in YouTube videos.
 
@@ -58,21 +51,20 @@ def musiccaps(sources: Sequence[str], audio: Path) -> Rows:
     Rows of AudioSet's evaluation part are split test; of the others, a tenth by their id is valid.
     """
     rows = read_rows(single_file(sources), ("ytid", "start_s", "end_s", "aspect_list", "caption"))
-    files: dict[str, list[SoundFile]] = {}
+    files: dict[str, dict[int | None, Path]] = defaultdict(dict)
     for path in folder_files(audio):
         if name := NAME.fullmatch(path.stem):
-            start = None if name["start"] is None else int(name["start"])
-            files.setdefault(name["id"], []).append(SoundFile(path, start))
+            files[name["id"]].setdefault(None if name["start"] is None else int(name["start"]), path)
     return translate(rows, partial(_musiccaps_fields, files=files, folder=audio))
 
 
-def _musiccaps_fields(cells: Fields, files: dict[str, list[SoundFile]], folder: Path) -> Fields:
+def _musiccaps_fields(cells: Fields, files: dict[str, dict[int | None, Path]], folder: Path) -> Fields:
     ytid, aspects = cells["ytid"], text_list(cells, "aspect_list")
     is_test = cells.get("is_audioset_eval", "").strip().lower() == "true"
     other = ("ytid", "start_s", "end_s", "aspect_list", "caption")
     kept = {name: value for name, value in cells.items() if name not in other}
     return kept | {
-        **_place(cells, files.get(ytid, []), folder),
+        **_place(cells, files[ytid], folder),
         "id": ytid,
         "piece": ytid,
         "split": "test" if is_test else "valid" if hashed_split(ytid) == "valid" else "train",
@@ -82,18 +74,16 @@ def _musiccaps_fields(cells: Fields, files: dict[str, list[SoundFile]], folder: 
     }
 
 
-def _place(cells: Fields, files: list[SoundFile], folder: Path) -> Fields:
-    """Sound file, start and duration."""
+def _place(cells: Fields, files: dict[int | None, Path], folder: Path) -> Fields:
+    """Sound file, start and duration; `files` are those of the video, by the second at which they were cut out."""
     begin, end = number(cells, "start_s"), number(cells, "end_s")
     if not 0 <= begin < end:
         raise ValueError(f"start_s is {begin:g} and end_s {end:g}; the clip must end after it begins")
-    cut = next((file for file in files if file.start in (int(begin), int(1000 * begin))), None)
-    whole = next((file for file in files if file.start is None), None)
-    file = cut or whole
+    cut = files.get(int(begin)) or files.get(int(1000 * begin))
+    file = cut or files.get(None)
     if file is None:
         return {"audio": f"{cells['ytid']}.*"}
-    name = file.path.relative_to(folder).as_posix()
-    return {"audio": name} | ({} if file is cut else _within(file.path, begin, end))
+    return {"audio": file.relative_to(folder).as_posix()} | ({} if cut else _within(file, begin, end))
 
 
 def _within(path: Path, begin: float, end: float) -> Fields:
