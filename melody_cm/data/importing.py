@@ -1,6 +1,7 @@
 """Makes a manifest of a table in another collection's format, beside the sound files that one has."""
 
 import inspect
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.clips import Clip, RowReader, check_row, located, refuse_conflicts
-from melody_cm.data.formats import FORMATS, TableRow
+from melody_cm.data.clips import Clip, RowReader, check_row, located, make_clip, refuse_conflicts
+from melody_cm.data.formats import FORMATS
+from melody_cm.data.formats.tables import Fields
 from melody_cm.data.manifest import write_manifest
 
 
@@ -64,14 +66,18 @@ def import_corpus(
         place = f"{out} does not lie above {folder}, which holds the sound files"
         raise ValueError(f"{place}; give another --out, or --allow-outside")
     report, rows, clips = ImportReport(), [], []
-    for row in FORMATS[form](sources, folder, **options):
+    for where, row in FORMATS[form](sources, folder, **options):
         try:
-            fields, clip = _place(row, folder, RowReader(out.parent, "train", allow_outside))
+            with located(where):
+                fields = row()
+                if fields is None:
+                    continue
+                fields, clip = _place(fields, where, folder, RowReader(out.parent, "train", allow_outside))
         except ValueError as error:
             report.problems.append(str(error))
             continue
         if clip is not None and not clip.audio.is_file():
-            report.missing.append(f"{row.where}: {clip.audio}")
+            report.missing.append(f"{where}: {clip.audio}")
             continue
         rows.append(fields)
         clips += [clip] if clip else []
@@ -92,16 +98,15 @@ def _folder_of(source: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _place(row: TableRow | ValueError, folder: Path, reader: RowReader) -> tuple[dict[str, Any], Clip | None]:
+def _place(fields: Fields, where: str, folder: Path, reader: RowReader) -> tuple[Fields, Clip | None]:
     """The fields of a row as the manifest says them, and its clip, if it has sound."""
-    if isinstance(row, ValueError):
-        raise row
-    audio = row.cells["audio"]
+    audio = fields["audio"]
     if isinstance(audio, str) and audio:
         audio = os.path.relpath(folder / audio, reader.folder)
-    fields = {"id": row.cells["id"]} | row.cells | {"audio": audio}
-    if audio is not None:
-        return fields, reader.clip_of(fields, row.where)
-    with located(row.where):
-        check_row(fields)
-    return fields, None
+    fields = {"id": fields["id"]} | fields | {"audio": audio}
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("not UTF-8 text; save the file as UTF-8") from None
+    row = check_row(fields)
+    return fields, None if audio is None else make_clip(reader.complete(row), fields, where)

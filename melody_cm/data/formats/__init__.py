@@ -1,7 +1,7 @@
 """Tables of other collections, read as rows of a manifest: one function a format."""
 
 from melody_cm.data.formats.captioned import csv_table, musiccaps, song_describer
-from melody_cm.data.formats.tables import TableRow
+from melody_cm.data.formats.tables import Rows
 from melody_cm.data.formats.tagged import audiocraft, fma, jamendo
 
 FORMATS = {
@@ -13,4 +13,4 @@ FORMATS = {
     "jamendo": jamendo,
 }
 
-__all__ = ["FORMATS", "TableRow", "audiocraft", "csv_table", "fma", "jamendo", "musiccaps", "song_describer"]
+__all__ = ["FORMATS", "Rows", "audiocraft", "csv_table", "fma", "jamendo", "musiccaps", "song_describer"]

@@ -3,16 +3,17 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
-from melody_cm.data.formats.tables import Fields, Rows, TableRow, number, read_rows, single_file, text_list, translate
+from melody_cm.data.formats.tables import Fields, Rows, number, read_rows, single_file, text_list, without
 from melody_cm.data.manifest import folder_files, hashed_split
 
-# MusicCaps: a video's id, or one with the place of the clip: ID_30, ID_30_40, ID_30000_40000 (ms), [ID]-[30-40].
+MUSICCAPS = ("ytid", "start_s", "end_s", "aspect_list", "caption")
+# A video's id, or one with the place of the clip: ID_30, ID_30_40, ID_30000_40000 (ms), [ID]-[30-40].
 NAME = re.compile(r"\[?(?P<id>[\w-]{11})\]?(?:[-_]\[?(?P<start>\d+)(?:[-_](?P<end>\d+))?\]?)?")
 # Cut clips come out a little longer or shorter than they should.
 TOLERANCE_SECONDS = 1.0
@@ -24,8 +25,8 @@ def csv_table(sources: Sequence[str], audio: Path | None = None, default_split: 
     Lists (alt_captions, instruments) are JSON, or texts with `|` between them. `audio` is relative to the file's
     folder, unless another folder is given.
     """
-    rows = read_rows(single_file(sources), ("id", "audio", "caption"))
-    return translate(rows, partial(_csv_fields, default_split=default_split))
+    fields = partial(_csv_fields, default_split=default_split)
+    return read_rows(single_file(sources), ("id", "audio", "caption"), fields)
 
 
 def _csv_fields(cells: Fields, default_split: Split) -> Fields:
@@ -50,20 +51,17 @@ def musiccaps(sources: Sequence[str], audio: Path) -> Rows:
     are cut. `ID.ext` is, if its header says that it is no longer than the clip; else start_s to end_s is taken of it.
     Rows of AudioSet's evaluation part are split test; of the others, a tenth by their id is valid.
     """
-    rows = read_rows(single_file(sources), ("ytid", "start_s", "end_s", "aspect_list", "caption"))
     files: dict[str, dict[int | None, Path]] = defaultdict(dict)
     for path in folder_files(audio):
         if name := NAME.fullmatch(path.stem):
             files[name["id"]].setdefault(None if name["start"] is None else int(name["start"]), path)
-    return translate(rows, partial(_musiccaps_fields, files=files, folder=audio))
+    return read_rows(single_file(sources), MUSICCAPS, partial(_musiccaps_fields, files=files, folder=audio))
 
 
 def _musiccaps_fields(cells: Fields, files: dict[str, dict[int | None, Path]], folder: Path) -> Fields:
     ytid, aspects = cells["ytid"], text_list(cells, "aspect_list")
     is_test = cells.get("is_audioset_eval", "").strip().lower() == "true"
-    other = ("ytid", "start_s", "end_s", "aspect_list", "caption")
-    kept = {name: value for name, value in cells.items() if name not in other}
-    return kept | {
+    return without(cells, *MUSICCAPS) | {
         **_place(cells, files[ytid], folder),
         "id": ytid,
         "piece": ytid,
@@ -105,35 +103,34 @@ def song_describer(sources: Sequence[str], audio: Path, valid_subset: bool = Fal
     results.
     """
     needed = ["caption_id", "track_id", "caption", "path"] + ["is_valid_subset"] * valid_subset
-    rows = read_rows(single_file(sources), needed)
-    return translate(_tracks(rows, valid_subset), partial(_track_fields, folder=audio))
-
-
-def _tracks(rows: Rows, valid_subset: bool) -> Iterator[TableRow | ValueError]:
-    """A row for each track, at the place of its first caption, with the captions of all its rows."""
-    tracks: dict[str, TableRow] = {}
-    for row in rows:
-        if isinstance(row, ValueError):
-            yield row
-        elif not valid_subset or row.cells["is_valid_subset"].strip().lower() in ("true", "1"):
-            first = tracks.setdefault(row.cells["track_id"], TableRow(row.where, row.cells | {"captions": []}))
-            first.cells["captions"].append((row.cells["caption_id"], row.cells["caption"].strip()))
-    yield from tracks.values()
+    tracks: dict[str, Fields] = {}
+    for where, row in read_rows(single_file(sources), needed, dict):
+        try:
+            cells = row()
+        except ValueError:
+            yield where, row  # Whoever asks for the fields will tell.
+            continue
+        if not valid_subset or cells["is_valid_subset"].strip().lower() in ("true", "1"):
+            track = tracks.setdefault(cells["track_id"], {**cells, "where": where, "captions": {}})
+            track["captions"][cells["caption_id"]] = cells["caption"].strip()
+    for cells in tracks.values():
+        yield cells["where"], partial(_track_fields, cells, audio)
 
 
 def _track_fields(cells: Fields, folder: Path) -> Fields:
-    own = ("caption_id", "is_valid_subset", "familiarity", "captions", "duration", "path")
+    """A track stands at the place of its first caption, with the captions of all its rows."""
     listed, cut = Path(cells["path"]), Path(cells["path"]).with_suffix(".2min.mp3")
     as_listed = (folder / listed).is_file() and not (folder / cut).is_file()
-    captions = [caption for _, caption in cells["captions"]]
-    return {name: value for name, value in cells.items() if name not in own} | {
+    first, *others = cells["captions"].values()
+    own = ("caption_id", "is_valid_subset", "familiarity", "captions", "duration", "path", "where")
+    return without(cells, *own) | {
         "id": cells["track_id"],
         "audio": str(listed if as_listed else cut),
         "piece": cells["track_id"],
         "split": "test",
-        "caption": captions[0],
-        "alt_captions": captions[1:],
-        "caption_ids": [identity for identity, _ in cells["captions"]],
+        "caption": first,
+        "alt_captions": others,
+        "caption_ids": list(cells["captions"]),
         # Of the track that the two minutes were taken from.
         "listed_seconds": cells.get("duration"),
     }

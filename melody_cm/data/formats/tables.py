@@ -1,54 +1,26 @@
-"""The rows of CSV and TSV files, each with its place; a row that cannot be taken apart does not stop the others."""
+"""What the readers of tables share: rows with their places, and cells that hold numbers or lists."""
 
 import ast
 import csv
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from melody_cm.data.clips import SPLITS, Split
 
 Fields = dict[str, Any]
+# What a format gives: of each row its place ("file, row n"), and a function that tells its fields as a manifest has
+# them, or None if the row is not wanted. It raises a ValueError if the row cannot be understood.
+Rows = Iterator[tuple[str, Callable[[], Fields | None]]]
 
 
-class TableRow(NamedTuple):
-    """A row as its file has it: `where` it is ("file, row n"), and its cells by column."""
-
-    where: str
-    cells: Fields
-
-
-# What a format gives: rows with the fields of a manifest, an error in the place of one that cannot be understood.
-Rows = Iterator[TableRow | ValueError]
-
-
-def translate(rows: Iterable[TableRow | ValueError], translation: Callable[[Fields], Fields | None]) -> Rows:
-    """The rows in the fields of a manifest; those that are translated to None are left out.
-
-    Args:
-        rows: with the cells that the table has.
-        translation: of a row's cells; raises ValueError if it cannot understand them.
-    """
-    for row in rows:
-        if isinstance(row, ValueError):
-            yield row
-            continue
-        try:
-            fields = translation(row.cells)
-        except ValueError as error:
-            yield ValueError(f"{row.where}: {error}")
-        else:
-            if fields is not None:
-                yield TableRow(row.where, fields)
-
-
-def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]] | ValueError]:
+def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
     """The rows of a UTF-8 table with their places, counted from 1 as a spreadsheet does; empty ones left out.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; ValueError: it is no table.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -56,55 +28,39 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     # Bytes that are not UTF-8 are kept as surrogates, so that only their own row suffers.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
-        for number in itertools.count(1):
-            where = f"{path}, row {number}"
-            try:
-                cells = next(reader)
-                "".join(cells).encode()
-            except StopIteration:
-                return
-            except UnicodeEncodeError:
-                yield ValueError(f"{where}: not UTF-8 text; save the file as UTF-8")
-            except csv.Error as error:
-                yield ValueError(f"{where}: not a row of a table ({error})")
-            else:
-                if cells:
-                    yield where, cells
+        try:
+            yield from ((f"{path}, row {number}", cells) for number, cells in enumerate(reader, start=1) if cells)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not a row of a table ({error})") from error
 
 
-def read_rows(path: Path, needed: Sequence[str]) -> Rows:
-    """The rows of a CSV file under the names in its first row.
+def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
+    """The next row, which must be there: names of columns."""
+    for _, cells in rows:
+        return [name.strip() for name in cells]
+    raise ValueError(f"{path}: empty, not even a row of column names")
+
+
+def read_rows(path: Path, needed: Sequence[str], translate: Callable[[Fields], Fields | None]) -> Rows:
+    """The rows of a CSV file, translated under the names in its first row.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a needed column is not there.
     """
-    cells = read_cells(path)
-    header = read_header(path, cells)
+    rows = read_cells(path)
+    header = read_header(path, rows)
     missing = [name for name in needed if name not in header]
     if missing:
         raise ValueError(f"{path}: no column '{missing[0]}'; it has {', '.join(header)[:200]}")
-    return name_cells(cells, header)
+    return ((where, partial(translate_cells, translate, header, cells)) for where, cells in rows)
 
 
-def read_header(path: Path, cells: Iterator[tuple[str, list[str]] | ValueError]) -> list[str]:
-    """The next row, which must be there, or the error in its place, raised."""
-    row = next(cells, ValueError(f"{path}: empty, not even a row of column names"))
-    if isinstance(row, ValueError):
-        raise row
-    return [name.strip() for name in row[1]]
-
-
-def name_cells(rows: Iterator[tuple[str, list[str]] | ValueError], header: Sequence[str]) -> Rows:
-    """The rows under their columns' names."""
-    for row in rows:
-        if isinstance(row, ValueError):
-            yield row
-        elif len(row[1]) != len(header):
-            counts = f"{len(row[1])} cells, but {len(header)} columns have names"
-            yield ValueError(f"{row[0]}: {counts}; is a quote missing?")
-        else:
-            yield TableRow(row[0], dict(zip(header, row[1], strict=True)))
+def translate_cells(translate: Callable[[Fields], Fields | None], header: list[str], cells: list[str]) -> Fields | None:
+    """A row's cells, translated under their columns' names."""
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
+    return translate(dict(zip(header, cells, strict=True)))
 
 
 def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
@@ -148,3 +104,8 @@ def text_list(cells: Fields, column: str, parse: Callable[[str], Any] = ast.lite
         example = '["...", "..."]' if parse is json.loads else "['...', '...']"
         raise ValueError(f"{column} is {text[:60]!r}; a list of texts is needed: {example}")
     return values
+
+
+def without(cells: Fields, *names: str) -> Fields:
+    """All cells but some."""
+    return {name: value for name, value in cells.items() if name not in names}

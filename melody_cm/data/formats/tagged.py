@@ -4,7 +4,6 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,15 +11,14 @@ from melody_cm.data.clips import Split, load_row, located
 from melody_cm.data.formats.tables import (
     Fields,
     Rows,
-    TableRow,
-    name_cells,
     number,
     read_cells,
     read_header,
     single_file,
     split_files,
     text_list,
-    translate,
+    translate_cells,
+    without,
 )
 
 AUDIOCRAFT_NAMES = ("data.jsonl", "data.jsonl.gz")
@@ -53,35 +51,23 @@ def audiocraft(sources: Sequence[str], audio: Path) -> Rows:
     of the same stem (or at `info_path`), else its genre, moods, instrument and keywords. All its fields are kept, and
     so are `amplitude` and `weight`; weight has no effect.
     """
-    files = split_files(sources)
-    rows = chain.from_iterable(_audiocraft_rows(split, path) for split, path in files)
-    return translate(rows, partial(_audiocraft_fields, folder=audio))
+    for split, path in split_files(sources):
+        if path.is_dir():
+            names = [name for name in AUDIOCRAFT_NAMES if (path / name).is_file()]
+            path = path / (names or AUDIOCRAFT_NAMES)[0]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+                for place, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield f"{path}, row {place}", partial(_audiocraft_fields, line, split, audio)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path}: not a whole .gz file ({error}); copy it again") from error
 
 
-def _audiocraft_rows(split: Split, path: Path) -> Rows:
-    if path.is_dir():
-        path = next((path / name for name in AUDIOCRAFT_NAMES if (path / name).is_file()), path / AUDIOCRAFT_NAMES[0])
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            for number_of_row, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _audiocraft_row(split, f"{path}, row {number_of_row}", line)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: not a whole .gz file ({error}); copy it again") from error
-
-
-def _audiocraft_row(split: Split, where: str, line: bytes) -> TableRow | ValueError:
-    try:
-        with located(where):
-            return TableRow(where, load_row(line) | {"split": split})
-    except ValueError as error:
-        return error
-
-
-def _audiocraft_fields(cells: Fields, folder: Path) -> Fields:
+def _audiocraft_fields(line: bytes, split: Split, folder: Path) -> Fields:
+    cells = load_row(line)
     path, info = cells.get("path"), cells.get("info_path")
     for name, value in (("path", path), ("info_path", info or "")):
         if not isinstance(value, str):
@@ -89,7 +75,7 @@ def _audiocraft_fields(cells: Fields, folder: Path) -> Fields:
     if ".zip:" in path:
         raise ValueError(f"{path} lies in an archive; unpack it and list its files")
     described = _described(folder / (info or Path(path).with_suffix(".json")))
-    listed = {name: value for name, value in cells.items() if name not in ("path", "duration")}
+    listed = without(cells, "path", "duration") | {"split": split}
     caption = described.get("description")
     captions = {"caption": caption} if caption else tag_captions(comma_list(_audiocraft_tags(described)))
     return described | listed | captions | {"id": path, "audio": path, "listed_seconds": cells.get("duration")}
@@ -99,7 +85,7 @@ def _described(path: Path) -> Fields:
     if not path.is_file():
         return {}
     with located(path):
-        return {name: value for name, value in load_row(path.read_bytes()).items() if name not in TAKEN}
+        return without(load_row(path.read_bytes()), *TAKEN)
 
 
 def _audiocraft_tags(described: Fields) -> Iterator[str]:
@@ -115,15 +101,15 @@ def fma(sources: Sequence[str], audio: Path, subset: Subset = "full") -> Rows:
     before it.
     """
     path = single_file(sources)
-    cells = read_cells(path)
-    upper, lower = read_header(path, cells), read_header(path, cells)
-    header = [f"{group}.{name}" for group, name in zip(upper, lower, strict=False)]
+    rows = read_cells(path)
+    upper, lower = read_header(path, rows), read_header(path, rows)
+    header = ["track_id", *(f"{group}.{name}" for group, name in zip(upper[1:], lower[1:], strict=False))]
     missing = [name for name in FMA_COLUMNS if name not in header]
     if missing:
         raise ValueError(f"{path}: no column '{missing[0]}' in its first two rows; give tracks.csv of fma_metadata")
-    # The third row only names the first column.
-    tracks = (row for row in cells if isinstance(row, ValueError) or row[1][0] != "track_id")
-    return translate(name_cells(tracks, ["track_id", *header[1:]]), partial(_fma_fields, subset=subset))
+    for where, cells in rows:
+        if cells[0] != "track_id":  # The third row only names the first column.
+            yield where, partial(translate_cells, partial(_fma_fields, subset=subset), header, cells)
 
 
 def _fma_fields(cells: Fields, subset: Subset) -> Fields | None:
@@ -156,50 +142,40 @@ def jamendo(sources: Sequence[str], audio: Path) -> Rows:
     The caption is made of the tags. Sound files are `34/786434.mp3` as listed, or `34/786434.low.mp3` of the
     low-quality version. An artist in two splits is an error.
     """
-    rows = chain.from_iterable(_jamendo_rows(split, path) for split, path in split_files(sources))
-    return translate(rows, partial(_jamendo_fields, folder=audio, splits={}))
+    splits: dict[str, Split] = {}
+    for split, path in split_files(sources):
+        rows = read_cells(path, "\t")
+        if read_header(path, rows) != JAMENDO_COLUMNS:
+            raise ValueError(f"{path}: not a file of MTG-Jamendo; its first row is not {' '.join(JAMENDO_COLUMNS)}")
+        for where, cells in rows:
+            yield where, partial(_jamendo_fields, cells, split, splits, audio)
 
 
-def _jamendo_rows(split: Split, path: Path) -> Rows:
-    """The cells by column; from TAGS on, all are tags."""
-    cells = read_cells(path, "\t")
-    if read_header(path, cells) != JAMENDO_COLUMNS:
-        raise ValueError(f"{path}: not a file of MTG-Jamendo; its first row is not {' '.join(JAMENDO_COLUMNS)}")
-    *columns, tags = JAMENDO_COLUMNS
-    for row in cells:
-        if isinstance(row, ValueError):
-            yield row
-        elif len(row[1]) < len(columns):
-            yield ValueError(f"{row[0]}: {len(row[1])} cells; at least {len(columns)} are needed, with tabs between")
-        else:
-            named = dict(zip(columns, row[1], strict=False))
-            yield TableRow(row[0], named | {tags: row[1][len(columns) :], "split": split})
-
-
-def _jamendo_fields(cells: Fields, folder: Path, splits: dict[str, Split]) -> Fields:
-    artist, path = cells["ARTIST_ID"], cells["PATH"]
-    if splits.setdefault(artist, cells["split"]) != cells["split"]:
-        both = f"{artist} is in {cells['split']} here and in {splits[artist]} before"
+def _jamendo_fields(cells: list[str], split: Split, splits: dict[str, Split], folder: Path) -> Fields:
+    """The fields of a track; `splits` are those of the artists so far."""
+    *columns, _ = JAMENDO_COLUMNS
+    if len(cells) < len(columns):
+        raise ValueError(f"{len(cells)} cells; at least {len(columns)} are needed, with tabs between")
+    named = dict(zip(columns, cells, strict=False))
+    artist, path = named["ARTIST_ID"], named["PATH"]
+    if splits.setdefault(artist, split) != split:
+        both = f"{artist} is in {split} here and in {splits[artist]} before"
         raise ValueError(f"{both}; take files of one and the same official split")
     tags: dict[str, list[str]] = {name: [] for name in JAMENDO_TAGS.values()}
-    for tag in filter(None, cells["TAGS"]):
+    for tag in filter(None, cells[len(columns) :]):  # From TAGS on, all are tags.
         kind, _, value = tag.partition("---")
         if kind not in JAMENDO_TAGS or not value:
             raise ValueError(f"tag {tag!r}; one like genre---rock is needed, of {', '.join(JAMENDO_TAGS)}")
         tags[JAMENDO_TAGS[kind]].append(value)
     low = str(Path(path).with_suffix(".low.mp3"))
     only_low = (folder / low).is_file() and not (folder / path).is_file()
-    captions = tag_captions(comma_list([*tags["moods"], *tags["genres"], *tags["instruments"]]))
-    return (
-        captions
-        | tags
-        | {
-            "id": cells["TRACK_ID"],
-            "piece": cells["TRACK_ID"],
-            "audio": low if only_low else path,
-            "split": cells["split"],
-            "artist": artist,
-            "album": cells["ALBUM_ID"],
-            "listed_seconds": number(cells, "DURATION"),
-        }
-    )
+    fields = tags | tag_captions(comma_list([*tags["moods"], *tags["genres"], *tags["instruments"]]))
+    return fields | {
+        "id": named["TRACK_ID"],
+        "piece": named["TRACK_ID"],
+        "audio": low if only_low else path,
+        "split": split,
+        "artist": artist,
+        "album": named["ALBUM_ID"],
+        "listed_seconds": number(named, "DURATION"),
+    }
