@@ -15,25 +15,17 @@ Motif = list[tuple[int, int]]  # The step of each note in its bar, and its movem
 
 @dataclass(frozen=True)
 class Piece:
-    """The parameters of a piece; all of them can be heard.
+    """The parameters of a piece; all of them can be heard."""
 
-    Attributes:
-        style, mood: names in STYLES and MOODS.
-        tempo: beats per minute.
-        tonic: 0 for C to 11 for B; mode: a name in SCALES.
-        lead, chords, bass: names of instruments.
-        progression: scale degrees, one a bar.
-    """
-
-    style: str
-    mood: str
-    tempo: int
-    tonic: int
-    mode: str
-    lead: str
+    style: str  # A name in STYLES.
+    mood: str  # A name in MOODS.
+    tempo: int  # Beats per minute.
+    tonic: int  # 0 for C to 11 for B.
+    mode: str  # A name in SCALES.
+    lead: str  # Names of instruments.
     chords: str
     bass: str
-    progression: tuple[int, ...]
+    progression: tuple[int, ...]  # Scale degrees, one a bar.
 
     @property
     def key(self) -> str:

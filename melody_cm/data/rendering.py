@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,50 +47,39 @@ class RenderReport:
 
 @dataclass
 class Cut:
-    """A part of a MIDI file's sound: where it begins and how long it is in seconds, and the rows that want it."""
-
-    start: float
-    duration: float | None
-    where: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    outcome: Literal["rendered", "already_there", "failed"] = "already_there"
-
-
-@dataclass
-class MidiJob:
-    """One MIDI file that is played once, and what is cut out of it, by the name of the sound file to make."""
+    """A part of a MIDI file's sound, which becomes one sound file, and the rows that want it."""
 
     midi: Path
-    cuts: dict[str, Cut] = field(default_factory=dict)
-    played: bool = False
-    problems: list[str] = field(default_factory=list)
+    start: float  # Seconds.
+    duration: float | None
+    where: str  # The first of the rows.
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Literal["rendered", "already_there", "failed"] = "already_there"
+    problem: str | None = None
 
-    def run(self, folder: Path, scratch: Path, synthesizer: FluidSynth) -> None:
-        """Make the sound files that are not in `folder` yet."""
-        missing = {name: cut for name, cut in self.cuts.items() if not (folder / name).is_file()}
-        if not missing:
-            return
-        self.played = True
+
+def render_cuts(cuts: dict[Path, Cut], scratch: Path, synthesizer: FluidSynth) -> bool:
+    """Make the sound files that are not there yet, all of one MIDI file; whether it had to be played."""
+    missing = {path: cut for path, cut in cuts.items() if not path.is_file()}
+    if not missing:
+        return False
+    try:
+        first = next(iter(missing.values()))
+        with TemporaryDirectory(dir=scratch) as own:
+            waveform = synthesizer.render(first.midi, Path(own))
+    except MidiProblem as problem:
+        for cut in missing.values():
+            cut.outcome, cut.problem = "failed", f"{first.where}: {problem}"
+        return True
+    for path, cut in missing.items():
         try:
-            with TemporaryDirectory(dir=scratch) as own:
-                waveform = synthesizer.render(self.midi, Path(own))
+            samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
         except MidiProblem as problem:
-            self._fail(list(missing.values()), problem)
-            return
-        for name, cut in missing.items():
-            try:
-                samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
-            except MidiProblem as problem:
-                self._fail([cut], f"{self.midi}: {problem}")
-                continue
-            write_audio(folder / name, torch.from_numpy(samples), SAMPLE_RATE)
+            cut.outcome, cut.problem = "failed", f"{cut.where}: {cut.midi}: {problem}"
+        else:
+            write_audio(path, torch.from_numpy(samples), SAMPLE_RATE)
             cut.outcome = "rendered"
-
-    def _fail(self, cuts: list[Cut], problem: object) -> None:
-        """One cause is one line, however many cuts it stops."""
-        self.problems.append(f"{cuts[0].where}: {problem}")
-        for cut in cuts:
-            cut.outcome = "failed"
+    return True
 
 
 class Rendering:
@@ -116,7 +106,7 @@ class Rendering:
             raise ValueError(f"{folder}: neither empty nor an earlier rendering; give a new folder with --out")
         self.reader = RowReader(self.source.parent)
         self.rows: list[dict[str, Any]] = []
-        self.jobs: dict[str, MidiJob] = {}
+        self.cuts: dict[str, dict[Path, Cut]] = defaultdict(dict)  # By content of the MIDI file, then by sound file.
         self.report = RenderReport()
 
     def run(self, processes: int = 1) -> RenderReport:
@@ -169,8 +159,8 @@ class Rendering:
         """The name of a sound file says what it depends on, and a MIDI file that lies there twice is played once."""
         content, start, duration = hash_file(midi), float(row.get("start") or 0), row.get("duration")
         name = f"audio/{hash_data([self.synthesizer.identity, content, start, duration])}.flac"
-        job = self.jobs.setdefault(content, MidiJob(midi))
-        job.cuts.setdefault(name, Cut(start, duration, where)).rows.append(row)
+        cut = self.cuts[content].setdefault(self.folder / name, Cut(midi, start, duration, where))
+        cut.rows.append(row)
 
     def _bring(self, file: Path) -> None:
         target = self.folder / os.path.relpath(file, os.path.abspath(self.source.parent))
@@ -178,28 +168,28 @@ class Rendering:
             write_atomically(target, lambda aside: _link(file, aside))
 
     def _play(self, processes: int) -> None:
-        jobs, console, scratch = list(self.jobs.values()), Console(stderr=True), self.folder / SCRATCH_NAME
+        console, scratch = Console(stderr=True), self.folder / SCRATCH_NAME
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         with ThreadPoolExecutor(processes) as pool:
-            futures = [pool.submit(job.run, self.folder, scratch, self.synthesizer) for job in jobs]
+            files = [pool.submit(render_cuts, cuts, scratch, self.synthesizer) for cuts in self.cuts.values()]
             try:
-                title, quiet = f"rendering {len(jobs)} MIDI files", not console.is_terminal
-                for future in track(as_completed(futures), title, len(futures), console=console, disable=quiet):
-                    future.result()
+                title, quiet = f"rendering {len(files)} MIDI files", not console.is_terminal
+                for file in track(as_completed(files), title, len(files), console=console, disable=quiet):
+                    self.report.midi_files += file.result()
             finally:
                 pool.shutdown(cancel_futures=True)
                 shutil.rmtree(scratch, ignore_errors=True)
-        for job in jobs:
-            self._count(job)
+        for cuts in self.cuts.values():
+            self._count(cuts)
 
-    def _count(self, job: MidiJob) -> None:
-        self.report.midi_files += job.played
-        self.report.problems += job.problems
-        for name, cut in job.cuts.items():
+    def _count(self, cuts: dict[Path, Cut]) -> None:
+        """Put the sound files into the rows; one cause is one line, however many clips it stops."""
+        for path, cut in cuts.items():
             setattr(self.report, cut.outcome, getattr(self.report, cut.outcome) + len(cut.rows))
             for row in cut.rows:
-                row["audio"] = None if cut.outcome == "failed" else name
+                row["audio"] = None if cut.problem else path.relative_to(self.folder).as_posix()
+        self.report.problems += dict.fromkeys(cut.problem for cut in cuts.values() if cut.problem)
 
 
 def render_manifest(

@@ -21,15 +21,14 @@ PROGRESSIONS = ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 0, 4), (5, 3, 0, 4), (0, 2, 3
 
 @dataclass(frozen=True)
 class Mood:
-    """How a mood sounds: its modes, the part [0, 1] of a style's tempo range, a shift of the melody in semitones, the
-    brightness in Hz, more reverb, and how hard notes are struck."""
+    """How a mood sounds."""
 
     modes: tuple[str, ...]
-    tempo: tuple[float, float]
-    shift: int
-    brightness: int
-    reverb: float
-    velocity: float
+    tempo: tuple[float, float]  # Which part [0, 1] of a style's tempo range.
+    shift: int  # Of the melody, in semitones.
+    brightness: int  # In Hz.
+    reverb: float  # More than the style's.
+    velocity: float  # How hard notes are struck.
 
 
 MOODS: dict[str, Mood] = {
@@ -44,42 +43,26 @@ MOODS: dict[str, Mood] = {
 
 @dataclass(frozen=True)
 class Style:
-    """A style's rules.
+    """A style's rules."""
 
-    Attributes:
-        tempo: slowest and fastest, in beats per minute.
-        moods: which moods fit.
-        leads, chords, basses: instruments that may play the part.
-        chord_pattern, chord_hold: when chords sound and for how many steps.
-        bass_pattern, bass_hold: likewise for the bass.
-        melodies: rhythms of a bar of melody.
-        drum_phrase: what the caption says of the drums.
-        drum_kit, drums: the kit, "" for none, and the pattern of each drum.
-        beats: beats a bar; a beat has four steps.
-        reverb: in [0, 1].
-        swing: delay of every off-beat eighth as a part of a beat.
-        arpeggio: chords one note at a time.
-        sevenths: four-note chords.
-    """
-
-    tempo: tuple[int, int]
-    moods: tuple[str, ...]
-    leads: tuple[str, ...]
+    tempo: tuple[int, int]  # Slowest and fastest, in beats per minute.
+    moods: tuple[str, ...]  # Which moods fit.
+    leads: tuple[str, ...]  # Instruments that may play the melody, the chords, the bass.
     chords: tuple[str, ...]
     basses: tuple[str, ...]
-    chord_pattern: str
+    chord_pattern: str  # When chords sound, and for how many steps.
     chord_hold: float
     bass_pattern: str
     bass_hold: float
-    melodies: tuple[str, ...]
-    drum_phrase: str = "without drums"
+    melodies: tuple[str, ...]  # Rhythms of a bar of melody.
+    drum_phrase: str = "without drums"  # For the caption.
     drum_kit: str = ""
-    drums: dict[str, str] = field(default_factory=dict)
-    beats: int = 4
-    reverb: float = 0.12
-    swing: float = 0.0
-    arpeggio: bool = False
-    sevenths: bool = False
+    drums: dict[str, str] = field(default_factory=dict)  # The pattern of each drum.
+    beats: int = 4  # A bar; a beat has four steps.
+    reverb: float = 0.12  # In [0, 1].
+    swing: float = 0.0  # Delay of every off-beat eighth as a part of a beat.
+    arpeggio: bool = False  # Chords one note at a time.
+    sevenths: bool = False  # Four-note chords.
 
 
 # fmt: off
