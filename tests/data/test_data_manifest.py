@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -129,6 +130,34 @@ def test_a_folder_reads_captions_beside_its_files(tmp_path):
     assert clips["b.flac"].fields["license"] == "CC0-1.0"
     assert clips["c.wav"].captions == []
     assert clips["c.wav"].split == hashed_split("c")
+
+
+def test_links_to_folders_are_followed_and_hidden_places_left_out(tmp_path):
+    sound(tmp_path / "store" / "a.wav")
+    sound(tmp_path / "songs" / "b.wav")
+    sound(tmp_path / "songs" / ".trash" / "c.wav")
+    (tmp_path / "songs" / "d.wav").mkdir()
+    (tmp_path / "songs" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "up").symlink_to(tmp_path / "songs")
+    assert [clip.id for clip in FolderCorpus(str(tmp_path / "songs")).clips()] == ["b.wav", "linked/a.wav"]
+
+
+def test_names_that_are_not_utf8_are_taken_and_can_be_printed(tmp_path, cache):
+    sound(tmp_path / "plain.wav")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9t\xe9.wav")
+    os.rename(tmp_path / "plain.wav", odd)
+    corpus = FolderCorpus(str(tmp_path))
+    (clip,) = corpus.clips()
+    assert (clip.id, clip.where) == (r"\xe9t\xe9.wav", rf"{tmp_path}/\xe9t\xe9.wav")
+    assert audio_info(clip.audio).seconds == 1.0
+    assert corpus.fingerprint()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
+    for name, text in (("a", "\ufeffCalm."), ("b", '\ufeff{"caption": "Calm."}')):
+        sound(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.{'txt' if name == 'a' else 'json'}").write_text(text, encoding="utf-8")
+    assert [clip.captions for clip in FolderCorpus(str(tmp_path)).clips()] == [["Calm."], ["Calm."]]
 
 
 def test_splits_of_a_folder_depend_on_names_alone(tmp_path):
