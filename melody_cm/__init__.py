@@ -1,22 +1,38 @@
-"""melody_cm: train, sample and benchmark two fast text-to-music systems, MeLoDy and MusicCM, side by side."""
+"""Train, sample and compare MeLoDy and MusicCM, two fast text-to-music systems, side by side.
+
+What the command line does, these functions do from Python; each is imported when it is first asked for.
+"""
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
 
-PUBLIC = {
-    "check_corpus": "melody_cm.data:check_corpus",
-    "find_duplicates": "melody_cm.data:find_duplicates",
-    "import_corpus": "melody_cm.data:import_corpus",
-    "render_manifest": "melody_cm.data:render_manifest",
-    "split_manifest": "melody_cm.data:split_manifest",
-    "write_corpus": "melody_cm.data:write_corpus",
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# name -> where it is.
+_API = {
+    "check_corpus": "data",
+    "encode": "runs.encode",
+    "find_duplicates": "data",
+    "import_corpus": "data",
+    "render_manifest": "data",
+    "split_manifest": "data",
+    "write_corpus": "data",
+    "Run": "runs",
+    "Setting": "runs",
+    "Plan": "runs",
+    "copy_recipe": "runs",
+    "list_recipes": "runs",
+    "plan": "runs",
+    "train": "runs",
 }
+
+__all__ = ["__version__", *sorted(_API)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'melody_cm' has no attribute {name!r}")
-    module, _, attribute = PUBLIC[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)

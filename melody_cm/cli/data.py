@@ -6,18 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import melody_cm
-from melody_cm.cli.train import add_setting, require_size
+from melody_cm.cli.options import add_setting, require_size
 
 OK, FOUND = 0, 2
 CORPUS = "a .jsonl manifest, a folder, or a .yaml of a corpus"
 MANIFEST = "a .jsonl manifest, or a folder with one"
-
-
-def add_parser(subparsers: Any) -> None:
-    """Register the verb."""
-    parser = subparsers.add_parser("data", help="import, check, render, make, split and encode captioned music")
-    add_arguments(parser)
-    parser.set_defaults(handler=run)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -166,7 +159,7 @@ def duplicates(arguments: Namespace) -> int:
 def encode(arguments: Namespace) -> int:
     """Encode for one recipe, or for all of a folder whose frozen stages are finished."""
     size = require_size(arguments.size)
-    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, tuple(arguments.overrides))
+    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
     options = {"processes": arguments.processes, "device": arguments.device, "again": arguments.again}
     melody_cm.encode(recipes, folder, skip_unfinished=arguments.recipe.is_dir(), **options)

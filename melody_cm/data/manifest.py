@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from melody_cm.configuration import open_slot
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import build, hash_data, hash_file, write_atomically
+from melody_cm.storage import hash_data, hash_file, write_atomically
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -155,7 +154,7 @@ def open_corpus(path: str) -> Corpus:
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such manifest or folder")
     if place.is_file() and place.suffix in (".yaml", ".yml"):
-        return _described_corpus(place)
+        return open_slot(place, Corpus)
     if place.is_file() and place.suffix != ".jsonl":
         raise ValueError(
             f"{path}: not a .jsonl manifest; give one, a folder of sound files, or a .yaml with the class_path and "
@@ -164,22 +163,6 @@ def open_corpus(path: str) -> Corpus:
     if place.is_file() or (place / MANIFEST_NAME).is_file():
         return ManifestCorpus(path)
     return FolderCorpus(path)
-
-
-def _described_corpus(path: Path) -> Corpus:
-    try:
-        config = yaml.safe_load(_read_text(path))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if isinstance(config, dict) and "class_path" not in config:
-        config = config.get("corpus")
-    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
-        raise ValueError(f"{path}: describes no corpus; it needs class_path and init_args, or a key `corpus` with them")
-    with located(path):
-        corpus = build(config)
-    if not isinstance(corpus, Corpus):
-        raise ValueError(f"{path}: {config['class_path']} is no corpus; docs/data.md lists them")
-    return corpus
 
 
 def manifest_lines(path: Path) -> Iterator[tuple[str, bytes]]:

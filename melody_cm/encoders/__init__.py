@@ -5,7 +5,7 @@ from melody_cm.encoders.codec_tokenizer import CodecTokenizer
 from melody_cm.encoders.conditioners import SemanticConditioner, TextConditioner
 from melody_cm.encoders.joint import TwoTowerEmbedding
 from melody_cm.encoders.masked_prediction import MaskedPrediction
-from melody_cm.encoders.musicldm_text import ClapTextEmbedding, MusicLDMText
+from melody_cm.encoders.musicldm_text import ClapTextEmbedding, musicldm_text
 from melody_cm.encoders.pretrained_joint import PretrainedTwoTowerEmbedding
 from melody_cm.encoders.pretrained_semantic import PretrainedSemanticEncoder
 from melody_cm.encoders.semantic import Wav2Vec2ConformerEncoder
@@ -19,7 +19,6 @@ __all__ = [
     "CodecTokenizer",
     "LogMelKMeans",
     "MaskedPrediction",
-    "MusicLDMText",
     "PretrainedSemanticEncoder",
     "PretrainedTwoTowerEmbedding",
     "ResidualKMeans",
@@ -30,4 +29,5 @@ __all__ = [
     "Wav2Vec2ConformerEncoder",
     "cluster_stability",
     "cluster_use",
+    "musicldm_text",
 ]

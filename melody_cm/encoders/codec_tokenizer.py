@@ -8,7 +8,6 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Codec, Tokenizer
 from melody_cm.signal.frames import pad_to_multiple
-from melody_cm.storage import FrozenCodec
 
 
 class CodecTokenizer(Tokenizer):
@@ -50,7 +49,7 @@ class CodecTokenizer(Tokenizer):
 
         A finished stage's codes stay with the batch, so that two tokenizers of one codec run it once.
         """
-        if not isinstance(self.codec, FrozenCodec):
+        if not self.codec.frozen:
             return super().forward(batch)
         if self.codec.stage not in batch.codes:
             batch.codes[self.codec.stage] = self.codec.encode_codes(batch.need_waveform())

@@ -6,9 +6,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.interfaces import JointEmbedding, Network
+from melody_cm.interfaces import JointEmbedding
 from melody_cm.nn.clap_text import ClapText, clap_arguments
-from melody_cm.storage import FrozenJointEmbedding, Public, load_part, load_tokenizer
+from melody_cm.storage import load_part, load_tokenizer, public_stage
 
 
 class ClapTextEmbedding(JointEmbedding):
@@ -39,13 +39,19 @@ class ClapTextEmbedding(JointEmbedding):
         return self.text(texts)
 
 
-class MusicLDMText(Public, FrozenJointEmbedding):
-    """The text encoder of a public MusicLDM folder (its parts `text_encoder` and `tokenizer`)."""
+def musicldm_text(folder: str) -> JointEmbedding:
+    """The text encoder of a public MusicLDM folder (its parts `text_encoder` and `tokenizer`), frozen.
 
-    def load(self, stage: str) -> Network:
-        from transformers import ClapTextModelWithProjection
+    Args:
+        folder: in the layout of diffusers, or its id on the model hub (owner/name).
 
-        public = load_part(ClapTextModelWithProjection, stage, "text_encoder")
-        embedding = ClapTextEmbedding(**clap_arguments(public, load_tokenizer(stage)))
-        embedding.text.model.load_state_dict(public.state_dict())
-        return embedding.eval()
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or is another kind of model.
+    """
+    from transformers import ClapTextModelWithProjection
+
+    public = load_part(ClapTextModelWithProjection, folder, "text_encoder")
+    embedding = ClapTextEmbedding(**clap_arguments(public, load_tokenizer(folder)))
+    embedding.text.model.load_state_dict(public.state_dict())
+    origin = {"class_path": "melody_cm.encoders.musicldm_text", "init_args": {"folder": folder}}
+    return embedding.freeze(public_stage(folder), origin)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders.clustering import perplexity
-from melody_cm.interfaces import Tokenizer
-from melody_cm.storage import Frozen
+from melody_cm.interfaces import Network, Tokenizer
 
 # 30 dB below the music: about the noise of a good cassette.
 NOISE_RATIO = 10 ** (-30 / 20)
@@ -62,7 +61,7 @@ def cluster_stability(
 
 def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
     """A copy with codebooks of another seed, where the tokenizer is; what is frozen is shared."""
-    shared = {id(module): module for module in tokenizer.modules() if isinstance(module, Frozen)}
+    shared = {id(module): module for module in tokenizer.modules() if isinstance(module, Network) and module.frozen}
     other = copy.deepcopy(tokenizer, shared)
     other.fit(features, seed)
     return other

@@ -20,7 +20,7 @@ from melody_cm.interfaces import AngleSchedule, GeneratedAudio, JointEmbedding, 
 from melody_cm.pipelines.blocks import joined, one_ahead, without_gradient
 from melody_cm.pipelines.request import AudioPrompt, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.signal import resample
-from melody_cm.storage.configuration import find_class
+from melody_cm.storage import find_class
 from melody_cm.storage.pretrained import is_hub_id
 
 FORMAT_VERSION = 1
@@ -142,7 +142,7 @@ class PretrainedPipeline(Pipeline):
 
     def weight_hashes(self) -> dict[str, str]:
         """The content hash of every network's weights."""
-        return {name: storage.hash_weights(storage.thaw(network)) for name, network in self.networks.items()}
+        return {name: storage.hash_weights(network) for name, network in self.networks.items()}
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the pipeline to a folder, which appears, or replaces an older pipeline, when all of it is on disk.
@@ -153,7 +153,7 @@ class PretrainedPipeline(Pipeline):
         _check_replaceable(Path(folder))
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
-                storage.save_network(storage.thaw(network), aside / name, portable=True)
+                storage.save_network(network, aside / name, portable=True)
             storage.write_json(aside / "config.json", self.settings())
             storage.write_text(aside / "README.md", self._model_card())
 
@@ -254,7 +254,7 @@ class PretrainedPipeline(Pipeline):
     def _model_card(self) -> str:
         name = type(self).__name__
         parts = "\n".join(
-            f"- `{part}`: {type(storage.thaw(network)).__name__}, "
+            f"- `{part}`: {type(network).__name__}, "
             f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"
             for part, network in self.networks.items()
         )

@@ -17,7 +17,6 @@ from melody_cm.interfaces import Autoencoder, Vocoder
 from melody_cm.pipelines.decoding import context_frames, decode_blocks
 from melody_cm.pipelines.splicing import cross_fade, fade_weights
 from melody_cm.signal import PHASE_PERIOD
-from melody_cm.storage import thaw
 
 # Of a window: its outermost part, which lacks a neighbour on one side, counts nothing; then it fades in.
 MARGIN, FADE = 1 / 8, 1 / 4
@@ -30,7 +29,6 @@ def sound(autoencoder: Autoencoder, latent: Float[Tensor, "b c l *f"], window: i
     Args:
         window: latent frames of the trained length.
     """
-    autoencoder = thaw(autoencoder)
     if isinstance(autoencoder, MelAutoencoder):
         mels = decode_tiles(latent, autoencoder.decode_mel, window)
         yield from (block.clamp(-1, 1) for block in vocode(mels, autoencoder.vocoder, latent.device))

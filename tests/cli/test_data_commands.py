@@ -102,7 +102,7 @@ def test_encode_hands_on_what_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(melody_cm, "encode", lambda *given, **more: calls.append((given, more)), raising=False)
     command = ["encode", tmp_path, "--size", "tiny", "--run", "r", "--runs", tmp_path, "--again", "--processes", 2]
     assert run(*command, "--data.seconds=2") == 0
-    setting = ("tiny", "cpu", None, ("--data.seconds=2",))
+    setting = ("tiny", "cpu", None, ["--data.seconds=2"])
     options = {"processes": 2, "device": "cpu", "again": True, "skip_unfinished": True}
     assert calls == [(([tmp_path, setting], tmp_path / "r"), options)]
 

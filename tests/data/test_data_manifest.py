@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -232,12 +233,11 @@ def test_open_corpus_tells_manifests_from_folders(tmp_path):
         open_corpus(str(tmp_path / "a.csv"))
 
 
-@pytest.mark.parametrize("under_a_key", [False, True])
 @pytest.mark.parametrize("suffix", ["yaml", "yml"])
-def test_a_yaml_file_describes_any_corpus(tmp_path, under_a_key, suffix):
+def test_a_yaml_file_describes_any_corpus(tmp_path, suffix):
     slot = {"class_path": "melody_cm.data.SyntheticCorpus", "init_args": {"num_clips": 7, "seconds": 2.0}}
     file = tmp_path / f"mine.{suffix}"
-    file.write_text(yaml.safe_dump({"corpus": slot, "sample_rate": 8000} if under_a_key else slot))
+    file.write_text(yaml.safe_dump(slot))
     corpus = open_corpus(str(file))
     assert isinstance(corpus, SyntheticCorpus)
     assert corpus.init_arguments == {"num_clips": 7, "seconds": 2.0, "seed": 0, "sample_rate": 24000}
@@ -246,22 +246,19 @@ def test_a_yaml_file_describes_any_corpus(tmp_path, under_a_key, suffix):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not YAML"),
-        ("just words", "describes no corpus; it needs class_path"),
-        ("{data: {corpus: 1}}", "describes no corpus"),
-        ("corpus: folder", "describes no corpus"),
-        ("class_path: melody_cm.data.FolderCorpse", "no class 'melody_cm.data.FolderCorpse'"),
-        ("class_path: os.system\ninit_args: {command: 'true'}", "not one of melody_cm's"),
-        ("class_path: melody_cm.data.FolderCorpus\ninit_args: {path: a, pth: b}", "pth"),
+        ("{", "mine.yaml is not valid YAML"),
+        ("just words", "mine.yaml must hold keys and values"),
+        ("{data: {corpus: 1}}", "mine.yaml describes no Corpus; it needs class_path"),
+        ("class_path: melody_cm.data.FolderCorpse", "mine.yaml: class_path: there is no class"),
+        ("class_path: melody_cm.data.FolderCorpus\ninit_args: {path: a, pth: b}", "mine.yaml: init_args.pth"),
         ("class_path: melody_cm.data.SyntheticCorpus\ninit_args: {num_clips: 1, seconds: 2.0}", "num_clips is 1"),
-        ("class_path: melody_cm.diffusion.LinearAngles", "LinearAngles is no corpus"),
+        ("class_path: melody_cm.diffusion.LinearAngles", "LinearAngles is no Corpus"),
     ],
 )
 def test_a_yaml_file_without_a_corpus_is_refused(tmp_path, text, message):
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"mine\.yaml: ") as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         open_corpus(str(tmp_path / "mine.yaml"))
-    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
