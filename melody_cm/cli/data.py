@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     new = command("encode", encode, "run a recipe's frozen encoders over its music once", allow_abbrev=False)
     new.set_defaults(takes_overrides=True)
-    new.add_argument("recipe", type=Path, help="recipes/SYSTEM or recipes/SYSTEM/STAGE.yaml")
+    new.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
     add_setting(new)
     new.add_argument("--run", required=True, help="name of the run whose finished stages encode")
     new.add_argument("--processes", type=_positive, help="default: one a core, or one a GPU")
@@ -85,7 +85,8 @@ def import_table(arguments: Namespace) -> int:
     report = melody_cm.import_corpus(arguments.format, arguments.sources, arguments.out, **options)
     for line in [*report.problems, *(f"{missing}: no such file" for missing in report.missing)]:
         print(line)
-    print(f"{arguments.out}: {_counts(report.clips)} clips; rows without audio: {report.without_audio}")
+    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "none"
+    print(f"{arguments.out}: clips: {clips}; rows without audio: {report.without_audio}")
     print(f"left out, no such file: {len(report.missing)}; problems: {len(report.problems)}")
     return FOUND if report.problems else OK
 
@@ -157,12 +158,12 @@ def duplicates(arguments: Namespace) -> int:
 
 
 def encode(arguments: Namespace) -> int:
-    """Encode for one recipe, or for all of a folder whose frozen stages are finished."""
+    """Encode for one recipe, or for those of a folder whose frozen stages are finished."""
     size = require_size(arguments.size)
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
     options = {"processes": arguments.processes, "device": arguments.device, "again": arguments.again}
-    melody_cm.encode(recipes, folder, skip_unfinished=arguments.recipe.is_dir(), **options)
+    melody_cm.encode(recipes, folder, skip_unfinished=len(recipes) > 1, **options)
     return OK
 
 

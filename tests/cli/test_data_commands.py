@@ -80,7 +80,7 @@ def test_a_table_of_another_format(tmp_path, music, capsys):
     printed = capsys.readouterr().out
     assert "songs.csv, row 4: the id is empty" in printed
     assert f"songs.csv, row 3: {music / 'none.flac'}: no such file" in printed
-    assert "valid (1) clips; rows without audio: 0\nleft out, no such file: 1; problems: 1\n" in printed
+    assert ": clips: 1 valid; rows without audio: 0\nleft out, no such file: 1; problems: 1\n" in printed
     assert run("check", out, "--strict") == 0
     (music / "songs.csv").write_text("\n".join(lines[:2]))
     assert run("import", "csv", music / "songs.csv", "--out", out) == 2
@@ -97,14 +97,14 @@ def test_a_table_of_another_format(tmp_path, music, capsys):
 def test_encode_hands_on_what_it_is_told(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(melody_cm, "Setting", lambda *given: given, raising=False)
-    monkeypatch.setattr(melody_cm, "plan", lambda path, setting: [path, setting], raising=False)
+    monkeypatch.setattr(melody_cm, "plan", lambda *given: list(given), raising=False)
     monkeypatch.setattr(melody_cm, "Run", lambda path: path, raising=False)
     monkeypatch.setattr(melody_cm, "encode", lambda *given, **more: calls.append((given, more)), raising=False)
     command = ["encode", tmp_path, "--size", "tiny", "--run", "r", "--runs", tmp_path, "--again", "--processes", 2]
     assert run(*command, "--data.seconds=2") == 0
     setting = ("tiny", "cpu", None, ["--data.seconds=2"])
     options = {"processes": 2, "device": "cpu", "again": True, "skip_unfinished": True}
-    assert calls == [(([tmp_path, setting], tmp_path / "r"), options)]
+    assert calls == [(([str(tmp_path), setting], tmp_path / "r"), options)]
 
 
 def test_rendering_without_fluidsynth_says_what_to_install(tmp_path, capsys, monkeypatch):
