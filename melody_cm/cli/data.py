@@ -83,8 +83,7 @@ def import_table(arguments: Namespace) -> int:
     options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     options |= {"audio": arguments.audio, "allow_outside": arguments.allow_outside, "force": arguments.force}
     report = melody_cm.import_corpus(arguments.format, arguments.sources, arguments.out, **options)
-    for line in [*report.problems, *(f"{missing}: no such file" for missing in report.missing)]:
-        print(line)
+    _print_lines([*report.problems, *(f"{missing}: no such file" for missing in report.missing)])
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "none"
     print(f"{arguments.out}: clips: {clips}; rows without audio: {report.without_audio}")
     print(f"left out, no such file: {len(report.missing)}; problems: {len(report.problems)}")
@@ -94,8 +93,7 @@ def import_table(arguments: Namespace) -> int:
 def check(arguments: Namespace) -> int:
     """Print the report on a corpus; exit with 2 if it is unusable or, with --strict, if anything is wrong."""
     report = melody_cm.check_corpus(arguments.path)
-    for problem in report.problems:
-        print(problem)
+    _print_lines(report.problems)
     for name, count in report.clips.items():
         print(f"{name:6} {count:7} clips {report.seconds[name] / 3600:8.3f} hours")
     print("sample rates: " + _counts(report.sample_rates, " Hz"))
@@ -113,8 +111,7 @@ def render(arguments: Namespace) -> int:
     started = time.monotonic()
     report = melody_cm.render_manifest(arguments.manifest, arguments.out, arguments.sound_font, arguments.processes)
     seconds = time.monotonic() - started
-    for problem in report.problems:
-        print(problem)
+    _print_lines(report.problems)
     rate = f" in {seconds:.1f} s ({report.rendered / seconds:.1f} clips/s)" if report.rendered else ""
     print(f"rendered: {report.rendered} clips of {report.midi_files} MIDI files{rate}")
     print(f"there already: {report.already_there}; with a sound file of their own: {report.given}")
@@ -147,8 +144,7 @@ def split(arguments: Namespace) -> int:
 def duplicates(arguments: Namespace) -> int:
     """Print the pairs that sound the same; exit with 2 if no clip can be read or, with --strict, if there are any."""
     report = melody_cm.find_duplicates(arguments.path, arguments.threshold)
-    for problem in report.problems:
-        print(problem)
+    _print_lines(report.problems)
     for pair in report.found:
         first, second = pair.first, pair.second
         print(f"{pair.similarity:.3f} {first.split} {first.id} = {second.split} {second.id} ({pair.offset:+.2f} s)")
@@ -165,6 +161,12 @@ def encode(arguments: Namespace) -> int:
     options = {"processes": arguments.processes, "device": arguments.device, "again": arguments.again}
     melody_cm.encode(recipes, folder, skip_unfinished=len(recipes) > 1, **options)
     return OK
+
+
+def _print_lines(lines: list[str]) -> None:
+    """Print lines that may hold names from elsewhere: what a terminal would obey, or cannot show, is written out."""
+    for line in lines:
+        print("".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line))
 
 
 def _counts(counts: Any, unit: str = "") -> str:

@@ -94,6 +94,13 @@ def test_a_table_of_another_format(tmp_path, music, capsys):
     assert "there is no format 'tsv'; use one of csv, audiocraft" in capsys.readouterr().err
 
 
+def test_names_from_elsewhere_command_no_terminal(tmp_path, capsys):
+    row = {"id": "a", "audio": "\x1b[31m\x07ü.wav", "caption": "x"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row))
+    assert run("check", tmp_path) == 2
+    assert r"\x1b[31m\x07ü.wav: no such file" in capsys.readouterr().out
+
+
 def test_encode_hands_on_what_it_is_told(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(melody_cm, "Setting", lambda *given: given, raising=False)
