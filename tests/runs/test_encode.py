@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from melody_cm.runs.training import Training
 
 from melody_cm.data import write_corpus
+from melody_cm.data.encoded import encoded_folder
 from melody_cm.interfaces import Autoencoder, Conditioner, Tokenizer
 from melody_cm.runs import Run, Setting
 from melody_cm.runs.encode import encode, encoders
+from melody_cm.runs.training import Training
 from melody_cm.storage import build, read_json, save_network, write_json
 
 FINISHED = {
@@ -87,7 +88,7 @@ def test_losses_of_validation_are_those_of_encoding_on_the_fly(run, music, capsy
 
 
 def test_stages_of_one_corpus_rate_and_length_share_a_cache(run, music, capsys):
-    (folder,) = (run / "encoded").iterdir()
+    folder = encoded_folder(run, recipe_of("musiccm/3_teacher", music).config["data"])
     names = {index.parent.relative_to(folder).as_posix() for index in folder.rglob("index.json")}
     assert names == {
         "shared/1_joint_embedding/text_embedding",
@@ -121,6 +122,16 @@ def test_again_replaces_what_is_there_once(run, music, capsys):
     out = capsys.readouterr().out
     assert "musiccm/3_teacher: encoded 40 clips in " in out
     assert "musiccm/4_consistency_distillation: musiccm/1_mel_vae/posterior encoded before, skipped" in out
+
+
+def test_bad_clips_are_named_and_counted(run, tmp_path, capsys):
+    write_corpus(tmp_path / "music", 12, seconds=1.0, sample_rate=16000)
+    next((tmp_path / "music").rglob("*.flac")).write_bytes(b"not sound")
+    encode([recipe_of("melody/6_dual_path_diffusion", tmp_path / "music")], Run(run), processes=1)
+    out = capsys.readouterr().out
+    assert "left out a bad clip: " in out
+    assert "encoded 11 clips in " in out
+    assert "; 1 bad clips left out, see `melody-cm data check`" in out
 
 
 def test_a_training_refuses_a_stale_cache_before_it_begins(run, music):
