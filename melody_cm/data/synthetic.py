@@ -59,7 +59,11 @@ class SyntheticCorpus(Corpus):
 
     def entries(self) -> Iterator[Entry]:
         if not (self.folder / MANIFEST_NAME).is_file():
-            self.write(self.folder)
+            try:
+                self.write(self.folder)
+            except PermissionError as error:
+                hint = "set MELODY_CM_CACHE to a folder that can be written"
+                raise PermissionError(f"{self.folder}: {error.strerror}; {hint}") from error
         yield from ManifestCorpus(str(self.folder)).entries()
 
     def fingerprint(self) -> str:

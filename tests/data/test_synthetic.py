@@ -224,3 +224,13 @@ def test_sizes_are_checked():
 def test_a_manifest_of_it_elsewhere_opens(tmp_path):
     write_corpus(tmp_path / "deep" / "music", 3, seconds=0.5, sample_rate=8000)
     assert len(ManifestCorpus(str(tmp_path / "deep" / "music")).clips()) == 3
+
+
+def test_a_home_that_cannot_be_written_is_told_from_the_music(monkeypatch):
+    def refused(corpus, folder):
+        raise PermissionError(13, "Permission denied", "/nonexistent")
+
+    monkeypatch.setenv("MELODY_CM_CACHE", "/nonexistent")
+    monkeypatch.setattr(SyntheticCorpus, "write", refused)
+    with pytest.raises(PermissionError, match="Permission denied; set MELODY_CM_CACHE"):
+        SyntheticCorpus(3, 1.0).clips()
