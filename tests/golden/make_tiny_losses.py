@@ -5,27 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from test_recipes import GOLDEN, NEW_CLASSES, STAGES  # noqa: E402
-
-from melody_cm.runs import Run, Setting, plan_stages  # noqa: E402
-
-
-def main() -> None:
-    """Train two steps of everything and write the losses."""
-    recipes = plan_stages([*STAGES, *NEW_CLASSES], Setting("tiny"))
-    for recipe in recipes:
-        recipe.config["data"]["corpus"]["init_args"]["num_clips"] = 48
-        key = "max_steps" if "max_steps" in recipe.config["trainer"] else "limit_train_batches"
-        recipe.config["trainer"] |= {key: 2, "val_check_interval": 2, "log_every_n_steps": 1}
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run")
-        run.train(recipes)
-        losses = {recipe.name: run.finished(recipe.name)["outcome"]["loss_after"] for recipe in recipes}
-    GOLDEN.write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
-
+from two_steps import GOLDEN, losses, train_two_steps
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        found = losses(train_two_steps(Path(folder) / "run"))
+    GOLDEN.write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n", encoding="utf-8")
