@@ -9,8 +9,14 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from melody_cm.benchmark import stage_measures
 from melody_cm.benchmark.report.page import write_results
+from melody_cm.benchmark.stage_measures import (
+    HeldBackClips,
+    denoising_measures,
+    one_step_measures,
+    sample_scores,
+    sampling_errors,
+)
 from melody_cm.diffusion import DDIMSampler
 from melody_cm.evaluation.embeddings import LogMelEmbedding
 from melody_cm.evaluation.provenance import provenance
@@ -191,15 +197,14 @@ def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) ->
     stage, data = load_training(variant.sampled, run.folder(variant.trained.name))
     on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
     stage = stage.to("cuda" if on_gpu else "cpu").eval()
-    clips = stage_measures.HeldBackClips(data, num_clips, device=stage.device)
+    clips = HeldBackClips(data, num_clips, device=stage.device)
     distilled = isinstance(stage, ConsistencyDistillation)
-    judge = stage_measures.one_step_measures if distilled else stage_measures.denoising_measures
-    yield Row(variant.name, judge(stage, clips))
+    yield Row(variant.name, (one_step_measures if distilled else denoising_measures)(stage, clips))
     steps = list(steps) or [stage.num_steps]
     deterministic = not distilled and isinstance(stage.sampler, DDIMSampler)
-    errors = stage_measures.sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
+    errors = sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
     for num_steps, error in zip(steps, errors, strict=True):
-        scores = stage_measures.sample_scores(stage, clips, num_steps, judging_embedding())
+        scores = sample_scores(stage, clips, num_steps, judging_embedding())
         yield Row(variant.name, scores if error is None else {**scores, "sampling_error": error}, num_steps)
 
 
