@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from melody_cm.benchmark.clips import remembered
 from melody_cm.benchmark.report.page import write_results
 from melody_cm.benchmark.stage_measures import (
     HeldBackClips,
@@ -23,7 +24,7 @@ from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, Row, compare_rows
 from melody_cm.evaluation.score import Score
 from melody_cm.runs import Recipe, Run, Setting, load_training, plan_stages, stage_weights
-from melody_cm.storage import build, hash_data, read_json, write_json
+from melody_cm.storage import build, hash_data
 from melody_cm.training import ConsistencyDistillation
 
 # What only says how a trained denoiser is sampled: recipes that differ in nothing else share one training.
@@ -162,14 +163,13 @@ def measure_all(
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring", total=len(variants))
         for variant in variants:
-            made_from = _made_from(variant, steps, num_clips)
             file = out / "cells" / f"{variant.name}_seed{variant.seed}.json"
-            kept = read_json(file) if file.is_file() else {}
-            if kept.get("made_from") != made_from:
-                measured = [asdict(row) for row in measure(variant, run, steps, num_clips)]
-                kept = {"made_from": made_from, "rows": measured}
-                write_json(file, kept)
-            rows.setdefault(variant.seed, []).extend(Row.from_dict(row) for row in kept["rows"])
+            found = remembered(
+                file,
+                _made_from(variant, steps, num_clips),
+                lambda one=variant: [asdict(row) for row in measure(one, run, steps, num_clips)],
+            )
+            rows.setdefault(variant.seed, []).extend(Row.from_dict(row) for row in found)
             progress.advance(task)
     return rows
 

@@ -5,7 +5,7 @@ ran through.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -106,11 +106,7 @@ class Clips:
         coherence = Coherence.of(self.pipeline, self.task.seconds)
         made_from = {"clips": self.key, "references": [one.key for one in references], **coherence.made_from}
         file = self.out / "rows" / f"{self.name}_{self.num_steps}.json"
-        kept = read_json(file) if file.is_file() else {}
-        if kept.get("made_from") != made_from:
-            kept = {"made_from": made_from, "row": asdict(self.measure(references, coherence))}
-            write_json(file, kept)
-        return Row.from_dict(kept["row"])
+        return Row.from_dict(remembered(file, made_from, lambda: asdict(self.measure(references, coherence))))
 
     def measure(self, references: Sequence[Reference], coherence: Coherence) -> Row:
         """The row: distances and text correlation in every embedding, coherence, and what is known of the clips."""
@@ -159,6 +155,15 @@ class Clips:
 
     def _read(self, prompt: int, seed: int) -> Float[Tensor, " t"]:
         return torch.from_numpy(soundfile.read(self.out / self.file(prompt, seed), dtype="float32")[0])
+
+
+def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What `make` gave from the same inputs before, read from a file; else it is made now and written there."""
+    kept = read_json(file) if file.is_file() else {}
+    if kept.get("made_from") != made_from:
+        kept = {"made_from": made_from, "made": make()}
+        write_json(file, kept)
+    return kept["made"]
 
 
 def _id(place: int, seed: int) -> str:

@@ -13,11 +13,10 @@ import torch
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
-from melody_cm.benchmark.clips import Clips
+from melody_cm.benchmark.clips import Clips, remembered
 from melody_cm.benchmark.passes import passes_of_a_clip
 from melody_cm.evaluation.provenance import describe_machine
 from melody_cm.interfaces import GeneratedAudio, Network, Pipeline
-from melody_cm.storage import read_json, write_json
 
 REPETITIONS = 5  # Fewer say nothing of the spread.
 PROBE_SIZE = 1024
@@ -34,11 +33,7 @@ def measured_speeds(
     What was measured before for the same rows on the same machine is read: only whole rounds can be compared.
     """
     made_from = {"rows": [row.key for row in rows], "repetitions": repetitions, "machine": describe_machine()}
-    file = out / "speed.json"
-    kept = read_json(file) if file.is_file() else {}
-    if kept.get("made_from") != made_from:
-        kept = {"made_from": made_from, **_measure(rows, repetitions, progress)}
-        write_json(file, kept)
+    kept = remembered(out / "speed.json", made_from, lambda: _measure(rows, repetitions, progress))
     return kept["rows"], kept["probe"]
 
 

@@ -46,13 +46,10 @@ class Sheet:
 
     def _table(self, columns: Sequence[int], title: str, width: int) -> Table:
         table = Table(title=title or None)
-        spare = width - 1 - sum(map(self._width, columns))
+        widths = self._widths(columns, width - 1)
         for column in columns:
-            # As wide as its longest word, and wider only as long as there is room.
-            wanted = max(len(cell) for cell in self._cells(column)) + FRAME - self._width(column)
-            spare -= (extra := max(min(spare, wanted), 0))
             justify = "left" if column == 0 else "right"
-            table.add_column(self.headings[column], justify=justify, width=self._width(column) - FRAME + extra)
+            table.add_column(self.headings[column], justify=justify, width=widths[column])
         for line in self.lines:
             table.add_row(*(Text(line[column]) for column in columns))
         return table
@@ -67,6 +64,17 @@ class Sheet:
                 blocks.append([])
             blocks[-1].append(column)
         return [[*named_by, *block] for block in blocks]
+
+    def _widths(self, columns: Sequence[int], room: int) -> dict[int, int]:
+        """At least the longest word; the whole of the longest cell where there is room, narrow columns first."""
+        widths = {column: self._width(column) - FRAME for column in columns}
+        wanted = {column: max(map(len, self._cells(column))) - widths[column] for column in columns}
+        spare = room - sum(map(self._width, columns))
+        for column in sorted(columns, key=wanted.__getitem__):
+            extra = max(min(spare, wanted[column]), 0)
+            widths[column] += extra
+            spare -= extra
+        return widths
 
     def _width(self, column: int) -> int:
         return FRAME + max((len(word) for cell in self._cells(column) for word in cell.split()), default=0)

@@ -149,7 +149,7 @@ def test_they_are_read_again_and_added_to_what_an_older_judgement_lacks(compared
     results, out = compared
     file = out / "rows/melody_1.json"
     kept = read_json(file)
-    older = {"made_from": {key: kept["made_from"][key] for key in ("clips", "references")}, "row": {}}
+    older = {"made_from": {key: kept["made_from"][key] for key in ("clips", "references")}, "made": {}}
     write_json(file, older)
     assert [row.metrics for row in run(out).rows] == [row.metrics for row in results.rows]
 
