@@ -26,10 +26,10 @@ from jaxtyping import Float
 from recurrence import milliseconds
 from torch import Tensor, nn
 
-from melody_cm.runs import Setting
 from melody_cm.denoisers import DualPathDenoiser
 from melody_cm.interfaces import Conditioning
 from melody_cm.nn import RotaryAttention, SwiGLU
+from melody_cm.runs import Setting
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes/melody/6_dual_path_diffusion.yaml"
 FRAMES = {"tiny": 640, "cpu": 1280, "small": 1280, "paper": 2500}
