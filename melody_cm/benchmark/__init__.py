@@ -7,17 +7,3 @@ from melody_cm.benchmark.compare_recipe import compare_recipe, read_compare_reci
 from melody_cm.benchmark.doctor import doctor
 from melody_cm.benchmark.reproduce import EXPERIMENTS, reproduce
 from melody_cm.benchmark.tables import markdown_table, rich_table
-
-__all__ = [
-    "EXPERIMENTS",
-    "System",
-    "ablate",
-    "compare",
-    "compare_recipe",
-    "doctor",
-    "markdown_table",
-    "prompt_sensitivity",
-    "read_compare_recipe",
-    "reproduce",
-    "rich_table",
-]

@@ -17,28 +17,3 @@ from melody_cm.diffusion.process import (
 from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
 from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows, window_starts
 from melody_cm.diffusion.timesteps import TimestepDenoiser
-
-__all__ = [
-    "ConsistencyFunction",
-    "ConsistencyObjective",
-    "ConsistencySampler",
-    "Continuation",
-    "DDIMSampler",
-    "DenoisingObjective",
-    "GridAngles",
-    "Guided",
-    "LinearAngles",
-    "ScaledLinearBetaAngles",
-    "SharedRestriction",
-    "TimestepDenoiser",
-    "UniformAngles",
-    "clean_from_velocity",
-    "ddim_step",
-    "diffuse",
-    "lcm_settings",
-    "noise_from_velocity",
-    "select_rows",
-    "velocity",
-    "velocity_from_noise",
-    "window_starts",
-]

@@ -12,22 +12,3 @@ from melody_cm.encoders.semantic import Wav2Vec2ConformerEncoder
 from melody_cm.encoders.semantic_tokenizer import SemanticKMeans
 from melody_cm.encoders.stability import cluster_stability, cluster_use
 from melody_cm.encoders.tokenizers import LogMelKMeans, ResidualKMeans
-
-__all__ = [
-    "ClapJointEmbedding",
-    "ClapTextEmbedding",
-    "CodecTokenizer",
-    "LogMelKMeans",
-    "MaskedPrediction",
-    "PretrainedSemanticEncoder",
-    "PretrainedTwoTowerEmbedding",
-    "ResidualKMeans",
-    "SemanticConditioner",
-    "SemanticKMeans",
-    "TextConditioner",
-    "TwoTowerEmbedding",
-    "Wav2Vec2ConformerEncoder",
-    "cluster_stability",
-    "cluster_use",
-    "musicldm_text",
-]

@@ -7,5 +7,3 @@ from melody_cm.pipelines.musiccm import MusicCM
 from melody_cm.pipelines.musiclm import MusicLM
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import AudioPrompt
-
-__all__ = ["Arrangement", "AudioPrompt", "EditingPipeline", "MeLoDy", "MusicCM", "MusicLM", "PretrainedPipeline"]

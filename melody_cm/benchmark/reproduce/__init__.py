@@ -2,5 +2,3 @@
 
 from melody_cm.benchmark.reproduce.experiments import EXPERIMENTS
 from melody_cm.benchmark.reproduce.measure import reproduce
-
-__all__ = ["EXPERIMENTS", "reproduce"]

@@ -2,5 +2,3 @@
 
 from melody_cm.evaluation.callbacks.audio_samples import AudioSamplesCallback
 from melody_cm.evaluation.callbacks.measures import FrechetAudioDistanceCallback, RetrievalCallback, SISNRCallback
-
-__all__ = ["AudioSamplesCallback", "FrechetAudioDistanceCallback", "RetrievalCallback", "SISNRCallback"]

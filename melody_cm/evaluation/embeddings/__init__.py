@@ -9,14 +9,3 @@ from melody_cm.evaluation.embeddings.pretrained import (
     PretrainedEmbedding,
 )
 from melody_cm.evaluation.embeddings.vggish import VGGishEmbedding
-
-__all__ = [
-    "ClapEmbedding",
-    "EncodecEmbedding",
-    "JointAudioEmbedding",
-    "LogMelEmbedding",
-    "OfficialEmbedding",
-    "OptionalDependencyError",
-    "PretrainedEmbedding",
-    "VGGishEmbedding",
-]
