@@ -87,8 +87,8 @@ def data_wait(recipe: Path, corpus: Path, num_workers: int, steps: int) -> tuple
     settings = {"trainer.max_steps": steps, "trainer.val_check_interval": 10 * steps, "data.num_workers": num_workers}
     overrides = [f"--{name}={value}" for name, value in settings.items()]
     with tempfile.TemporaryDirectory() as folder:
-        training = Training.of(Setting("tiny", corpus=str(corpus), overrides=overrides).compose(recipe), Path(folder))
-        clock = StepClock()
+        setting = Setting("tiny", corpus=str(corpus), overrides=overrides)
+        training, clock = Training.of(setting.compose(recipe), Path(folder)), StepClock()
         training.trainer.callbacks.append(clock)
         training.trainer.fit(training.module, training.data)
     return clock.waited(steps // 3)

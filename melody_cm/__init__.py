@@ -15,6 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _API = {
     "EXPERIMENTS": "benchmark",
     "Results": "evaluation.results",
+    "check_corpus": "data",
+    "encode": "runs.encode",
+    "find_duplicates": "data",
+    "import_corpus": "data",
+    "render_manifest": "data",
+    "split_manifest": "data",
+    "write_corpus": "data",
     "Run": "runs",
     "Setting": "runs",
     "Plan": "runs",

@@ -1,3 +1,3 @@
-"""How loud a signal is."""
+"""How quiet is silent."""
 
-SILENT_PEAK = 1e-4  # A clip without a sample above this is silent; full scale is 1.
+SILENT_PEAK = 1e-4  # Audio without a sample above this counts as silent.
