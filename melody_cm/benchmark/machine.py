@@ -3,22 +3,10 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("melody_cm", "torch", "lightning", "transformers", "diffusers", "librosa", "soundfile", "numpy")
-
-
-def versions() -> dict[str, str | None]:
-    """The installed version of Python and of the packages that shape results; None where one is missing."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+from melody_cm.storage.versions import versions
 
 
 def describe_machine() -> dict[str, Any]:

@@ -21,7 +21,6 @@ def export(arguments: argparse.Namespace) -> int:
     run, system = arguments.system.parent, arguments.system.name
     pipeline = pipeline_of_run(pipeline_preset(system), run)
     pipeline.save_pretrained(arguments.folder)
-    write_scheduler(pipeline, arguments.folder)
     print(f"{type(pipeline).__name__} written to {arguments.folder}; try: melody-cm generate {arguments.folder} ...")
     return 0
 
@@ -62,25 +61,6 @@ def stages_of(preset: Path) -> list[str]:
     from melody_cm.cli.recipe import leaves, load
 
     return [value for keys, value in leaves(load(preset)) if keys[-1] == "stage"]
-
-
-def write_scheduler(pipeline: "PretrainedPipeline", folder: Path) -> None:
-    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
-
-    A student of a grid that LCMScheduler does not know gets none, and a line says so.
-    """
-    from melody_cm.diffusion import GridAngles, TimestepDenoiser, lcm_settings
-    from melody_cm.storage import thaw, write_json
-
-    denoiser = thaw(pipeline.networks["denoiser"]) if "denoiser" in pipeline.networks else None
-    if not (isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles)):
-        return
-    try:
-        settings = lcm_settings(pipeline.schedule, denoiser.prediction)
-    except ValueError as reason:
-        print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
-        return
-    write_json(folder / "scheduler" / "scheduler_config.json", settings)
 
 
 def _folders(slots: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
 from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import Request, Stopwatch
+from melody_cm.pipelines.request import Batch
 
 STREAMS = {
     "semantic_lm": ("prompt", "semantic"),
@@ -74,53 +74,47 @@ class MusicLM(PretrainedPipeline):
     ) -> None:
         if not 0 <= context < 1:
             raise ValueError(f"context is {context:g}, but must be a share of the window from 0 up to below 1")
-        self.joint_embedding = joint_embedding
-        self.joint_tokenizer = joint_tokenizer
-        self.semantic_lm = semantic_lm
-        self.coarse_lm = coarse_lm
-        self.fine_lm = fine_lm
-        self.codec = codec
-        self.max_seconds = max_seconds
-        self.context = context
-        self.semantic_temperature = semantic_temperature
-        self.coarse_temperature = coarse_temperature
-        self.fine_temperature = fine_temperature
-        self.sample_rate = codec.sample_rate
+        self._keep(locals())
         _check_streams(semantic_lm=semantic_lm, coarse_lm=coarse_lm, fine_lm=fine_lm)
         _check_parts(joint_tokenizer, semantic_lm, coarse_lm, fine_lm, codec)
+
+    @property
+    def sample_rate(self) -> int:  # type: ignore[override]
+        """Hz, the codec's own."""
+        return self.codec.sample_rate
 
     @property
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS
 
-    def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
-        samples = round(request.seconds * self.sample_rate)
+    def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
+        samples = round(batch.seconds * self.sample_rate)
         frames = math.ceil(samples * Fraction(self.codec.frame_rate) / self.sample_rate)
         semantic_rate = self.coarse_lm.frame_rates["semantic"] or 0.0  # `_check_parts` refused one without a rate.
         semantic_frames = math.ceil(frames * Fraction(semantic_rate) / Fraction(self.codec.frame_rate))
-        with stopwatch.part("planner"):
-            given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(request.prompts)[:, None])}
-            given["semantic"] = self._sample("semantic", given, semantic_frames, request)
-        with stopwatch.part("coarse"):
-            given["coarse"] = self._sample("coarse", given, frames, request)
-        with stopwatch.part("fine"):
-            fine = self._sample("fine", {"coarse": given["coarse"]}, frames, request)
-        with stopwatch.part("decoder"):
+        with batch.part("planner"):
+            given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(batch.prompts)[:, None])}
+            given["semantic"] = self._sample("semantic", given, semantic_frames, batch)
+        with batch.part("coarse"):
+            given["coarse"] = self._sample("coarse", given, frames, batch)
+        with batch.part("fine"):
+            fine = self._sample("fine", {"coarse": given["coarse"]}, frames, batch)
+        with batch.part("decoder"):
             return self.codec.decode_codes(torch.cat([given["coarse"], fine], dim=1))
 
-    def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, request: Request) -> Int[Tensor, "b q l"]:
+    def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, batch: Batch) -> Int[Tensor, "b q l"]:
         model: TokenLM = getattr(self, f"{stream}_lm")
         temperature: float = getattr(self, f"{stream}_temperature")
         hop = min(max(1, model.max_frames - round(self.context * model.max_frames)), longest_hop(model))
         purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
-        return torch.cat(list(sample_long(model, given, length, hop, request.generators(purpose), temperature)), dim=2)
+        return torch.cat(list(sample_long(model, given, length, hop, batch.generators(purpose), temperature)), dim=2)
 
     def _num_steps(self, asked: int | None) -> int:
         if asked not in (None, 1):
             raise ValueError(f"num_steps {asked} asked for, but MusicLM has no sampling steps; leave it out, or say 1")
         return 1
 
-    def _guidance_scale(self, asked: float | None) -> float:
+    def _guidance(self, asked: float | None) -> float:
         if asked not in (None, 1):
             raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
         return 1.0

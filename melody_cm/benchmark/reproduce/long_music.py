@@ -9,7 +9,7 @@ from torch import Tensor
 from melody_cm.evaluation.coherence import segment_similarity, waveform_seam_ratio
 from melody_cm.evaluation.embeddings import LogMelEmbedding
 from melody_cm.pipelines import MusicCM
-from melody_cm.pipelines.arrangement import Windows
+from melody_cm.pipelines.request import Windows
 
 
 def coherence(
