@@ -7,8 +7,8 @@ import torch
 from melody_cm.denoisers.unet2d import VectorConditionedUNet
 from melody_cm.diffusion import ScaledLinearBetaAngles, TimestepDenoiser
 from melody_cm.interfaces import Network
-from melody_cm.nn.clap_text import ClapText, clap_arguments
-from melody_cm.storage import FrozenDenoiser, Public, load_part, load_tokenizer, read_scheduler
+from melody_cm.nn.clap import ClapText, read_clap_text
+from melody_cm.storage import FrozenDenoiser, Public, load_part, read_scheduler
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity"}
 
@@ -66,11 +66,9 @@ class MusicLDMTeacher(Public, FrozenDenoiser):
 @torch.no_grad()
 def _null_condition(folder: str, width: int) -> torch.Tensor:
     """CLAP's vector of the empty text."""
-    from transformers import ClapTextModelWithProjection
-
-    public = load_part(ClapTextModelWithProjection, folder, "text_encoder")
-    text = ClapText(**clap_arguments(public, load_tokenizer(folder)))
-    text.model.load_state_dict(public.state_dict())
+    arguments, weights = read_clap_text(folder)
+    text = ClapText(**arguments)
+    text.load_state_dict(weights)
     if text.width != width:
         raise ValueError(
             f"{folder} does not fit together: its text encoder gives vectors of width {text.width}, its U-Net takes "

@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.interfaces import Angle, Autoencoder, Conditioning, FeatureNetwork, Network
+from melody_cm.nn.clap import load_clap
 from melody_cm.signal import MelSettings, mel_filterbank
 from melody_cm.storage import thaw
-from melody_cm.storage.pretrained import load_model, load_pretrained
 
-EXAMPLE = "laion/clap-htsat-unfused"
 FLOOR = 1e-10  # Of power, as in CLAP's own front end.
 
 
@@ -34,17 +33,14 @@ class ClapFeatures(Network, FeatureNetwork):
 
     def __init__(self, source: str, autoencoder: Autoencoder) -> None:
         super().__init__()
-        from transformers import ClapModel, ClapProcessor
-
-        if not hasattr(thaw(autoencoder), "decode_mel"):
-            raise ValueError(
-                f"{type(thaw(autoencoder)).__name__} decodes to no mel, but CLAP hears mels; use the teacher"
-            )
-        extractor = load_pretrained(ClapProcessor, source, "clap", EXAMPLE).feature_extractor
+        autoencoder = thaw(autoencoder)
+        if not hasattr(autoencoder, "decode_mel"):
+            raise ValueError(f"{type(autoencoder).__name__} decodes to no mel, but CLAP hears mels; use the teacher")
         self.autoencoder = autoencoder
-        self.tower = load_model(ClapModel, source, "clap", EXAMPLE).audio_model
+        model, processor = load_clap(source)
+        self.tower, extractor = model.audio_model, processor.feature_extractor
         self.fused: bool = self.tower.config.enable_fusion
-        settings = thaw(autoencoder).mel.settings
+        settings = autoencoder.mel.settings
         self.num_frames: int = extractor.nb_max_samples // extractor.hop_length + 1
         self.frame_ratio = settings.hop_length / settings.sample_rate * extractor.sampling_rate / extractor.hop_length
         self.register_buffer("to_spectrum", _spectrum_estimate(settings, extractor), persistent=False)
@@ -64,7 +60,7 @@ class ClapFeatures(Network, FeatureNetwork):
         self, noisy_latent: Float[Tensor, "b c l f"], angle: Angle, conditioning: Conditioning
     ) -> list[Float[Tensor, "b _ _"]]:
         """The patches and each stage of the tower; angle and conditioning are not used."""
-        heard = self.clap_mel(thaw(self.autoencoder).decode_mel(noisy_latent))[:, None]
+        heard = self.clap_mel(self.autoencoder.decode_mel(noisy_latent))[:, None]
         heard = heard.expand(-1, 4 if self.fused else 1, -1, -1)
         longer = torch.zeros(len(heard), 1, dtype=torch.bool, device=heard.device)
         hidden = self.tower.audio_encoder(

@@ -1,17 +1,73 @@
-"""Semantic tokens: k-means of a middle layer of a self-supervised encoder (MeLoDy, arXiv 2305.15719, appendix B.2)."""
+"""Semantic tokens: k-means of log-mels, or of a middle layer of a self-supervised encoder (arXiv 2305.15719, B.2)."""
 
 import math
 from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer
+from melody_cm.encoders.kmeans import KMeansTokenizer
 from melody_cm.interfaces import SemanticEncoder
+from melody_cm.signal.frames import pad_to_multiple
+from melody_cm.signal.mel import MelFrontEnd, MelSettings
 from melody_cm.signal.windows import window_starts
+
+
+class LogMelKMeans(KMeansTokenizer):
+    """One code a frame: the nearest of k centroids of z-normalized log-mel frames.
+
+    Nothing is resampled: waveforms must be at `sample_rate`. A clip of t samples has ceil(t * frame_rate / sample_rate)
+    frames; each is the mean of the log-mels of `mels_per_frame` shorter hops.
+
+    Args:
+        sample_rate: Hz.
+        frame_rate: codes a second, Hz.
+        codebook_size: k.
+        num_mels: bins of the log-mel.
+        n_fft: its window, samples.
+        mels_per_frame: log-mel frames averaged into one.
+
+    Raises:
+        ValueError: the sample rate is no whole multiple of frame_rate * mels_per_frame.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        frame_rate: float = 25.0,
+        codebook_size: int = 1024,
+        num_mels: int = 64,
+        n_fft: int = 1024,
+        mels_per_frame: int = 4,
+    ) -> None:
+        super().__init__(codebook_size, num_mels)
+        hop_length = sample_rate / (frame_rate * mels_per_frame)
+        if hop_length != int(hop_length):
+            raise ValueError(
+                f"sample_rate {sample_rate} Hz is no whole multiple of frame_rate x mels_per_frame = "
+                f"{frame_rate * mels_per_frame:g} Hz; change mels_per_frame or the sample rate"
+            )
+        self.sample_rate, self.frame_rate, self.mels_per_frame = sample_rate, frame_rate, mels_per_frame
+        self.mel = MelFrontEnd(
+            MelSettings(sample_rate, n_fft, int(hop_length), num_mels, f_min=0.0, f_max=sample_rate / 2)
+        )
+
+    def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
+        """Log-mels averaged to the frame rate, natural logarithm."""
+        return self._log_mel(batch.need_waveform())
+
+    def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Int[Tensor, "b 1 l"]:
+        """The codes of waveforms at `sample_rate`."""
+        return self.quantize(self._log_mel(waveform))
+
+    def _log_mel(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
+        samples_per_frame = self.mel.settings.hop_length * self.mels_per_frame
+        mel = self.mel(pad_to_multiple(waveform, samples_per_frame))
+        return rearrange(mel, "b (l p) f -> b l p f", p=self.mels_per_frame).mean(2)
 
 
 class SemanticKMeans(KMeansTokenizer):
