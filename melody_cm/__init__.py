@@ -1,18 +1,33 @@
-"""melody_cm: train, sample and compare two fast text-to-music systems, MeLoDy and MusicCM, side by side."""
+"""Train, sample and compare MeLoDy and MusicCM, two fast text-to-music systems, side by side.
+
+What the command line does, these functions do from Python; each is imported when it is first asked for.
+"""
+
+import importlib
+import os
+from typing import Any
 
 __version__ = "0.1.0"
 
-from importlib import import_module
-from typing import Any
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_LAZY = {
-    "Request": "melody_cm.pipelines",
-    "generate_files": "melody_cm.pipelines",
+# name -> where it is.
+_API = {
+    "Run": "runs",
+    "Setting": "runs",
+    "Plan": "runs",
+    "Request": "pipelines",
+    "copy_recipe": "runs",
+    "generate_files": "pipelines",
+    "list_recipes": "runs",
+    "plan": "runs",
+    "train": "runs",
 }
+
+__all__ = ["__version__", *sorted(_API)]
 
 
 def __getattr__(name: str) -> Any:
-    """The Python API, imported when it is used."""
-    if name not in _LAZY:
+    if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)

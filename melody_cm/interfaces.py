@@ -53,12 +53,46 @@ def _remember_arguments(init: Any) -> Any:
 
 
 class Network(Configurable, nn.Module):
-    """A torch module that can be exported as `config.json` + safetensors and rebuilt from them."""
+    """A torch module that can be exported as `config.json` + safetensors and rebuilt from them.
+
+    Attributes:
+        stage: the name of the finished stage that a frozen network came from ("melody/5_audio_vae_gan"), or of the
+            public weights ("public/1a2b"); None for a network that is not frozen.
+        origin: the plain data from which `storage.build` makes the frozen network again.
+    """
+
+    stage: str | None = None
+    origin: Any = None
 
     @property
     def pass_module(self) -> nn.Module:
         """The module each of whose calls is a forward pass of this network: itself, unless its methods do the work."""
         return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` was called."""
+        return self.stage is not None
+
+    def freeze(self, stage: str, origin: Any) -> "Network":
+        """Make this a finished part of other networks; returns the network.
+
+        A frozen network has no gradients, stays in evaluation mode, and its weights are absent from the `state_dict`
+        (and so from the checkpoints) of whatever holds it.
+        """
+        self.requires_grad_(False).eval()
+        self.stage, self.origin = stage, origin
+        return self
+
+    def train(self, mode: bool = True) -> "Network":
+        """As `nn.Module.train`; a frozen network stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
+        """As `nn.Module.state_dict`; a frozen network adds nothing to the one of its owner."""
+        if self.frozen and destination is not None:
+            return destination
+        return super().state_dict(*args, destination=destination, **kwargs)
 
 
 @dataclass
@@ -242,8 +276,9 @@ class Tokenizer(Network, ABC):
         """The feature vectors that the codes stand for."""
 
     def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
-        """The codes of a batch."""
-        return self.quantize(self.features(batch))
+        """The codes of a batch: those that this stage encoded before, else quantized now."""
+        known = batch.codes.get(self.stage) if self.frozen else None
+        return self.quantize(self.features(batch)) if known is None else known
 
 
 class JointEmbedding(Network, ABC):

@@ -4,9 +4,8 @@ from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.autoencoders.codec import WaveformCodec
 from melody_cm.autoencoders.encodec import EncodecCodec, EncodecPackageCodec
 from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
-from melody_cm.autoencoders.mel import MelAutoencoder
-from melody_cm.autoencoders.musicldm import MusicLDMAutoencoder, MusicLDMVocoder
-from melody_cm.autoencoders.vocoded import VocodedAutoencoder
+from melody_cm.autoencoders.mel import MelAutoencoder, with_vocoder
+from melody_cm.autoencoders.musicldm import musicldm_autoencoder, musicldm_vocoder
 from melody_cm.autoencoders.vocoder import GriffinLim
 from melody_cm.autoencoders.waveform import WaveformAutoencoder
 
@@ -17,9 +16,9 @@ __all__ = [
     "GriffinLim",
     "HiFiGANVocoder",
     "MelAutoencoder",
-    "MusicLDMAutoencoder",
-    "MusicLDMVocoder",
-    "VocodedAutoencoder",
     "WaveformAutoencoder",
     "WaveformCodec",
+    "musicldm_autoencoder",
+    "musicldm_vocoder",
+    "with_vocoder",
 ]

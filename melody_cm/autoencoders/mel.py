@@ -114,17 +114,6 @@ class MelAutoencoder(Autoencoder):
         frames = -(-samples // (self.mel.settings.hop_length * self.compression))
         return (self.latent_channels, frames, self.mel.settings.num_mels // self.compression)
 
-    def with_vocoder(self, vocoder: Vocoder) -> "MelAutoencoder":
-        """The same autoencoder with another vocoder.
-
-        Raises:
-            ValueError: a vocoder of other mels.
-        """
-        other = MelAutoencoder(**{**self.init_arguments, "vocoder": vocoder})
-        weights = {name: value for name, value in self.state_dict().items() if not name.startswith("vocoder.")}
-        other.load_state_dict(other.state_dict() | weights, strict=False)
-        return other.to(self.latent_scale.device).train(self.training)
-
     def diffusers_settings(self) -> dict[str, Any]:
         """What diffusers' VAE is to know beside its geometry, when it is saved."""
         return {"scaling_factor": float(self.latent_scale), "shift_factor": float(self.latent_shift)}
@@ -169,3 +158,21 @@ def _check_geometry(num_mels: int, compression: int, block_out_channels: list[in
     for width in block_out_channels:
         if width % norm_num_groups:
             raise ValueError(f"norm_num_groups {norm_num_groups} must divide the width {width}; use a divisor of it")
+
+
+def with_vocoder(autoencoder: Autoencoder, vocoder: Vocoder) -> Autoencoder:
+    """A trained mel autoencoder with a vocoder that was trained apart from it, in the place of its own; frozen.
+
+    Raises:
+        ValueError: an autoencoder without mels, or a vocoder of other mels.
+    """
+    if not isinstance(autoencoder, MelAutoencoder):
+        kind = type(autoencoder).__name__
+        raise ValueError(f"a {kind} takes no vocoder; name the stage of a mel autoencoder")
+    parts = {"autoencoder": autoencoder.origin, "vocoder": vocoder.origin}
+    vocoder.stage = vocoder.origin = None  # It becomes a part of the autoencoder and is saved with it.
+    both = MelAutoencoder(**{**autoencoder.init_arguments, "vocoder": vocoder})
+    weights = {name: value for name, value in autoencoder.state_dict().items() if not name.startswith("vocoder.")}
+    both.load_state_dict(both.state_dict() | weights, strict=False)
+    origin = {"class_path": "melody_cm.autoencoders.with_vocoder", "init_args": parts}
+    return both.to(autoencoder.latent_scale.device).freeze(autoencoder.stage or "none", origin)

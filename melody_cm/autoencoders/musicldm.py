@@ -8,26 +8,31 @@ from diffusers import AutoencoderKL
 
 from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder
-from melody_cm.interfaces import Network
-from melody_cm.storage import FrozenAutoencoder, FrozenVocoder, Public, load_part
+from melody_cm.interfaces import Autoencoder, Vocoder
+from melody_cm.storage import load_part, public_stage
 
 # What MusicLDM trained on and no file of its folder says.
 N_FFT = 1024
 SLOPE = 0.1  # Of HiFi-GAN's rectifiers, MusicLDM's and ours.
 
 
-class MusicLDMVocoder(Public, FrozenVocoder):
-    """The HiFi-GAN of a public MusicLDM folder (its part `vocoder`)."""
+def musicldm_autoencoder(folder: str) -> Autoencoder:
+    """The VAE and the HiFi-GAN of a public MusicLDM folder (its parts `vae` and `vocoder`), frozen.
 
-    def load(self, stage: str) -> Network:
-        return read_vocoder(stage)
+    Args:
+        folder: in the layout of diffusers, or its id on the model hub (owner/name).
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_autoencoder`.
+    """
+    origin = {"class_path": "melody_cm.autoencoders.musicldm_autoencoder", "init_args": {"folder": folder}}
+    return read_autoencoder(folder).freeze(public_stage(folder), origin)
 
 
-class MusicLDMAutoencoder(Public, FrozenAutoencoder):
-    """The VAE and the HiFi-GAN of a public MusicLDM folder (its parts `vae` and `vocoder`)."""
-
-    def load(self, stage: str) -> Network:
-        return read_autoencoder(stage)
+def musicldm_vocoder(folder: str) -> Vocoder:
+    """The HiFi-GAN of a public MusicLDM folder (its part `vocoder`), frozen; arguments and errors as above."""
+    origin = {"class_path": "melody_cm.autoencoders.musicldm_vocoder", "init_args": {"folder": folder}}
+    return read_vocoder(folder).freeze(public_stage(folder), origin)
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melody_cm.benchmark.ablation import Ablation, Cell
     from melody_cm.cli.plan import Setting
     from melody_cm.cli.recipe import Recipe
+
+    from melody_cm.benchmark.ablation import Ablation, Cell
     from melody_cm.interfaces import AudioEmbedding
 
 # What only says how a trained denoiser is sampled: recipes that differ in nothing else share one training.
@@ -54,12 +55,12 @@ class Variant:
 
 def ablate(arguments: argparse.Namespace) -> int:
     """Train what is missing, measure what is new, write the table."""
+    from melody_cm.cli.plan import Setting
+    from melody_cm.cli.run import run_folder, train_all
     from rich.console import Console
 
     from melody_cm.benchmark.ablation import Ablation
     from melody_cm.benchmark.ablation_table import sheet
-    from melody_cm.cli.plan import Setting
-    from melody_cm.cli.run import run_folder, train_all
     from melody_cm.cli.train import require_size
 
     seeds, steps = numbers("--seeds", arguments.seeds), numbers("--steps", arguments.steps)
@@ -146,6 +147,7 @@ def named_by_content(recipe: "Recipe") -> "Recipe":
 def training_key(recipe: "Recipe", without: Sequence[str] = ()) -> str:
     """A hash of what a training depends on; the arguments of the model named in `without` are left out."""
     from melody_cm.cli.recipe import planned_steps
+
     from melody_cm.storage import hash_data
 
     model = {**recipe.config["model"]}
@@ -238,10 +240,9 @@ def measure(variant: Variant, run: Path, steps: list[int], num_clips: int) -> "I
 def load_stage(variant: Variant, run: Path) -> tuple[Any, Any]:
     """The trained stage with the averaged networks that it exported, where it was trained, and its data module."""
     import torch
-
     from melody_cm.cli.training import StageCLI
-    from melody_cm.storage import load_network
-    from melody_cm.storage.export import load_weights
+
+    from melody_cm.storage import load_network, load_weights
 
     folder = run / variant.trained.name
     cli = StageCLI(variant.sampled, folder)

@@ -155,7 +155,7 @@ def load_embedding(name: str) -> "AudioEmbedding":
 
 def _with_path(config: dict[str, Any], path: str, name: str) -> dict[str, Any]:
     """The preset with what follows the colon as its constructor's first argument, which must be a text."""
-    from melody_cm.storage.configuration import find_class
+    from melody_cm.storage import find_class
 
     first = next(iter(inspect.signature(find_class(config["class_path"])).parameters.values()), None)
     if not path or first is None or "str" not in str(first.annotation):

@@ -126,10 +126,3 @@ def _prompt_times(arguments: argparse.Namespace) -> list[tuple[float, str]]:
         if arguments.seconds is not None and times[-1][0] >= arguments.seconds:
             raise ValueError(f"--prompt-at {given!r} is beyond the {arguments.seconds:g} s of --seconds; give less")
     return times
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the verb."""
-    parser = subparsers.add_parser("generate", help="make music from prompts", description=__doc__)
-    add_arguments(parser)
-    parser.set_defaults(handler=run)

@@ -1,45 +1,74 @@
-"""The command line: one verb a module. What a verb needs is imported when it runs, so `--help` answers at once."""
+"""The command line: one verb a module. Only the chosen verb is imported, so `--help` answers at once."""
 
 import argparse
-import os
+import difflib
+import importlib
 import sys
+from collections.abc import Iterable
 
 from melody_cm import __version__
 
-USER_ERROR = 2
+USER_ERROR, STOPPED = 2, 130
+VERBS = {
+    "train": "train one recipe, or a folder of recipes in order",
+    "compare": "put systems side by side",
+    "ablate": "train and measure variants of a recipe",
+    "reproduce": "run the papers' tables and judge their claims",
+    "generate": "make music from prompts",
+    "export": "write a trained system as one folder",
+    "evaluate": "judge a folder of audio against real music",
+    "data": "check, import, render, make, split and encode collections of captioned music",
+    "recipes": "list the recipes that ship, with purpose, needs and cost",
+    "copy": "copy a recipe that ships, to edit it",
+    "doctor": "show versions, devices, optional parts, caches",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `melody-cm`; bad input gives one clear line and exit code 2, and a traceback only with --debug."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parser = build_parser()
-    parsed, rest = parser.parse_known_args(arguments)
+    """Run `melody-cm`; bad input gives one clear line and exit code 2, and a traceback only with --debug.
+
+    A verb's module has `add_arguments(parser)` and `run(arguments) -> exit code`.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = next((word for word in words if word != "--debug"), "")
+    parser = build_parser([chosen] if chosen in VERBS else [])
+    if chosen and not chosen.startswith("-") and chosen not in VERBS:
+        near = difflib.get_close_matches(chosen, VERBS, n=1, cutoff=0.0)[0]
+        parser.error(f"there is no verb {chosen!r}; the nearest is {near!r}")
+    parsed, rest = parser.parse_known_args(words)
     if rest and not getattr(parsed, "takes_overrides", False):
         parser.error(f"unknown argument {rest[0]!r}")
     parsed.overrides = rest
+    return _run(parsed)
+
+
+def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser that lists all verbs and knows the arguments of some, whose modules are imported for them."""
+    parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, purpose in VERBS.items():
+        subparser = subparsers.add_parser(name, help=purpose, allow_abbrev=False)
+        if name in verbs:
+            verb = importlib.import_module(f"melody_cm.cli.{name}")
+            subparser.description = verb.__doc__
+            verb.add_arguments(subparser)
+            subparser.set_defaults(run=verb.run)
+    return parser
+
+
+def _run(parsed: argparse.Namespace) -> int:
     try:
-        return parsed.handler(parsed)
+        return parsed.run(parsed)
     except KeyboardInterrupt:
         print("melody-cm: stopped", file=sys.stderr)
-        return 130
+        return STOPPED
     except Exception as error:
         if parsed.debug:
             raise
         print(f"melody-cm: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all verbs."""
-    from melody_cm.cli import ablate, compare, data, doctor, evaluate, export, generate, reproduce, train
-
-    parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    subparsers = parser.add_subparsers(title="verbs", required=True)
-    for verb in (train, compare, ablate, reproduce, generate, export, evaluate, data, doctor):
-        verb.add_parser(subparsers)
-    return parser
 
 
 def _one_line(error: BaseException) -> str:

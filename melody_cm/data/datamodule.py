@@ -122,7 +122,7 @@ class MusicDataModule(LightningDataModule):
     def _dataset(self, split: Split, random_crop: bool, encoded: EncodedClips | None) -> MusicDataset:
         clips = self.split_clips(split)
         settings = (clips, self.sample_rate, self.seconds, self.seed, random_crop, self.strict)
-        return MusicDataset(*settings) if encoded is None else EncodedDataset(*settings, split, encoded)
+        return MusicDataset(*settings) if encoded is None else EncodedDataset(encoded, split, *settings)
 
     def _readable(self, dataset: MusicDataset, split: Split, at_most: int) -> list[int]:
         count = min(at_most, len(dataset))

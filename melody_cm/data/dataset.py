@@ -135,6 +135,11 @@ class MusicDataset(Dataset[MusicBatch]):
         generator = keyed_generator(self.seed, "caption", epoch, item)
         return int(torch.randint(len(clip.captions), (), generator=generator))
 
+    def crop_place(self, epoch: int, item: int) -> float:
+        """Where the crop of an epoch lies: 0 at the clip's beginning, 1 at its end."""
+        generator = keyed_generator(self.seed, "crop", epoch, item)
+        return float(torch.rand((), generator=generator, dtype=torch.float64))
+
     def _crop(self, clip: Clip, epoch: int, item: int) -> tuple[float, float]:
         """Start in the file and length of the crop, in seconds."""
         duration = clip.duration
@@ -143,8 +148,7 @@ class MusicDataset(Dataset[MusicBatch]):
         spare = duration - self.seconds
         if not self.random_crop or spare <= 0:
             return clip.start, min(duration, self.seconds)
-        place = torch.rand((), generator=keyed_generator(self.seed, "crop", epoch, item), dtype=torch.float64)
-        return clip.start + spare * float(place), self.seconds
+        return clip.start + spare * self.crop_place(epoch, item), self.seconds
 
     def _report(self, item: int, problem: AudioProblem) -> None:
         if not self.bad[item]:

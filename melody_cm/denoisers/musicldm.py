@@ -6,9 +6,8 @@ import torch
 
 from melody_cm.denoisers.unet2d import VectorConditionedUNet
 from melody_cm.diffusion import ScaledLinearBetaAngles, TimestepDenoiser
-from melody_cm.interfaces import Network
 from melody_cm.nn.clap import ClapText, read_clap_text
-from melody_cm.storage import FrozenDenoiser, Public, load_part, read_scheduler
+from melody_cm.storage import load_part, public_stage, read_scheduler
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity"}
 
@@ -34,33 +33,43 @@ class MusicLDMUNet(VectorConditionedUNet):
         self.register_buffer("null_condition", torch.zeros(self.condition_width))
 
 
-class MusicLDMTeacher(Public, FrozenDenoiser):
-    """The U-Net of a public MusicLDM folder (its parts `unet`, `scheduler`, `text_encoder` and `tokenizer`).
+def musicldm_teacher(folder: str) -> TimestepDenoiser:
+    """The U-Net of a public MusicLDM folder (its parts `unet`, `scheduler`, `text_encoder` and `tokenizer`), frozen.
 
     It predicts noise, and so refuses angles beyond the last of its own schedule: schedules and objectives that are used
     with it need `zero_terminal_snr: false`.
+
+    Args:
+        folder: in the layout of diffusers, or its id on the model hub (owner/name).
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or is another kind of model.
     """
-
-    def load(self, stage: str) -> Network:
-        from diffusers import UNet2DConditionModel
-
-        public = load_part(UNet2DConditionModel, stage, "unet")
-        network = MusicLDMUNet({name: value for name, value in public.config.items() if not name.startswith("_")})
-        network.unet.load_state_dict(public.state_dict())
-        network.null_condition.copy_(_null_condition(stage, network.condition_width))
-        scheduler = read_scheduler(stage)
-        if scheduler["prediction_type"] not in PREDICTIONS or scheduler["beta_schedule"] != "scaled_linear":
-            raise ValueError(
-                f"{stage}/scheduler has prediction_type {scheduler['prediction_type']} and beta_schedule "
-                f"{scheduler['beta_schedule']}; epsilon or v_prediction and scaled_linear are needed"
-            )
-        schedule = ScaledLinearBetaAngles(
-            num_timesteps=scheduler["num_train_timesteps"],
-            beta_start=scheduler["beta_start"],
-            beta_end=scheduler["beta_end"],
-            zero_terminal_snr=scheduler["rescale_betas_zero_snr"],
+    network, scheduler = _read_unet(folder), read_scheduler(folder)
+    if scheduler["prediction_type"] not in PREDICTIONS or scheduler["beta_schedule"] != "scaled_linear":
+        raise ValueError(
+            f"{folder}/scheduler has prediction_type {scheduler['prediction_type']} and beta_schedule "
+            f"{scheduler['beta_schedule']}; epsilon or v_prediction and scaled_linear are needed"
         )
-        return TimestepDenoiser(network, schedule, PREDICTIONS[scheduler["prediction_type"]]).eval()
+    schedule = ScaledLinearBetaAngles(
+        num_timesteps=scheduler["num_train_timesteps"],
+        beta_start=scheduler["beta_start"],
+        beta_end=scheduler["beta_end"],
+        zero_terminal_snr=scheduler["rescale_betas_zero_snr"],
+    )
+    denoiser = TimestepDenoiser(network, schedule, PREDICTIONS[scheduler["prediction_type"]])
+    origin = {"class_path": "melody_cm.denoisers.musicldm_teacher", "init_args": {"folder": folder}}
+    return denoiser.freeze(public_stage(folder), origin)
+
+
+def _read_unet(folder: str) -> MusicLDMUNet:
+    from diffusers import UNet2DConditionModel
+
+    public = load_part(UNet2DConditionModel, folder, "unet")
+    network = MusicLDMUNet({name: value for name, value in public.config.items() if not name.startswith("_")})
+    network.unet.load_state_dict(public.state_dict())
+    network.null_condition.copy_(_null_condition(folder, network.condition_width))
+    return network
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from torch import Tensor
 from melody_cm.interfaces import Angle, Autoencoder, Conditioning, FeatureNetwork, Network
 from melody_cm.nn.clap import load_clap
 from melody_cm.signal import MelSettings, mel_filterbank
-from melody_cm.storage import thaw
 
 FLOOR = 1e-10  # Of power, as in CLAP's own front end.
 
@@ -33,7 +32,6 @@ class ClapFeatures(Network, FeatureNetwork):
 
     def __init__(self, source: str, autoencoder: Autoencoder) -> None:
         super().__init__()
-        autoencoder = thaw(autoencoder)
         if not hasattr(autoencoder, "decode_mel"):
             raise ValueError(f"{type(autoencoder).__name__} decodes to no mel, but CLAP hears mels; use the teacher")
         self.autoencoder = autoencoder

@@ -1,6 +1,6 @@
 """Encoders of prompts and music: joint embedding, tokenizers, and the conditioners that denoisers listen to."""
 
-from melody_cm.encoders.clap import ClapJointEmbedding, ClapTextEmbedding, MusicLDMText
+from melody_cm.encoders.clap import ClapJointEmbedding, ClapTextEmbedding, musicldm_text
 from melody_cm.encoders.codebooks import cluster_stability, cluster_use, codebook_report
 from melody_cm.encoders.conditioners import SemanticConditioner, TextConditioner
 from melody_cm.encoders.masked_prediction import MaskedPrediction
@@ -15,7 +15,6 @@ __all__ = [
     "CodecTokenizer",
     "LogMelKMeans",
     "MaskedPrediction",
-    "MusicLDMText",
     "PretrainedSemanticEncoder",
     "PretrainedTwoTowerEmbedding",
     "ResidualKMeans",
@@ -27,4 +26,5 @@ __all__ = [
     "cluster_stability",
     "cluster_use",
     "codebook_report",
+    "musicldm_text",
 ]

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
-from melody_cm.interfaces import JointEmbedding, Network
+from melody_cm.interfaces import JointEmbedding
 from melody_cm.nn.clap import ClapText, clap_tokens, load_clap, read_clap_text
 from melody_cm.nn.texts import refuse_empty
 from melody_cm.signal.resampling import resample
 from melody_cm.signal.windows import whole_windows
-from melody_cm.storage import FrozenJointEmbedding, Public
+from melody_cm.storage import public_stage
 
 
 class ClapJointEmbedding(JointEmbedding):
@@ -106,14 +106,20 @@ class ClapTextEmbedding(JointEmbedding):
         return self.text(texts)
 
 
-class MusicLDMText(Public, FrozenJointEmbedding):
-    """The text encoder of a public MusicLDM folder (its parts `text_encoder` and `tokenizer`)."""
+def musicldm_text(folder: str) -> JointEmbedding:
+    """The text encoder of a public MusicLDM folder (its parts `text_encoder` and `tokenizer`), frozen.
 
-    def load(self, stage: str) -> Network:
-        arguments, weights = read_clap_text(stage)
-        embedding = ClapTextEmbedding(**arguments)
-        embedding.text.load_state_dict(weights)
-        return embedding.eval()
+    Args:
+        folder: in the layout of diffusers, or its id on the model hub (owner/name).
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or is another kind of model.
+    """
+    arguments, weights = read_clap_text(folder)
+    embedding = ClapTextEmbedding(**arguments)
+    embedding.text.load_state_dict(weights)
+    origin = {"class_path": "melody_cm.encoders.musicldm_text", "init_args": {"folder": folder}}
+    return embedding.freeze(public_stage(folder), origin)
 
 
 def _loaded(source: str | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders.kmeans import perplexity, share_left
-from melody_cm.interfaces import Tokenizer
+from melody_cm.interfaces import Network, Tokenizer
 
 # 30 dB below the music: about the noise of a good cassette.
 NOISE_RATIO = 10 ** (-30 / 20)
@@ -80,7 +80,7 @@ def cluster_stability(
 
 def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
     """A copy with codebooks of another seed, where the tokenizer is; what is frozen is shared."""
-    shared = {id(module): module for module in tokenizer.modules() if getattr(module, "stage", None)}
+    shared = {id(module): module for module in tokenizer.modules() if isinstance(module, Network) and module.frozen}
     other = copy.deepcopy(tokenizer, shared)
     other.fit(features, seed)
     return other

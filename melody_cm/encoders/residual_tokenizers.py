@@ -141,12 +141,11 @@ class CodecTokenizer(Tokenizer):
 
         A finished stage's codes stay with the batch, so that two tokenizers of one codec run it once.
         """
-        stage = getattr(self.codec, "stage", None)
-        if stage is None:
+        if not self.codec.frozen:
             return super().forward(batch)
-        if stage not in batch.codes:
-            batch.codes[stage] = self.codec.encode_codes(batch.need_waveform())
-        return batch.codes[stage][:, self.levels]
+        if self.codec.stage not in batch.codes:
+            batch.codes[self.codec.stage] = self.codec.encode_codes(batch.need_waveform())
+        return batch.codes[self.codec.stage][:, self.levels]
 
     def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
         """The waveforms in frames; the last one is filled up with zeros."""

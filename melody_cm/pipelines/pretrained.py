@@ -189,7 +189,7 @@ class PretrainedPipeline(Pipeline):
     @property
     def networks(self) -> dict[str, Network]:
         """The networks by their names in the pipeline."""
-        return {name: storage.thaw(value) for name, value in self._values().items() if isinstance(value, Network)}
+        return {name: value for name, value in self._values().items() if isinstance(value, Network)}
 
     @property
     def device(self) -> torch.device:

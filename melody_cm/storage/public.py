@@ -5,30 +5,15 @@ from typing import Any
 
 import torch
 
-from melody_cm.storage.frozen import Frozen
-from melody_cm.storage.hashing import hash_data, hash_weights
+from melody_cm.storage.hashing import hash_data
 from melody_cm.storage.pretrained import from_pretrained, refuse_incomplete
 
 DOWNLOAD_AGAIN = "download it again"
 
 
-class Public(Frozen):
-    """A network of a public folder where else the network of a finished stage stands: frozen, never checkpointed.
-
-    Subclasses say by `load` how the folder's parts become one of ours.
-
-    Args:
-        folder: a folder in the layout of diffusers, or its id on the model hub (owner/name).
-    """
-
-    def __init__(self, folder: str) -> None:
-        super().__init__(folder)
-        # A name that is fit for a folder: what it encodes is kept under it.
-        self.stage = f"public/{hash_data(folder)}"
-
-    @property
-    def weights(self) -> str:
-        return hash_weights(self.network)
+def public_stage(folder: str) -> str:
+    """The name under which frozen weights of a public folder are known; fit for a folder of its own."""
+    return f"public/{hash_data(folder)}"
 
 
 def load_part(kind: Any, folder: str, part: str) -> Any:

@@ -14,7 +14,6 @@ from melody_cm.interfaces import (
     DiscriminatorContext,
     Sampler,
 )
-from melody_cm.storage import thaw
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.ema import averaged_copy, update_average
 from melody_cm.training.latent_diffusion import encode, sample_music
@@ -61,9 +60,9 @@ class ConsistencyDistillation(AdversarialStage):
         seed: int = 0,
     ) -> None:
         _check_grid(objective, schedule, num_steps)
-        if isinstance(network := thaw(teacher), TimestepDenoiser):
-            network.check_angle(objective.grid[:1])
-        student = averaged_copy(thaw(teacher)).requires_grad_(True).train()
+        if isinstance(teacher, TimestepDenoiser):
+            teacher.check_angle(objective.grid[:1])
+        student = averaged_copy(teacher).requires_grad_(True).train()
         trained = {"denoiser": student}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
         self.target = averaged_copy(student)

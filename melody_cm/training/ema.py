@@ -5,13 +5,20 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from melody_cm.storage import Frozen
+from melody_cm.interfaces import Network
 
 
 def averaged_copy(network: nn.Module) -> nn.Module:
-    """A copy that will follow `network`: no gradient, evaluation mode; frozen stages inside are shared, not copied."""
-    shared = {id(module): module for module in network.modules() if isinstance(module, Frozen)}
-    return copy.deepcopy(network, shared).requires_grad_(False).eval()
+    """A copy that will follow `network`: no gradient, evaluation mode; frozen parts inside are shared, not copied.
+
+    The copy of a frozen network is not frozen itself.
+    """
+    inside = (module for module in network.modules() if module is not network)
+    shared = {id(module): module for module in inside if isinstance(module, Network) and module.frozen}
+    copied = copy.deepcopy(network, shared)
+    if isinstance(copied, Network):
+        copied.stage = copied.origin = None
+    return copied.requires_grad_(False).eval()
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.storage.export import load_weights
+from melody_cm.storage import load_weights
 
 
 class Resumable(LightningModule):

@@ -9,8 +9,7 @@ from encoder_toys import SAMPLE_RATE, music_batch
 from melody_cm.encoders import SemanticKMeans, Wav2Vec2ConformerEncoder
 from melody_cm.encoders.semantic_tokenizers import window_plan
 from melody_cm.interfaces import SemanticEncoder
-from melody_cm.storage import load_network, save_network, write_json
-from melody_cm.storage.frozen import FrozenSemanticEncoder
+from melody_cm.storage import load_network, load_stage, save_network, write_json
 
 FRAME = SAMPLE_RATE // 25
 STAGE = "melody/1_semantic_encoder"
@@ -163,7 +162,7 @@ def test_a_tokenizer_of_a_frozen_stage_comes_back_and_is_portable_without_it(tmp
     sizes = {"width": 16, "num_layers": 2, "num_heads": 2, "feedforward_width": 32, "conv_width": 8}
     save_network(Wav2Vec2ConformerEncoder(8000, **sizes), tmp_path / STAGE / "export/semantic_encoder")
     write_json(tmp_path / STAGE / "finished.json", {})
-    made = fitted(FrozenSemanticEncoder(STAGE))
+    made = fitted(load_stage(STAGE))
     batch = music_batch(2)
     features = made.features(batch)
     assert set(made.state_dict()) == {"mean", "std", "centroids", "fitted"}

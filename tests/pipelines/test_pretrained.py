@@ -8,8 +8,8 @@ from toy_systems import ToyDenoiser, toy_melody, toy_musiccm, toy_teacher
 
 from melody_cm.diffusion import UniformAngles
 from melody_cm.pipelines import MeLoDy, MusicCM, PretrainedPipeline
-from melody_cm.storage import hash_weights, load_network, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE, FrozenAutoencoder
+from melody_cm.storage import hash_weights, load_network, load_stage, save_network, write_json
+from melody_cm.storage.stages import RUN_VARIABLE
 
 
 @pytest.mark.parametrize("make", [toy_melody, toy_musiccm, toy_teacher])
@@ -45,7 +45,7 @@ def test_a_frozen_stage_is_saved_as_the_network_inside(tmp_path, monkeypatch):
     save_network(pipeline.autoencoder, stage / "export" / "autoencoder")
     write_json(stage / "finished.json", {})
     monkeypatch.setenv(RUN_VARIABLE, str(tmp_path / "run"))
-    arguments = {**pipeline.init_arguments, "autoencoder": FrozenAutoencoder("melody/5_audio_vae_gan")}
+    arguments = {**pipeline.init_arguments, "autoencoder": load_stage("melody/5_audio_vae_gan")}
     frozen = MeLoDy(**arguments)
     frozen.save_pretrained(tmp_path / "saved")
     monkeypatch.delenv(RUN_VARIABLE)

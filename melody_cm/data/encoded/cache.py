@@ -1,164 +1,152 @@
-"""What was encoded before, read back: one folder an output, whose index.json says what it was made from."""
+"""The encoded cache on disk: a folder for each output, in it a file for each good clip, and an index.json.
 
-import math
-from bisect import bisect_right
-from collections import OrderedDict
+The index says what the output was made from and, once it is whole, which clips are bad.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from melody_cm.data.audio_files import AudioProblem
 from melody_cm.data.clips import Split
-from melody_cm.data.encoded.outputs import FrozenOutput
-from melody_cm.data.encoded.shards import key
-from melody_cm.data.encoded.windows import Crop
-from melody_cm.storage import hash_file, read_json
+from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs, has_live_encoder, value_windows
+from melody_cm.storage import hash_data, read_json
 
-VERSION = 1
+VERSION = 2
 INDEX = "index.json"
-OPEN_SHARDS = 64
+
+
+class Crop(NamedTuple):
+    """What a training or evaluation step sees of a clip: `length` samples from `start`, of a clip of `clip` samples."""
+
+    start: int
+    length: int
+    clip: int
+
+    def frames(self, frame_samples: int) -> slice:
+        """The frames of an output with frames."""
+        first = self.start // frame_samples
+        return slice(first, first + -(-self.length // frame_samples))
+
+    def nearest_window(self) -> int:
+        """The window whose one value stands for the crop."""
+        starts = value_windows(self.clip, self.length)
+        return min(range(len(starts)), key=lambda index: abs(starts[index] - self.start))
 
 
 class EncodedOutput:
     """One output of one frozen encoder for all clips of a corpus, on disk.
 
     Args:
-        folder: what `write_index` declared whole.
+        folder: of the output, whole.
 
     Attributes:
         name, stage, kind, frame_samples: as in `FrozenOutput`.
-
-    Raises:
-        ValueError: a shard is missing or cut short.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        index = read_index(self.folder)
+        index = read_json(self.folder / INDEX)
         self.stage, self.kind, self.frame_samples = index["stage"], index["kind"], index["frame_samples"]
         self.name = f"{self.stage}/{self.kind}"
-        self.splits = list(index["samples"])
-        self._samples = {split: np.array(counts, dtype=np.int64) for split, counts in index["samples"].items()}
-        self._bad = index["bad"]
-        self._shards = {split: [s for s in index["shards"] if s["split"] == split] for split in self.splits}
-        self._firsts = {split: [shard["first"] for shard in shards] for split, shards in self._shards.items()}
-        self._hashes = {shard["file"]: shard["hash"] for shard in index["shards"]}
-        self._open: OrderedDict[str, Any] = OrderedDict()
-        self._checked: set[str] = set()
-        if damaged := damaged_shards(self.folder):
-            raise ValueError(f"{damaged[0]} is missing or cut short; run `melody-cm data encode`, which makes it again")
+        self.bad: dict[str, str] = index["bad"]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_checked": set()}  # Each worker process opens its own files.
-
-    def samples(self, split: Split, item: int) -> int:
-        """The clip's length in samples.
+    def open(self, split: Split, item: int) -> Any:
+        """The open file of a clip; its metadata says how many `samples` the clip has.
 
         Raises:
-            AudioProblem: it was bad when it was to be encoded.
+            AudioProblem: the clip was bad when it was to be encoded.
+            ValueError: the file is missing or cut short.
         """
-        count = int(self._samples[split][item])
-        if not count:
-            raise AudioProblem(self._bad[split][str(item)])
-        return count
+        if problem := self.bad.get(f"{split}/{item}"):
+            raise AudioProblem(problem)
+        path = clip_file(self.folder, split, item)
+        try:
+            return safe_open(path, framework="pt")
+        except (FileNotFoundError, SafetensorError) as error:
+            message = f"{path} is missing or cut short; run `melody-cm data encode`, which makes it again"
+            raise ValueError(message) from error
 
-    def fields(self, split: Split, item: int, crop: Crop, caption: int) -> dict[str, Any]:
+    def fields(self, file: Any, crop: Crop, caption: int) -> dict[str, Any]:
         """The fields of a `MusicBatch` of one that this output fills."""
-        if self.kind == "posterior":
-            frames = crop.frames(self.frame_samples)
-            mean, std = (self._slice(split, item, part)[:, frames] for part in ("mean", "std"))
-            return {"latent_mean": mean[None].float(), "latent_std": std[None].float()}
+        row = caption if self.kind == "text_embedding" else crop.nearest_window()
+        place = (slice(None), crop.frames(self.frame_samples)) if self.frame_samples else row
+        read = {name: file.get_slice(name)[place][None] for name in list(file.keys())}
         if self.kind == "codes":
-            codes = self._slice(split, item, "codes")
-            rows = codes[:, crop.frames(self.frame_samples)] if self.frame_samples else codes[crop.nearest()]
-            return {"codes": {self.stage: rows[None].long()}}
-        row = caption if self.kind == "text_embedding" else crop.nearest()
-        return {self.kind: self._slice(split, item, "embedding")[row][None]}
-
-    def _slice(self, split: Split, item: int, part: str) -> Any:
-        """A tensor of which only what is indexed is read from disk."""
-        file = self._shards[split][bisect_right(self._firsts[split], item) - 1]["file"]
-        return self._handle(file).get_slice(key(split, item, part))
-
-    def _handle(self, file: str) -> Any:
-        if file not in self._open:
-            self._check(file)
-            self._open[file] = safe_open(self.folder / file, framework="pt")
-            if len(self._open) > OPEN_SHARDS:
-                self._open.popitem(last=False)
-        return self._open[file]
-
-    def _check(self, file: str) -> None:
-        """Compare a shard with what was written, once a process: wrong numbers would be trained on unnoticed."""
-        path = self.folder / file
-        if file not in self._checked and (not path.is_file() or hash_file(path) != self._hashes[file]):
-            raise ValueError(f"{path} is damaged; run `melody-cm data encode`, which makes it again")
-        self._checked.add(file)
+            return {"codes": {self.stage: read["codes"].long()}}
+        return {name: value.float() for name, value in read.items()}
 
 
-class EncodedClips:
-    """Everything that a recipe's frozen encoders made of a corpus before.
+class EncodedClips(NamedTuple):
+    """Everything that a recipe's frozen encoders made of a corpus before, and whether waveforms are read as well."""
 
-    Args:
-        outputs: what is there.
-        reads_waveform: whether the waveform is needed as well.
+    outputs: list[EncodedOutput]
+    reads_waveform: bool
 
-    Attributes:
-        grid: training crops start on multiples of so many samples, where all outputs have a frame.
-    """
 
-    def __init__(self, outputs: list[EncodedOutput], reads_waveform: bool) -> None:
-        self.outputs = outputs
-        self.reads_waveform = reads_waveform
-        self.grid = math.lcm(*(output.frame_samples or 1 for output in outputs))
+def encoded_folder(run: Path, data: dict[str, Any]) -> Path:
+    """Where what is encoded of this corpus, at this rate and length, is kept; stages that agree on them share it."""
+    return Path(run) / "encoded" / hash_data([data["corpus"], data["sample_rate"], float(data["seconds"])])
 
-    def samples(self, split: Split, item: int) -> int:
-        """The clip's length in samples; AudioProblem if it is bad."""
-        return max(output.samples(split, item) for output in self.outputs)
 
-    def fields(self, split: Split, item: int, crop: Crop, caption: int) -> dict[str, Any]:
-        """The fields of a `MusicBatch` of one that need not be computed any more."""
-        filled: dict[str, Any] = {}
-        for output in self.outputs:
-            for name, value in output.fields(split, item, crop, caption).items():
-                filled[name] = {**filled.get(name, {}), **value} if isinstance(value, dict) else value
-        return filled
+def clip_file(folder: Path, split: Split, item: int) -> Path:
+    """The file of a clip in the folder of an output."""
+    return folder / split / f"{item // 1000:04d}" / f"{item:07d}.safetensors"
 
 
 def identity(output: FrozenOutput, data_fingerprint: str) -> dict[str, Any]:
-    """What decides an output's numbers: it is stale when any of this differs."""
-    return {"version": VERSION, "data": data_fingerprint, "weights": output.weights}
+    """What an output is and what its numbers depend on: the index of one that is not whole yet."""
+    made_from = {"version": VERSION, "data": data_fingerprint, "weights": output.weights}
+    return {**made_from, "stage": output.network.stage, "kind": output.kind, "frame_samples": output.frame_samples}
 
 
-def staleness(folder: Path, expected: dict[str, Any]) -> list[str]:
-    """What an index was made from that is different now, as "name: theirs -> ours"."""
-    index = read_index(folder)
-    pairs = {name: (index.get(name), expected[name]) for name in ("version", "data")}
-    theirs, ours = index.get("weights") or {}, expected["weights"]
-    pairs |= {f"weights of {stage}": (theirs.get(stage), ours.get(stage)) for stage in sorted({*theirs, *ours})}
-    return [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
+def staleness(index: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What an output was made from that is different now, as "name: old -> new"."""
+    pairs = {name: (index.get(name), expected[name]) for name in ("version", "data", "frame_samples")}
+    old, new = index.get("weights") or {}, expected["weights"]
+    pairs |= {f"weights of {stage}": (old.get(stage), new.get(stage)) for stage in sorted({*old, *new})}
+    return [f"{name}: {before} -> {now}" for name, (before, now) in pairs.items() if before != now]
 
 
-def damaged_shards(folder: Path, by_content: bool = False) -> list[Path]:
-    """The shards of an index that are not on disk as long as they were written; `by_content` reads them through."""
-    damaged = []
-    for shard in read_index(folder)["shards"]:
-        path = folder / shard["file"]
-        whole = path.is_file() and path.stat().st_size == shard["bytes"]
-        if not whole or (by_content and hash_file(path) != shard["hash"]):
-            damaged.append(path)
-    return damaged
+def find_encoded(
+    folder: Path, model: nn.Module, sample_rate: int, fingerprint: Callable[[], str]
+) -> EncodedClips | None:
+    """What a training of `model` can read instead of encoding, or None if nothing is there.
 
+    Waveforms are read as well where the step itself, an encoder that still learns or one that was not run before
+    needs them.
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of an output.
+    Args:
+        folder: as `encoded_folder` names it for the data module's corpus, rate and length.
+        model: the LightningModule; its `reads_waveform` says whether its step wants waveforms.
+        sample_rate: Hz of the data module.
+        fingerprint: of the data module; asked only if something is there.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: something there was made from other weights or other music, or its index is damaged.
     """
-    try:
-        return read_json(folder / INDEX)
-    except ValueError as error:
-        raise ValueError(f"{folder / INDEX} is damaged; run `melody-cm data encode`, which makes it again") from error
+    outputs = frozen_outputs(model, sample_rate) if folder.is_dir() else []
+    there = [output for output in outputs if _is_whole(folder / output.name)]
+    if not there:
+        return None
+    data = fingerprint()
+    for output in there:
+        _refuse_stale(folder / output.name, identity(output, data))
+    missing = any(output not in there and not output.reads_captions for output in outputs)
+    reads_waveform = missing or getattr(model, "reads_waveform", True) or has_live_encoder(model)
+    return EncodedClips([EncodedOutput(folder / output.name) for output in there], reads_waveform)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / INDEX).is_file() and "bad" in read_json(folder / INDEX)
+
+
+def _refuse_stale(folder: Path, expected: dict[str, Any]) -> None:
+    if changed := staleness(read_json(folder / INDEX), expected):
+        raise ValueError(
+            f"{folder} was encoded from something else: {'; '.join(changed)}; run `melody-cm data encode` for this "
+            "recipe with --again, or delete that folder"
+        )

@@ -1,6 +1,7 @@
-"""Clips as batches out of the encoded cache: the same keys, captions and replacements as from sound files."""
+"""Clips as batches out of the encoded cache: the same keys, crops, captions and replacements as from sound files."""
 
-from collections.abc import Sequence
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,37 +9,29 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset
-from melody_cm.data.encoded.cache import EncodedClips
-from melody_cm.data.encoded.windows import Crop
-from melody_cm.randomness import keyed_generator
+from melody_cm.data.encoded.cache import Crop, EncodedClips
 
 
 class EncodedDataset(MusicDataset):
     """Clips whose encoded forms are read instead of, or beside, their sound.
 
-    Training crops begin where all encoded outputs have a frame, and a clip that was bad when it was to be encoded is
-    left out whole; otherwise this gives what `MusicDataset` does.
+    A training crop is that of `MusicDataset`, moved back to where all encoded outputs have a frame. A clip that was bad
+    when it was to be encoded is left out whole.
 
     Args:
-        clips, sample_rate, seconds, seed, random_crop, strict: as there.
-        split: which split the clips are.
-        encoded: what was made of them.
+        encoded: what was made of the clips.
+        split: which split they are.
+        settings: the arguments of `MusicDataset`.
+
+    Attributes:
+        grid: crops begin on multiples of so many samples.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        sample_rate: int,
-        seconds: float,
-        seed: int,
-        random_crop: bool,
-        strict: bool,
-        split: Split,
-        encoded: EncodedClips,
-    ) -> None:
-        super().__init__(clips, sample_rate, seconds, seed, random_crop, strict)
-        self.split = split
+    def __init__(self, encoded: EncodedClips, split: Split, *settings: Any) -> None:
+        super().__init__(*settings)
         self.encoded = encoded
+        self.split = split
+        self.grid = math.lcm(*(output.frame_samples or 1 for output in encoded.outputs))
 
     def read(self, epoch: int, item: int) -> MusicBatch:
         """The clip itself.
@@ -47,25 +40,29 @@ class EncodedDataset(MusicDataset):
             AudioProblem: the clip is bad; the message begins with its file and row.
         """
         clip = self.clips[item]
-        crop = self._crop_of(epoch, item)
+        files = [output.open(self.split, item) for output in self.encoded.outputs]
+        crop = self.encoded_crop(epoch, item, int(files[0].metadata()["samples"]))
         row = self.caption_row(clip, epoch, item)
+        fields: dict[str, Any] = {"codes": {}}
+        for output, file in zip(self.encoded.outputs, files, strict=True):
+            read = output.fields(file, crop, row)
+            fields |= read | {"codes": fields["codes"] | read.get("codes", {})}
         return MusicBatch(
             item=torch.tensor([item]),
             epoch=torch.tensor([epoch]),
             waveform=self._waveform(clip, crop) if self.encoded.reads_waveform else None,
             frame_mask=(torch.arange(crop.length) < crop.clip - crop.start)[None],
             captions=[clip.captions[row] if clip.captions else ""],
-            **self.encoded.fields(self.split, item, crop, row),
+            **fields,
         )
 
-    def _crop_of(self, epoch: int, item: int) -> Crop:
-        samples = self.encoded.samples(self.split, item)
+    def encoded_crop(self, epoch: int, item: int, samples: int) -> Crop:
+        """The crop of a clip of so many samples, on the grid."""
         length = round(self.seconds * self.sample_rate)
         if not self.random_crop or samples <= length:
             return Crop(0, length, min(samples, length))
-        places = (samples - length) // self.encoded.grid + 1
-        place = torch.randint(places, (), generator=keyed_generator(self.seed, "crop", epoch, item))
-        return Crop(int(place) * self.encoded.grid, length, samples)
+        start = int(self.crop_place(epoch, item) * (samples - length))
+        return Crop(start // self.grid * self.grid, length, samples)
 
     def _waveform(self, clip: Clip, crop: Crop) -> Tensor:
         first = round(clip.start * self.sample_rate) + crop.start

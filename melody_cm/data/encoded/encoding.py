@@ -1,155 +1,200 @@
-"""A shard of clips through all frozen encoders of a recipe: the sound is read once."""
+"""Filling the encoded cache: every clip once through the frozen encoders, shared out among processes."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from melody_cm.data.audio_files import AudioProblem
+from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import Clip, Split
-from melody_cm.data.encoded.clip_audio import ClipAudio
+from melody_cm.data.encoded.cache import INDEX, clip_file, identity, staleness
 from melody_cm.data.encoded.outputs import FrozenOutput
-from melody_cm.data.encoded.shards import key
-from melody_cm.data.encoded.windows import Window, frame_windows, value_windows
+from melody_cm.storage import read_json, write_atomically, write_json
 
-# Windows of one length go through an encoder together. Fixed, so that the same clips always give the same bytes.
-WINDOWS_TOGETHER = 8
-CAPTIONS_TOGETHER = 64
-Parts = dict[str, Tensor]
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+KILLED = ("killed by signal", "exited unexpectedly")
 
 
-class ShardEncoding:
-    """Encodes runs of clips.
+def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, again: bool) -> None:
+    """Make the folder of an output ready; what an interrupted command left there is kept if it is still right.
+
+    Raises:
+        ValueError: the output is whole but made from something else, and `again` does not allow to replace it.
+    """
+    expected = identity(output, data_fingerprint)
+    try:
+        index = read_json(folder / INDEX)
+    except (FileNotFoundError, ValueError):
+        index = {}
+    changed = staleness(index, expected)
+    if changed and "bad" in index and not again:
+        raise ValueError(f"{folder} was encoded from something else: {'; '.join(changed)}; replace it with --again")
+    if changed or again:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / INDEX, expected)
+
+
+class Encoding(Dataset[str | Exception | None]):
+    """All that a recipe's frozen encoders still have to do for a corpus: item i encodes clip i.
 
     Training clips are encoded whole; of validation and test clips, exactly the crop that evaluation sees.
 
     Args:
+        folder: of the cache; `prepare` has made a folder in it ready for each output.
         outputs: what is wanted of each clip.
-        sample_rate: Hz; seconds: length of a crop.
-        grid: samples that all frame sizes divide.
-        device: where the encoders are to work.
+        clips: by split.
+        sample_rate: Hz.
+        seconds: length of a crop.
+        device: "cpu" or "cuda".
+
+    Attributes:
+        wanted: the outputs that are not whole.
+        todo: numbers of the clips that they lack.
+        bad: what is wrong with those that could not be encoded, by "split/item".
     """
 
     def __init__(
-        self, outputs: Sequence[FrozenOutput], sample_rate: int, seconds: float, grid: int, device: str
+        self,
+        folder: Path,
+        outputs: Sequence[FrozenOutput],
+        clips: Mapping[Split, Sequence[Clip]],
+        sample_rate: int,
+        seconds: float,
+        device: str = "cpu",
     ) -> None:
-        self.outputs = list(outputs)
-        self.sample_rate, self.seconds, self.grid = sample_rate, seconds, grid
-        self.device = torch.device(device)
-        for output in self.outputs:
+        self.folder, self.outputs, self.clips, self.device = folder, list(outputs), clips, device
+        self.sample_rate, self.crop = sample_rate, round(seconds * sample_rate)
+        self.keys = [(split, item) for split in clips for item in range(len(clips[split]))]
+        self.indices = {output.name: read_json(folder / output.name / INDEX) for output in outputs}
+        self.lacking = {output.name: self._lacking(output) for output in outputs}
+        self.wanted = [each for each in outputs if self.lacking[each.name] or "bad" not in self.indices[each.name]]
+        self.todo = sorted(set().union(*self.lacking.values()))
+        self.bad: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> str | Exception | None:
+        """Write the files of a clip; returns what is wrong with it, or an error that must stop everything."""
+        split, item = self.keys[number]
+        clip = self.clips[split][item]
+        try:
+            samples = read_audio(clip.audio, clip.start, self._heard_seconds(clip, split), self.sample_rate)
+            for output in self.wanted:
+                if number in self.lacking[output.name]:
+                    tensors = output.encode(samples.to(self.device), clip.captions, self.crop, self.sample_rate)
+                    _write(clip_file(self.folder / output.name, split, item), tensors, len(samples))
+        except AudioProblem as problem:
+            return f"{clip.where}: {problem}"
+        except (ValueError, OSError) as error:  # A DataLoader would make a page of their one line.
+            return error
+        return None
+
+    def run(self, processes: int | None = None) -> Iterator[None]:
+        """Encode what there is to do, yield once for each clip, and declare the outputs whole.
+
+        A DataLoader gives every n-th clip to each process. On a CPU a process has one thread: sums then have one order,
+        so that the files do not depend on the number of processes.
+
+        Args:
+            processes: None for one a core, or one a GPU.
+
+        Raises:
+            ValueError, OSError: what the first process failed with.
+            RuntimeError: a process was killed.
+        """
+        limit = available(self.device)
+        count = min(processes or limit, len(self.todo))
+        if self.device == "cuda" and count == 1:
+            self._take_device(0)
+            count = 0
+        # Forked, because some networks cannot be pickled.
+        settings = {"worker_init_fn": self._take_device, "multiprocessing_context": "fork"} if count else {}
+        results = iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings))
+        return self._collect(results)
+
+    def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:
+        with _explained(self.folder):
+            for number in self.todo:
+                result = next(results)
+                if isinstance(result, Exception):
+                    del results  # Ends the processes, before the error keeps this frame alive.
+                    raise result
+                if result is not None:
+                    self.bad["{}/{}".format(*self.keys[number])] = result
+                yield
+            for output in self.wanted:
+                self._finish(output)
+
+    def _finish(self, output: FrozenOutput) -> None:
+        folder, index = self.folder / output.name, self.indices[output.name]
+        write_json(folder / INDEX, {**index, "bad": index.get("bad", {}) | self.bad})
+        for remains in folder.rglob(".*.part"):  # Of processes that were killed.
+            remains.unlink()
+
+    def _lacking(self, output: FrozenOutput) -> set[int]:
+        folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})
+        lacking = (number for number, key in enumerate(self.keys) if not _is_whole(clip_file(folder, *key)))
+        return {number for number in lacking if "{}/{}".format(*self.keys[number]) not in bad}
+
+    def _take_device(self, worker: int) -> None:
+        if self.device == "cuda":
+            self.device = f"cuda:{worker % torch.cuda.device_count()}"
+        for output in self.wanted:
             output.network.to(self.device)
 
-    def encode(
-        self, split: Split, clips: Sequence[Clip], first_item: int
-    ) -> tuple[dict[str, Parts], dict[int, int], dict[int, str]]:
-        """The tensors of each output by its name, the samples of each good clip, and what is wrong with the others."""
-        windows = _Windows(self.outputs, self.device)
-        samples: dict[int, int] = {}
-        bad: dict[int, str] = {}
-        for item, clip in enumerate(clips, start=first_item):
-            try:
-                samples[item] = self._add(windows, item, clip, split)
-            except AudioProblem as problem:
-                bad[item] = f"{clip.where}: {problem}"
-        windows.finish()
-        captions = {item: clips[item - first_item].captions or [""] for item in samples}
-        return {output.name: _gather(output, windows, captions, split) for output in self.outputs}, samples, bad
-
-    def _add(self, windows: "_Windows", item: int, clip: Clip, split: Split) -> int:
-        audio = ClipAudio(clip, self.sample_rate, None if split == "train" else self.seconds)
-        crop = round(self.seconds * self.sample_rate)
-        framed = frame_windows(audio.length, crop, self.grid, self.sample_rate)
-        for has_frames, plan in ((True, framed), (False, value_windows(audio.length, crop))):
-            if windows.wants(has_frames):
-                for index, window in enumerate(plan):
-                    windows.add(item, index, window, audio.part(window.first, window.last), has_frames)
-        audio.refuse_silence()
-        return audio.length
+    def _heard_seconds(self, clip: Clip, split: Split) -> float | None:
+        if split == "train":
+            return clip.duration
+        return min(clip.duration or float("inf"), self.crop / self.sample_rate)
 
 
-class _Windows:
-    """Windows waiting for others of their length, and what the encoders made of those before."""
+def available(device: str) -> int:
+    """How many processes can work at a time: one a core, or one a GPU.
 
-    def __init__(self, outputs: Sequence[FrozenOutput], device: torch.device) -> None:
-        self.outputs = [output for output in outputs if not output.reads_captions]
-        self.device = device
-        self.waiting: dict[tuple[bool, int], list[tuple[int, int, Window, Tensor]]] = defaultdict(list)
-        self.made: dict[str, dict[int, dict[int, Parts]]] = defaultdict(lambda: defaultdict(dict))
-
-    def wants(self, has_frames: bool) -> bool:
-        """Whether an output has frames, or one value a clip."""
-        return any(bool(output.frame_samples) is has_frames for output in self.outputs)
-
-    def add(self, item: int, index: int, window: Window, waveform: Tensor, has_frames: bool) -> None:
-        """Take window `index` of a clip."""
-        together = self.waiting[has_frames, waveform.shape[-1]]
-        together.append((item, index, window, waveform))
-        if len(together) == WINDOWS_TOGETHER:
-            self._encode(has_frames, together)
-            together.clear()
-
-    def finish(self) -> None:
-        """Encode what is still waiting."""
-        for (has_frames, _), together in self.waiting.items():
-            if together:
-                self._encode(has_frames, together)
-        self.waiting.clear()
-
-    def _encode(self, has_frames: bool, together: list[tuple[int, int, Window, Tensor]]) -> None:
-        waveform = torch.stack([waveform for _, _, _, waveform in together]).to(self.device)
-        for output in self.outputs:
-            if bool(output.frame_samples) is has_frames:
-                parts = {name: value.cpu() for name, value in output.of_audio(waveform).items()}
-                _check(output, parts, waveform.shape[-1])
-                for row, (item, index, window, _) in enumerate(together):
-                    self.made[output.name][item][index] = {
-                        name: _cut(value[row], window, output.frame_samples) for name, value in parts.items()
-                    }
+    Raises:
+        ValueError: there is no GPU.
+    """
+    if device == "cpu":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not torch.cuda.device_count():
+        raise ValueError("--device cuda: there is no GPU here; use --device cpu")
+    return torch.cuda.device_count()
 
 
-def _gather(output: FrozenOutput, windows: _Windows, captions: dict[int, list[str]], split: Split) -> Parts:
-    """All tensors of an output, by the names under which they are kept."""
-    if output.reads_captions:
-        return {key(split, item, "embedding"): rows for item, rows in _embed_captions(output, captions)}
-    tensors = {}
-    for item in captions:
-        made = windows.made[output.name][item]
-        in_order = [made[index] for index in range(len(made))]
-        for part in in_order[0]:
-            values = [window[part] for window in in_order]
-            joined = torch.cat(values, dim=1) if output.frame_samples else torch.stack(values)
-            tensors[key(split, item, part)] = joined.contiguous()
-    return tensors
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in one line what to do about a full disk or a killed process."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise OSError(f"{folder}: {error.strerror}; make room, then the same command goes on") from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in KILLED):
+            raise
+        raise RuntimeError(
+            "a process that encodes was killed, perhaps for want of memory; use fewer --processes, and the same "
+            "command goes on"
+        ) from error
 
 
-def _embed_captions(output: FrozenOutput, captions: dict[int, list[str]]) -> Iterator[tuple[int, Tensor]]:
-    texts = [caption for several in captions.values() for caption in several]
-    chunks = [texts[start : start + CAPTIONS_TOGETHER] for start in range(0, len(texts), CAPTIONS_TOGETHER)]
-    rows = [output.of_text(chunk)["embedding"].cpu() for chunk in chunks]
-    if rows:
-        for value in rows:
-            _refuse_spoilt(output, value)
-        yield from zip(captions, torch.cat(rows).split([len(several) for several in captions.values()]), strict=True)
+def _write(path: Path, tensors: Mapping[str, Tensor], samples: int) -> None:
+    content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"samples": str(samples)})
+    write_atomically(path, lambda aside: aside.write_bytes(content))
 
 
-def _cut(value: Tensor, window: Window, frame_samples: int) -> Tensor:
-    if not frame_samples:
-        return value.clone()
-    first, begin = window.first // frame_samples, window.begin // frame_samples
-    return value[:, begin - first : -(-window.end // frame_samples) - first].clone()
-
-
-def _check(output: FrozenOutput, parts: Parts, length: int) -> None:
-    for value in parts.values():
-        _refuse_spoilt(output, value)
-        if output.frame_samples and value.shape[2] != -(-length // output.frame_samples):
-            raise ValueError(
-                f"{output.name} gives {value.shape[2]} frames for {length} samples, not one every "
-                f"{output.frame_samples} samples; it cannot be kept: train without encoding"
-            )
-
-
-def _refuse_spoilt(output: FrozenOutput, value: Tensor) -> None:
-    if value.is_floating_point() and not bool(value.isfinite().all()):
-        raise ValueError(f"{output.name} gives numbers that are not finite; train that stage again with --retrain")
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(safe_open(path, framework="pt").metadata())
+    except (FileNotFoundError, SafetensorError):
+        return False

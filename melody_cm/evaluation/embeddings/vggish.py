@@ -10,8 +10,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
 from melody_cm.interfaces import EmbeddingIdentity
-from melody_cm.storage import hash_weights
-from melody_cm.storage.export import load_weights
+from melody_cm.storage import hash_weights, load_weights
 
 VERSION = "1"
 SAMPLE_RATE = 16000

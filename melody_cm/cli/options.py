@@ -1,0 +1,42 @@
+"""Arguments that several verbs share."""
+
+import argparse
+from pathlib import Path
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """How recipes are composed, and where runs are kept."""
+    parser.add_argument("--size", help="tiny, cpu, small or paper")
+    parser.add_argument("--machine", default="cpu", help="cpu, gpu, ddp, or an overlay like configs/machines/*.yaml")
+    parser.add_argument("--corpus", help="a manifest or a folder of music, in place of the procedural corpus")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+
+
+def require_size(size: str | None) -> str:
+    """The size that was given.
+
+    Raises:
+        ValueError: none was; the message lists all sizes with their cost.
+    """
+    if size:
+        return size
+    raise ValueError(
+        "--size must be said: tiny (about a minute a stage on 2 CPU cores, only proves the path), "
+        "cpu (2-3 M parameters, about an hour a stage on 2 cores), "
+        "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
+    )
+
+
+def whole_numbers(option: str, text: str | None) -> list[int]:
+    """`1,2,3` as numbers, each once.
+
+    Raises:
+        ValueError: something else, or a number below 0 or twice.
+    """
+    try:
+        values = [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise ValueError(f"{option} {text!r} must be whole numbers with commas between, like 0,1,2") from error
+    if len(set(values)) < len(values) or min(values, default=0) < 0:
+        raise ValueError(f"{option} {text!r} must be different numbers from 0 on")
+    return values

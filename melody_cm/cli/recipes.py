@@ -1,0 +1,20 @@
+"""List the recipes that ship with melody_cm: purpose, needs, and cost on 2 CPU cores."""
+
+import argparse
+
+import melody_cm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("--size", default="tiny", help="of needs and cost: tiny, cpu, small or paper (default: tiny)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one paragraph a recipe."""
+    for recipe in melody_cm.list_recipes(arguments.size):
+        minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min"
+        print(f"{recipe.name}: {recipe.purpose}")
+        print(f"    needs {', '.join(recipe.needs) or 'nothing'}; {minutes} at size {arguments.size}")
+    print("Copy one to edit it: melody-cm copy RECIPE FILE")
+    return 0

@@ -1,0 +1,157 @@
+"""Plain data to objects: the one way from YAML and JSON to networks, schedules, corpora, callbacks and the rest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from melody_cm.interfaces import Network
+from melody_cm.storage.description import (
+    STAGE,
+    annotations,
+    checked,
+    classes_in,
+    fields_of,
+    find_class,
+    made_by,
+    parameters,
+    required,
+)
+from melody_cm.storage.files import read_json
+from melody_cm.storage.hashing import hash_weights
+from melody_cm.storage.stages import stage_folder
+
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def build(config: Any, kind: Any = None, *also: type) -> Any:
+    """The object that plain data describes; other plain data is returned as it is.
+
+    Args:
+        config: `class_path` + `init_args`, where `class_path` may name a function that makes the object;
+            `stage:system/stage` for a network of a finished stage; keys and values of a dataclass; or a list of these.
+        kind: the type of the place that it is for.
+        also: base classes that are allowed beside `Configurable`.
+
+    Raises:
+        FileNotFoundError: a stage is not finished.
+        ValueError: a class that does not exist, is not allowed, or does not take these arguments.
+    """
+    if isinstance(config, str) and config.startswith(STAGE):
+        return load_stage(config.removeprefix(STAGE), kind)
+    if isinstance(config, Mapping) and "class_path" in config:
+        target = find_class(config["class_path"], *also)
+        return _call(target, config.get("init_args") or {}, also)
+    if isinstance(config, Mapping):
+        fields = fields_of(kind)
+        if fields is not None:
+            return _call(fields, config, also)
+        return {name: build(value, kind, *also) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [build(item, kind, *also) for item in config]
+    return config
+
+
+def load_network(folder: Path) -> Network:
+    """Rebuild a network in evaluation mode from a folder written by `save_network`.
+
+    Raises:
+        FileNotFoundError: the folder holds no exported network.
+        ValueError: its parts do not fit each other.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
+        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
+    network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
+    load_weights(network, read_weights(folder), str(folder))
+    if hash_weights(network) != config["weights"]:
+        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
+    return network.eval()
+
+
+def load_stage(stage: str, kind: Any = None) -> Network:
+    """The network of a finished stage of the current run that is of a kind: the real class, frozen.
+
+    Args:
+        stage: "system/stage".
+        kind: an interface such as `Denoiser`; needed where the stage exports several networks.
+
+    Raises:
+        FileNotFoundError: the stage is not finished.
+        ValueError: it exports no network of that kind, or several.
+    """
+    exports = sorted(path.parent for path in (stage_folder(stage) / "export").glob("*/config.json"))
+    kinds = classes_in(kind) or (Network,)
+    fitting = [folder for folder in exports if issubclass(_class_of(folder), kinds)]
+    if len(fitting) != 1:
+        made = ", ".join(f"{folder.name} ({_class_of(folder).__name__})" for folder in exports)
+        wanted = " or ".join(each.__name__ for each in kinds)
+        raise ValueError(f"stage {stage} exports {made}: {len(fitting)} of them are a {wanted}, but one is needed")
+    return load_network(fitting[0]).freeze(stage, f"{STAGE}{stage}")
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put `weights` into a network whose names and shapes they must match exactly.
+
+    Raises:
+        ValueError: names or shapes differ; the message names `source` and the first difference.
+    """
+    own = network.state_dict()
+    if difference := sorted(set(own) ^ set(weights)):
+        where = "missing from" if difference[0] in own else "not known to the network but in"
+        raise ValueError(
+            f"{source} holds another network: {difference[0]} is {where} it ({len(difference)} such names)"
+        )
+    for name, value in weights.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{source} holds another network: {name} is {tuple(value.shape)}, expected {tuple(own[name].shape)}"
+            )
+    network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of an exported network by their names in it, put together from its own file and those of its parts.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    weights: dict[str, Tensor] = {}
+    for file in [folder / "model.safetensors", *sorted(folder.rglob(DIFFUSERS_WEIGHTS))]:
+        prefix = "".join(f"{part}." for part in file.relative_to(folder).parts[:-1])
+        try:
+            weights |= {f"{prefix}{name}": value for name, value in load_file(file).items()}
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}); export it again") from error
+    return weights
+
+
+def _class_of(folder: Path) -> type:
+    return made_by(find_class(read_json(folder / "config.json")["class_path"])) or Network
+
+
+def _call(target: Any, arguments: Mapping[str, Any], also: tuple[type, ...]) -> Any:
+    name, hints, known = target.__qualname__, annotations(target), list(parameters(target))
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"the init_args of {name} are {arguments!r}; give keys and values")
+    # In the order of the signature, so that random first weights do not depend on the order of a file.
+    ordered = sorted(arguments, key=lambda key: known.index(key) if key in known else len(known))
+    built = {key: build(arguments[key], hints.get(key), *also) for key in ordered}
+    for key, value in built.items():
+        try:
+            built[key] = checked(value, hints[key]) if key in hints else value
+        except ValueError as error:
+            raise ValueError(f"{name}: {key}: {error}") from error
+    if missing := [key for key in required(target) if key not in built]:
+        raise ValueError(f"{name} cannot be built from its configuration: it lacks {', '.join(missing)}")
+    try:
+        return target(**built)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be built from its configuration: {error}") from error

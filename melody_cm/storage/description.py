@@ -1,0 +1,140 @@
+"""Objects as plain data, `class_path` + `init_args`: the form of recipes, presets and exports."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from melody_cm.interfaces import Configurable, Network
+
+STAGE = "stage:"  # "stage:melody/5_audio_vae_gan" stands for what that finished stage exports.
+PLAIN = str | int | float | bool | tuple | list | dict | None
+
+
+def describe(value: Any) -> Any:
+    """The plain data (JSON types only) from which `build` makes an equal object.
+
+    Raises:
+        ValueError: an argument is neither plain data nor Configurable.
+    """
+    if isinstance(value, Network) and value.frozen:
+        return value.origin
+    if isinstance(value, Configurable):
+        arguments = {name: describe(argument) for name, argument in value.init_arguments.items()}
+        return {"class_path": class_path(type(value)), "init_args": arguments}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): describe(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ValueError(f"a {type(value).__name__} cannot be written to a configuration file; pass plain values")
+
+
+def class_path(target: Any) -> str:
+    """The dotted name of a class or function."""
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+def find_class(path: Any, *also: type) -> Any:
+    """The class, or the function that makes one, of a dotted name.
+
+    Args:
+        also: base classes that are allowed beside `Configurable`: nothing else is ever built from a file.
+
+    Raises:
+        ValueError: there is no such class or function, or it is none of the allowed ones.
+    """
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"there is no class {path!r} ({error}); check the spelling of class_path") from error
+    made = made_by(found)
+    if made is None or not issubclass(made, (Configurable, *also)):
+        raise ValueError(f"{path!r} is not one of melody_cm's configurable classes and is not built from a file")
+    return found
+
+
+def made_by(target: Any) -> type | None:
+    """The class of what calling a class or a factory function gives; None where that is not said."""
+    if isinstance(target, types.FunctionType):
+        target = annotations(target).get("return")
+    return target if isinstance(target, type) else None
+
+
+def classes_in(annotation: Any) -> tuple[type, ...]:
+    """The classes that a value, or each value in a list of them, may be: (Denoiser,) of `Denoiser | None`."""
+    if isinstance(annotation, type) and not typing.get_origin(annotation):
+        return () if annotation is type(None) else (annotation,)
+    return tuple(found for part in typing.get_args(annotation) for found in classes_in(part))
+
+
+@functools.cache
+def annotations(target: Any) -> dict[str, Any]:
+    """The types of the arguments of a class or function by name, and "return"; empty where they cannot be told."""
+    try:
+        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+    except (NameError, TypeError):
+        return {}
+
+
+@functools.cache
+def parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of a class or function by name."""
+    return dict(inspect.signature(target).parameters)
+
+
+def required(target: Any) -> list[str]:
+    """The arguments of a class or function that have no default."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name for name, each in parameters(target).items() if each.default is each.empty and each.kind not in variadic
+    ]
+
+
+def fields_of(annotation: Any) -> type | None:
+    """The dataclass that plain keys and values stand for in a place of this type, if there is one."""
+    return next((kind for kind in classes_in(annotation) if dataclasses.is_dataclass(kind)), None)
+
+
+def checked(value: Any, annotation: Any) -> Any:
+    """Plain data as the type that it is annotated with: a list as a tuple, a whole number as a float.
+
+    Raises:
+        ValueError: it is not of that type; the message says what is expected.
+    """
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return value
+    try:
+        found = adapter.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{_shown(value)} is no valid value: {_reasons(error)}") from error
+    return found if isinstance(found, PLAIN) else value
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter | None:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except Exception:  # pydantic raises many kinds for types that it does not know, such as those of jaxtyping.
+        return None
+
+
+def _reasons(error: ValidationError) -> str:
+    """What was expected; of a union each alternative once."""
+    found = dict.fromkeys(each["msg"].removeprefix("Input should be ") for each in error.errors(include_url=False))
+    return "it should be " + ", or ".join(list(found)[:6])
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
