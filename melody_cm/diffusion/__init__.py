@@ -10,12 +10,11 @@ from melody_cm.diffusion.process import (
     clean_from_velocity,
     ddim_step,
     diffuse,
-    noise_from_velocity,
     velocity,
     velocity_from_noise,
 )
 from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
-from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows, window_starts
+from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows
 from melody_cm.diffusion.timesteps import TimestepDenoiser
 
 __all__ = [
@@ -36,9 +35,7 @@ __all__ = [
     "ddim_step",
     "diffuse",
     "lcm_settings",
-    "noise_from_velocity",
     "select_rows",
     "velocity",
     "velocity_from_noise",
-    "window_starts",
 ]

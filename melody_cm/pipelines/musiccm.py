@@ -147,8 +147,7 @@ class LongMusic:
         window = self.pipeline.window
         if self.request.windows == "independent":
             return list(range(0, self.frames, window))
-        stride = max(1, window // 2)
-        return list(range(0, self.frames, stride)) if self.request.loop else window_starts(self.frames, window, stride)
+        return window_starts(self.frames, window, max(1, window // 2), self.request.loop)
 
     def check(self) -> None:
         """Refuse what does not fit music of that length.
