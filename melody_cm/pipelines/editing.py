@@ -13,15 +13,12 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.diffusion import Continuation, Guided
-from melody_cm.interfaces import Autoencoder, Conditioner, Denoiser, GeneratedAudio, Known, Sampler, Tokenizer, TokenLM
-from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.interfaces import GeneratedAudio, Known, Tokenizer, TokenLM
+from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, check_music
 from melody_cm.pipelines.streaming import Waveforms, context_frames, decode_blocks, fade_in, joined
 from melody_cm.pipelines.timeline import Hole, Timeline
 from melody_cm.signal import resample
-
-# Half a day, so that a 16-bit or 24-bit WAV holds it.
-LONGEST_SECONDS = 43200.0
 
 
 @dataclass
@@ -40,7 +37,7 @@ class Past:
     num_frames: int = 0
 
 
-class EditingPipeline(PretrainedPipeline):
+class EditingPipeline(DiffusionPipeline):
     """A pipeline that plans semantic codes and denoises them to a latent, and so can go on from either.
 
     Given music (b, 1, t) in [-1, 1] may have any sample rate. At the pipeline's own, the samples given are kept bit for
@@ -50,15 +47,10 @@ class EditingPipeline(PretrainedPipeline):
     joint_tokenizer: Tokenizer
     semantic_tokenizer: Tokenizer
     semantic_lm: TokenLM
-    conditioner: Conditioner
-    denoiser: Denoiser
-    autoencoder: Autoencoder
-    sampler: Sampler
     semantic_frame_rate: float
     num_chunks: int
 
-    def _check_parts(self) -> None:
-        self._check_guidance()
+    def _check_clocks(self) -> None:
         if self.semantic_tokenizer.frame_rate != self.semantic_frame_rate:
             raise ValueError(
                 f"the semantic tokenizer makes {self.semantic_tokenizer.frame_rate:g} codes a second, but "
@@ -66,11 +58,6 @@ class EditingPipeline(PretrainedPipeline):
             )
         if self.num_chunks < 2:
             raise ValueError(f"num_chunks is {self.num_chunks}, but music goes on from known chunks; use at least 2")
-
-    @property
-    def sample_rate(self) -> int:  # type: ignore[override]
-        """Hz, the autoencoder's own."""
-        return self.autoencoder.sample_rate
 
     @property
     def longest_seconds(self) -> float:
@@ -89,9 +76,7 @@ class EditingPipeline(PretrainedPipeline):
     @property
     def timeline(self) -> Timeline:
         """The pipeline's clocks."""
-        frames = self.autoencoder.latent_shape(1000.0)[1]  # Long, so that what is rounded up does not count.
-        hop_length = round(1000 * self.sample_rate / frames)
-        return Timeline(self.sample_rate, hop_length, self.semantic_frame_rate, self.max_seconds, self.num_chunks)
+        return Timeline(self.sample_rate, self.hop_length, self.semantic_frame_rate, self.max_seconds, self.num_chunks)
 
     def prompt_codes(self, prompts: Sequence[Prompt]) -> Int[Tensor, "b q 1"]:
         """What the language model is told."""
@@ -290,13 +275,7 @@ class EditingPipeline(PretrainedPipeline):
             latent = self.autoencoder.encode(emptied)
         with batch.part("denoiser"):
             frames = hole.known_frames().to(latent.device).expand(len(latent), -1)
-            latent = self.sampler.sample(
-                Guided(self.denoiser, batch.guidance_scale),
-                batch.noise(latent.shape[1:]),
-                self.conditioner.embed(codes),
-                self.schedule.angles(batch.num_steps),
-                batch.generators("sampler"),
-                Known(latent, frames),
-            )
+            noise = batch.noise(latent.shape[1:])
+            latent = self.denoise(batch, noise, self.conditioner.embed(codes), Known(latent, frames))
         with batch.part("decoder"):
             return self.autoencoder.decode(latent)[..., : given.shape[-1]]

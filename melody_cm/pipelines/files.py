@@ -3,6 +3,7 @@
 import os
 import re
 import wave
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +26,7 @@ from melody_cm.storage.versions import versions
 
 Blocks = Iterator[GeneratedAudio]
 MAX_BYTES = 2**32 - 100  # A WAV file counts its bytes with 32 bits.
+FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # Sound files of more than 16 bits a sample.
 
 
 def generate_files(
@@ -52,27 +54,28 @@ def generate_files(
     Raises:
         ValueError, FileNotFoundError: what cannot be made.
     """
-    loaded = isinstance(source, PretrainedPipeline)
-    pipeline = source if loaded else PretrainedPipeline.from_pretrained(source)
-    if not loaded:
-        pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = source if isinstance(source, PretrainedPipeline) else _load(source)
     if audio_prompts:
         rate = pipeline.joint_embedding.sample_rate
         request = replace(request, prompts=[read_prompt(path, rate) for path in audio_prompts])
     if request.seconds is not None:
         check_size(request.seconds, pipeline.sample_rate)
-    given = inpaint[0] if inpaint else continue_from
-    if given is None:
-        batches = pipeline.streams(request, batch_size)
-    elif len(request.prompts) > batch_size:
+    given, facts = inpaint[0] if inpaint else continue_from, _facts(pipeline, source, request)
+    if given is not None and len(request.prompts) > batch_size:
         raise ValueError(f"given music is worked on {batch_size} times at once; give fewer prompts")
-    elif inpaint:
+    if inpaint:
+        facts["inpainted"] = dict(zip(("file", "from", "to"), (str(given), *inpaint[1:]), strict=True))
         batches = iter([inpainted(pipeline, *inpaint, request)])
-    else:
+    elif given is not None:
+        facts["continued_from"] = str(given)
         batches = iter([continued(pipeline, given, request)])
-    facts = _facts(pipeline, None if loaded else str(source), request, continue_from, inpaint)
-    names = list(audio_prompts or request.prompts) or [None]
-    return _write_all(Path(out), batches, names, batch_size, facts, given)
+    else:
+        batches = pipeline.streams(request, batch_size)
+    return _write(Path(out), batches, list(audio_prompts or request.prompts) or [None], batch_size, facts, given)
+
+
+def _load(source: Path | str) -> PretrainedPipeline:
+    return PretrainedPipeline.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
@@ -225,19 +228,11 @@ def _rows(music: Float[Tensor, " t"], count: int) -> Float[Tensor, "b 1 t"]:
     return music.expand(count, 1, -1)
 
 
-def _facts(
-    pipeline: PretrainedPipeline,
-    source: str | None,
-    request: Request,
-    continue_from: Path | None,
-    inpaint: tuple[Path, float, float] | None,
-) -> dict[str, Any]:
+def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[str, Any]:
     """What all clips have in common, as plain data."""
-    hole = dict(zip(("file", "from", "to"), (str(inpaint[0]), *inpaint[1:]), strict=True)) if inpaint else None
-    given = {"continued_from": str(continue_from) if continue_from else None, "inpainted": hole}
     return {
         "system": type(pipeline).__name__,
-        "pipeline": source,
+        "pipeline": None if source is pipeline else str(source),
         "seed": request.seed if isinstance(request.seed, int) else list(request.seed),
         "num_steps": pipeline.num_steps if request.num_steps is None else request.num_steps,
         "guidance_scale": pipeline.guidance_scale if request.guidance_scale is None else request.guidance_scale,
@@ -245,59 +240,41 @@ def _facts(
         "device": str(pipeline.device),
         "weights": pipeline.weight_hashes(),
         "versions": versions(),
-        **{what: value for what, value in given.items() if value},
         **request.arrangement(),
     }
 
 
-def _write_all(
-    out: Path,
-    batches: Iterator[Blocks],
-    names: Sequence[Any],
-    batch_size: int,
-    facts: dict[str, Any],
-    given: Path | None,
+def _write(
+    out: Path, batches: Iterator[Blocks], prompts: Sequence[Any], batch_size: int, facts: dict[str, Any], given: Any
 ) -> Iterator[Path]:
+    """The files of one batch after another; what is finished is on disk, also when the rest is never made."""
     out.mkdir(parents=True, exist_ok=True)
-    clips = list(enumerate(names))
-    for first, blocks in zip(range(0, len(clips), batch_size), batches, strict=True):
-        some = clips[first : first + batch_size]
-        made = [{**_prompt(name), "clip_index": index, **facts, "batch_size": len(some)} for index, name in some]
-        paths = [out / f"{_stem(index, name or given)}.wav" for index, name in some]
-        yield from _write_clips(paths, blocks, made, _sample_bytes(given))
+    numbered = list(enumerate(prompts))
+    for first, blocks in zip(range(0, len(prompts), batch_size), batches, strict=True):
+        clips, timings = numbered[first : first + batch_size], Counter()
+        with ExitStack() as stack:
+            paths = [out / f"{_stem(index, prompt or given)}.wav" for index, prompt in clips]
+            wavs = [GrowingWav(path, facts["sample_rate"], _sample_bytes(given)) for path in paths]
+            files = [stack.enter_context(wav) for wav in wavs]
+            for block in blocks:
+                for file, waveform in zip(files, block.waveform, strict=True):
+                    file.write(waveform)
+                timings.update(block.timings)
+        for file, (index, prompt) in zip(files, clips, strict=True):
+            made = {"prompt": prompt if isinstance(prompt, str) else None, "clip_index": index, **facts}
+            made |= {"audio_prompt": str(prompt)} if isinstance(prompt, Path) else {}
+            made |= {"batch_size": len(clips), "seconds": file.samples / file.sample_rate, "timings": dict(timings)}
+            write_json(file.path.with_suffix(".json"), made)
+            yield file.path
 
 
-def _write_clips(
-    paths: Sequence[Path], blocks: Blocks, made: Sequence[dict[str, Any]], sample_bytes: int
-) -> Sequence[Path]:
-    """The files of one batch; what is finished is on disk, also when the rest is never made."""
-    timings: dict[str, float] = {}
-    with ExitStack() as stack:
-        rate = made[0]["sample_rate"]
-        files = [stack.enter_context(GrowingWav(path, rate, sample_bytes)) for path in paths]
-        for block in blocks:
-            for file, waveform in zip(files, block.waveform, strict=True):
-                file.write(waveform)
-            for part, seconds in block.timings.items():
-                timings[part] = timings.get(part, 0.0) + seconds
-    for file, clip in zip(files, made, strict=True):
-        write_json(file.path.with_suffix(".json"), {**clip, "seconds": file.samples / rate, "timings": timings})
-    return paths
-
-
-def _prompt(name: Any) -> dict[str, Any]:
-    text = {"prompt": name if isinstance(name, str) else None}
-    return {**text, "audio_prompt": str(name)} if isinstance(name, Path) else text
-
-
-def _stem(index: int, name: Any) -> str:
+def _stem(index: int, prompt: Any) -> str:
     """The clip's number and the first words of its prompt, or of the name of the file that it is made from."""
-    text = name.stem if isinstance(name, Path) else name if isinstance(name, str) else ""
+    text = prompt.stem if isinstance(prompt, Path) else prompt if isinstance(prompt, str) else ""
     words = "_".join(re.findall(r"\w+", text.lower(), flags=re.ASCII))[:40].strip("_")
     return f"{index:03d}_{words}".rstrip("_")
 
 
 def _sample_bytes(given: Path | None) -> int:
     """Bytes a sample that hold what a file holds: 3 where it has more than 16 bits, else 2."""
-    fine = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-    return 3 if given is not None and soundfile.info(given).subtype in fine else 2
+    return 3 if given is not None and soundfile.info(given).subtype in FINE else 2

@@ -8,7 +8,6 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.diffusion import Guided
 from melody_cm.interfaces import (
     AngleSchedule,
     Autoencoder,
@@ -76,7 +75,8 @@ class MeLoDy(EditingPipeline):
         embedded_guidance_scale: float | None = None,
     ) -> None:
         self._keep(locals())
-        self._check_parts()
+        self._check_guidance()
+        self._check_clocks()
 
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
         with batch.part("planner"):
@@ -85,12 +85,7 @@ class MeLoDy(EditingPipeline):
             prompt = self.prompt_codes(batch.prompts)
             codes = self.semantic_lm.sample({"prompt": prompt}, length, batch.generators("token sampling"))
         with batch.part("denoiser"):
-            latent = self.sampler.sample(
-                Guided(self.denoiser, batch.guidance_scale),
-                batch.noise(self.autoencoder.latent_shape(batch.seconds)),
-                self.conditioner.embed(codes),
-                self.schedule.angles(batch.num_steps),
-                batch.generators("sampler"),
-            )
+            noise = batch.noise(self.autoencoder.latent_shape(batch.seconds))
+            latent = self.denoise(batch, noise, self.conditioner.embed(codes))
         with batch.part("decoder"):
             return self.autoencoder.decode(latent)

@@ -11,19 +11,17 @@ from torch import Tensor
 from melody_cm import storage
 from melody_cm.diffusion import GridAngles, Guided, SharedRestriction, TimestepDenoiser, lcm_settings
 from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Denoiser, JointEmbedding, Sampler
-from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
 from melody_cm.pipelines.request import Batch, Request, Windows
 from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long
 from melody_cm.pipelines.timeline import FADE_SECONDS
 from melody_cm.signal.windows import window_starts
 
-# Half a day, so that a 16-bit or 24-bit WAV holds it.
-LONGEST_SECONDS = 43200.0
 # Independent windows that are sampled at once, and so the clips of a call.
 ROWS = 8
 
 
-class MusicCM(PretrainedPipeline):
+class MusicCM(DiffusionPipeline):
     """Prompts -> joint embedding -> latent -> mel -> waveform; the student, and with other parts the teacher.
 
     ============  ==========================================================
@@ -72,13 +70,8 @@ class MusicCM(PretrainedPipeline):
         with batch.part("planner"):
             embedding = self.embed_prompts(batch.prompts)
         with batch.part("denoiser"):
-            latent = self.sampler.sample(
-                Guided(self.denoiser, batch.guidance_scale),
-                batch.noise(self.autoencoder.latent_shape(self.max_seconds)),
-                self.conditioner.embed(embedding),
-                self.schedule.angles(batch.num_steps),
-                batch.generators("sampler"),
-            )
+            noise = batch.noise(self.autoencoder.latent_shape(self.max_seconds))
+            latent = self.denoise(batch, noise, self.conditioner.embed(embedding))
         with batch.part("decoder"):
             return self.autoencoder.decode(latent)
 
@@ -89,19 +82,8 @@ class MusicCM(PretrainedPipeline):
             yield from LongMusic(self, batch).blocks()
 
     @property
-    def sample_rate(self) -> int:  # type: ignore[override]
-        """Hz, the autoencoder's own."""
-        return self.autoencoder.sample_rate
-
-    @property
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS
-
-    @property
-    def hop_length(self) -> int:
-        """Samples a latent frame."""
-        frames = self.autoencoder.latent_shape(1000.0)[1]  # Long, so that what is rounded up does not count.
-        return round(1000 * self.sample_rate / frames)
 
     @property
     def window(self) -> int:
@@ -167,20 +149,12 @@ class LongMusic:
                 f"{seconds:g} seconds are one window, which has one prompt; prompts change in music beyond "
                 f"{longest:g} s"
             )
-        if self.request.loop and seconds < longest:
+        rate, unit, window = self.pipeline.sample_rate, self.pipeline.hop_length, self.pipeline.window
+        if self.request.loop and (round(seconds * rate) % unit or self.frames < window):
+            near = [max(each, window) * unit / rate for each in (self.frames, self.frames + 1)]
             raise ValueError(
-                f"a loop of {seconds:g} s is shorter than the window of {longest:g} s; ask for at least that"
-            )
-        if self.request.loop:
-            self._check_loop()
-
-    def _check_loop(self) -> None:
-        rate, unit, frames = self.pipeline.sample_rate, self.pipeline.hop_length, self.frames
-        if round(self.request.seconds * rate) % unit or frames < self.pipeline.window:
-            near = [max(each, self.pipeline.window) * unit / rate for each in (frames, frames + 1)]
-            raise ValueError(
-                f"a loop of {self.request.seconds:g} s is no whole number of the latent's frames of {unit} samples, or "
-                f"shorter than a window; ask for {near[0]:g} or {near[1]:g} s"
+                f"a loop of {seconds:g} s is no whole number of the latent's frames of {unit} samples, or shorter than "
+                f"the window of {longest:g} s; ask for {near[0]:g} or {near[1]:g} s"
             )
 
     def blocks(self) -> Waveforms:
@@ -216,32 +190,24 @@ class LongMusic:
 
     def _sample_shared(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Tensor:
         pipeline, batch = self.pipeline, self.request
-        denoiser = Guided(pipeline.denoiser, batch.guidance_scale)
-        return pipeline.sampler.sample(
-            SharedRestriction(denoiser, pipeline.window, loop=batch.loop),
-            batch.noise(shape),
-            pipeline.conditioner.embed(embeddings.flatten(0, 1)),
-            pipeline.schedule.angles(batch.num_steps),
-            batch.generators("sampler"),
-        )
+        guided = Guided(pipeline.denoiser, batch.guidance_scale)
+        shared = SharedRestriction(guided, pipeline.window, loop=batch.loop)
+        conditioning = pipeline.conditioner.embed(embeddings.flatten(0, 1))
+        return pipeline.denoise(batch, batch.noise(shape), conditioning, denoiser=shared)
 
     def _sample_independent(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Tensor:
         """Windows end to end, each from noise of its own; the first is what the trained length gives."""
         pipeline, batch = self.pipeline, self.request
         clips, shape, latents = len(embeddings), [shape[0], pipeline.window, *shape[2:]], []
         for several in torch.arange(embeddings.shape[1]).split(max(1, ROWS // clips)):
-            made = pipeline.sampler.sample(
-                Guided(pipeline.denoiser, batch.guidance_scale),
-                torch.cat([batch.noise(shape, int(window)) for window in several]),
-                pipeline.conditioner.embed(embeddings[:, several].transpose(0, 1).flatten(0, 1)),
-                pipeline.schedule.angles(batch.num_steps),
-                [generator for window in several for generator in batch.generators("sampler", int(window))],
-            )
-            latents += made.split(clips)
+            noise = torch.cat([batch.noise(shape, int(window)) for window in several])
+            conditioning = pipeline.conditioner.embed(embeddings[:, several].transpose(0, 1).flatten(0, 1))
+            fresh = [each for window in several for each in batch.generators("sampler", int(window))]
+            latents += pipeline.denoise(batch, noise, conditioning, generators=fresh).split(clips)
         return torch.cat(latents, dim=2)
 
     def _sound(self, latent: Tensor) -> Waveforms:
-        return decode_long(self.pipeline.networks["autoencoder"], latent, self.pipeline.window)
+        return decode_long(self.pipeline.autoencoder, latent, self.pipeline.window)
 
     def _sound_of_loop(self, latent: Tensor) -> Waveforms:
         """The latent decoded with its end before it and its beginning after it."""
@@ -256,7 +222,7 @@ def write_scheduler(pipeline: MusicCM, folder: Path) -> None:
 
     A student of a grid that LCMScheduler does not know gets none, and a line says so.
     """
-    denoiser = pipeline.networks["denoiser"]
+    denoiser = pipeline.denoiser
     if not (isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles)):
         return
     try:

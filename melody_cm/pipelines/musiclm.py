@@ -134,24 +134,23 @@ def _check_parts(
 ) -> None:
     planned, coarse, fine = semantic_lm.stream_sizes, coarse_lm.stream_sizes, fine_lm.stream_sizes
     prompt = (joint_tokenizer.num_codebooks, joint_tokenizer.codebook_size)
-    levels = coarse["coarse"][0] + fine["fine"][0]
-    codes = (codec.num_codebooks, codec.codebook_size)
-    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "semantic model's prompt", planned["prompt"])
-    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "coarse model's prompt", coarse["prompt"])
-    _refuse_unlike("codebooks and codes", "semantic model", planned["semantic"], "coarse model", coarse["semantic"])
-    _refuse_unlike("codebooks and codes", "coarse model", coarse["coarse"], "fine model", fine["coarse"])
-    for size in (coarse["coarse"][1], fine["fine"][1]):
-        _refuse_unlike("codebooks and codes", "codec", codes, "coarse and fine models", (levels, size))
-    rates = {**coarse_lm.frame_rates, "fine": fine_lm.frame_rates["fine"]}
-    planned_rate = semantic_lm.frame_rates["semantic"] or rates["semantic"]  # Older models do not know theirs.
-    _refuse_unlike("semantic frames a second", "semantic model", planned_rate, "coarse model", rates["semantic"])
-    _refuse_unlike("frames a second", "codec", codec.frame_rate, "coarse model", rates["coarse"])
-    _refuse_unlike("frames a second", "codec", codec.frame_rate, "fine model", rates["fine"])
-    _refuse_unlike("coarse frames a second", "codec", codec.frame_rate, "fine model", fine_lm.frame_rates["coarse"])
+    codes, levels = (codec.num_codebooks, codec.codebook_size), coarse["coarse"][0] + fine["fine"][0]
+    rates, fine_rates, rate = coarse_lm.frame_rates, fine_lm.frame_rates, codec.frame_rate
+    planned_rate = semantic_lm.frame_rates["semantic"] or rates["semantic"]  # Some models do not know theirs.
+    size = "codebooks and codes"
+    for what, one, given, other, taken in (
+        (size, "joint tokenizer", prompt, "semantic model's prompt", planned["prompt"]),
+        (size, "joint tokenizer", prompt, "coarse model's prompt", coarse["prompt"]),
+        (size, "semantic model", planned["semantic"], "coarse model", coarse["semantic"]),
+        (size, "coarse model", coarse["coarse"], "fine model", fine["coarse"]),
+        (size, "codec", codes, "coarse and fine models", (levels, coarse["coarse"][1])),
+        (size, "codec", codes, "coarse and fine models", (levels, fine["fine"][1])),
+        ("semantic frames a second", "semantic model", planned_rate, "coarse model", rates["semantic"]),
+        ("frames a second", "codec", rate, "coarse model", rates["coarse"]),
+        ("frames a second", "codec", rate, "fine model", fine_rates["fine"]),
+        ("coarse frames a second", "codec", rate, "fine model", fine_rates["coarse"]),
+    ):
+        if given != taken:
+            raise ValueError(f"{what}: the {one} has {given} but the {other} {taken}; take all stages from one run")
     if not rates["semantic"]:
         raise ValueError("the coarse model's semantic codes have no frame rate; set frame_rate of that stream")
-
-
-def _refuse_unlike(what: str, one: str, given: object, other: str, taken: object) -> None:
-    if given != taken:
-        raise ValueError(f"{what}: the {one} has {given} but the {other} {taken}; take all stages from one run")

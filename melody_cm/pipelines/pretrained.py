@@ -17,14 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm import storage
-from melody_cm.interfaces import AngleSchedule, GeneratedAudio, JointEmbedding, Network, Pipeline
+from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import joined, one_ahead, without_gradient
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
 FORMAT_VERSION = 1
-MAX_STEPS = 1000
 
 
 class PretrainedPipeline(Pipeline):
@@ -36,11 +35,8 @@ class PretrainedPipeline(Pipeline):
     """
 
     joint_embedding: JointEmbedding
-    schedule: AngleSchedule
     num_steps: int
     guidance_scale: float
-    guidance_embedded: bool = False
-    embedded_guidance_scale: float | None = None
 
     @abstractmethod
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
@@ -107,13 +103,15 @@ class PretrainedPipeline(Pipeline):
                 f"{self.longest_seconds:g} seconds; ask for at most {self.longest_seconds:g}"
             )
         self._check_arrangement(request)
-        own = {
-            "num_steps": self._num_steps(request.num_steps),
-            "guidance_scale": self._guidance(request.guidance_scale),
-        }
-        keys = clip_keys(request.seed, len(request.prompts))
-        given = {**vars(request), "prompts": list(request.prompts), "seconds": float(request.seconds)}
-        return Batch(**given | own, keys=keys, device=self.device, stopwatch=Stopwatch(self.device))
+        steps, scale = self._num_steps(request.num_steps), self._guidance(request.guidance_scale)
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance_scale is {scale}; give a finite number, 1 for none")
+        return Batch(
+            **vars(request) | {"num_steps": steps, "guidance_scale": scale},
+            keys=clip_keys(request.seed, len(request.prompts)),
+            device=self.device,
+            stopwatch=Stopwatch(self.device),
+        )
 
     def _check_arrangement(self, request: Request) -> None:
         if request.arrangement():
@@ -122,31 +120,13 @@ class PretrainedPipeline(Pipeline):
                 "MusicCM does"
             )
 
-    def _check_guidance(self) -> None:
-        if self.guidance_embedded and self.guidance_scale != 1:
-            raise ValueError(
-                f"guidance_scale is {self.guidance_scale:g}, but with guidance_embedded it must be 1 (none)"
-            )
-
+    @abstractmethod
     def _num_steps(self, asked: int | None) -> int:
-        num_steps = self.num_steps if asked is None else asked
-        if not 1 <= num_steps <= MAX_STEPS:
-            raise ValueError(f"num_steps is {num_steps}; sampling takes 1 to {MAX_STEPS} steps")
-        self.schedule.angles(num_steps)  # Refuses what the schedule cannot do before any work is done.
-        return num_steps
+        """The sampler's steps for that many asked for, or refused."""
 
+    @abstractmethod
     def _guidance(self, asked: float | int | None) -> float:
-        if self.guidance_embedded and asked is not None:
-            learned = self.embedded_guidance_scale
-            scale = "guided results" if learned is None else f"results at guidance scale {learned:g}"
-            raise ValueError(
-                f"guidance_scale {asked:g} asked for, but this student learned its teacher's {scale}: "
-                "guidance is built in; leave guidance_scale out, or use the teacher's pipeline"
-            )
-        scale = self.guidance_scale if asked is None else asked
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance_scale is {scale}; give a finite number, 1 for none")
-        return scale
+        """The guidance scale for the one asked for, or refused."""
 
     def _finish(
         self, batch: Batch, make_blocks: Callable[[Batch], Iterator[Tensor]], seconds: float
@@ -194,10 +174,8 @@ class PretrainedPipeline(Pipeline):
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        tensors = itertools.chain.from_iterable(
-            itertools.chain(network.parameters(), network.buffers()) for network in self.networks.values()
-        )
-        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+        networks = torch.nn.ModuleList(self.networks.values())
+        return next((x.device for x in itertools.chain(networks.parameters(), networks.buffers())), torch.device("cpu"))
 
     def to(self, device: torch.device | str) -> "PretrainedPipeline":
         """Move every network; returns the pipeline."""
@@ -293,7 +271,7 @@ def _local_folder(source: Path | str) -> Path:
     try:
         return Path(snapshot_download(str(source)))
     except Exception as error:  # The hub client raises many kinds; each means that the model cannot be had.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileNotFoundError(
             f"there is no folder {source}, and no model of that name can be had from the model hub ({reason})"
         ) from error
