@@ -67,14 +67,14 @@ def cluster_stability(
     fitted_on = features[None].to(batch.need_waveform().device)
     mine = tokenizer.quantize(fitted_on)
     effective, share = cluster_use(mine, tokenizer.codebook_size)
-    clean = tokenizer.quantize(tokenizer.features(batch))
+    clean = tokenizer(batch)
     shift = max(1, round(tokenizer.frame_rate / 2))
     return {
         "cluster_perplexity": effective,
         "cluster_share": share,
         "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(fitted_on)),
-        "nmi_shifted": mutual_information(clean[..., shift:], _codes(tokenizer, _shifted(batch, clean, shift))),
-        "nmi_noisy": mutual_information(clean, _codes(tokenizer, _noisy(batch, seed))),
+        "nmi_shifted": mutual_information(clean[..., shift:], tokenizer(_shifted(batch, clean, shift))),
+        "nmi_noisy": mutual_information(clean, tokenizer(_noisy(batch, seed))),
     }
 
 
@@ -84,10 +84,6 @@ def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
     other = copy.deepcopy(tokenizer, shared)
     other.fit(features, seed)
     return other
-
-
-def _codes(tokenizer: Tokenizer, batch: MusicBatch) -> Tensor:
-    return tokenizer.quantize(tokenizer.features(batch))
 
 
 def _shifted(batch: MusicBatch, codes: Tensor, frames: int) -> MusicBatch:

@@ -56,13 +56,6 @@ def test_codes_are_those_of_the_nearest_normalized_centroid():
     assert codes.unique().numel() == 16
 
 
-def test_waveform_and_batch_have_the_same_codes():
-    tokenizer = log_mel_kmeans()
-    batch = music_batch()
-    tokenizer.fit(tokenizer.features(batch).flatten(0, 1), seed=0)
-    assert torch.equal(tokenizer(batch), tokenizer.encode(batch.waveform))
-
-
 @pytest.mark.parametrize("make", [log_mel_kmeans, residual_kmeans])
 def test_a_tokenizer_without_codebooks_says_so(make):
     with pytest.raises(ValueError, match="KMeans has no codebooks yet; call fit"):

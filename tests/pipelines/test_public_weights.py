@@ -50,7 +50,7 @@ def our_latents(folder, texts, noise, num_steps, guidance_scale):
     return DDIMSampler().sample(denoiser, noise, conditioning, angles, [])
 
 
-@pytest.mark.parametrize("num_steps", [2, 4, 50])
+@pytest.mark.parametrize("num_steps", [2, 4, pytest.param(50, marks=pytest.mark.slow)])
 def test_our_ddim_gives_the_latents_of_diffusers_unet_and_scheduler(folder, num_steps):
     noise, texts = torch.randn(2, 4, 8, 16), ["calm piano", "drums"]
     expected = diffusers_latents(folder, texts, noise, num_steps, 2.0)
