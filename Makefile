@@ -1,4 +1,4 @@
-# make quickstart: set up and run the main job. make test, make lint: what CI runs. make setup: only set up.
+# make quickstart: set up and run the main job. make test, make lint: what CI runs. make test-all: the slow tests too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BENCHMARKS := encoded_cache evaluation fine_path loader manifest recurrence
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart setup test test-slow lint bench clean
+.PHONY: quickstart setup test test-all lint bench clean
 
 quickstart: setup
 	$(BIN)/melody-cm compare recipes/compare/tiny.yaml --train-missing --run quickstart --out runs/quickstart
@@ -21,11 +21,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# One thread a process: two processes of tests share two cores.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: setup
-	$(BIN)/python -m pytest -m slow
+test-all: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not network' --timeout 1800
 
 lint: setup
 	$(BIN)/ruff check .

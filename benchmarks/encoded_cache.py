@@ -25,15 +25,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.batch import MusicBatch
 from melody_cm.benchmark.machine import describe_machine
-from melody_cm.cli.encode import Options, encode_all
-from melody_cm.cli.recipe import Recipe, compose
-from melody_cm.cli.run import quieten
-from melody_cm.cli.training import StageCLI, read_encoded
 from melody_cm.data import write_corpus
+from melody_cm.data.encoded import encoded_folder, find_encoded
 from melody_cm.interfaces import Network
-from melody_cm.storage import build, enter_run, save_network, write_json
+from melody_cm.runs import Recipe, Run, Setting
+from melody_cm.runs.encode import encode
+from melody_cm.runs.training import build_stage
+from melody_cm.storage import build, save_network, write_json
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GOALS = {"musiccm/3_teacher": 1.9, "musiccm/4_consistency_distillation": 1.45}
 TOWERS = {"audio_width": 768, "audio_heads": 12, "text_width": 768, "text_heads": 12}
 WIDTHS = ([128, 256, 512], [128, 256, 384, 640])  # Of the mel-VAE and of the U-Net.
@@ -48,26 +47,24 @@ def finish(run: Path, stage: str, **networks: Network) -> None:
 
 def prepare(run: Path, corpus: Path, arguments: argparse.Namespace) -> list[Recipe]:
     """The stages that the two measured ones read, and the recipes of these two."""
-    enter_run(run)
 
     def recipe(stage: str, *overrides: str) -> Recipe:
         sizes = ["--data.seconds", str(arguments.seconds), "--data.batch_size", str(arguments.batch)]
-        return compose(RECIPES / f"{stage}.yaml", "paper", "cpu", [*sizes, *overrides], str(corpus))
+        return Setting("paper", corpus=str(corpus), overrides=[*sizes, *overrides]).compose(stage)
 
-    def slots(made: Recipe) -> dict:
-        return made.config["model"]["init_args"]
+    def network(made: Recipe, slot: str) -> Network:
+        return build(made.config["model"]["init_args"][slot])
 
     narrow = [f"[{', '.join(str(width // arguments.narrower) for width in widths)}]" for widths in WIDTHS]
     towers = itertools.chain(
         *((f"--model.joint_embedding.{name}", str(n // arguments.narrower)) for name, n in TOWERS.items())
     )
     joint = recipe("shared/1_joint_embedding", *towers)
-    finish(run, "shared/1_joint_embedding", joint_embedding=build(slots(joint)["joint_embedding"]))
+    finish(run, "shared/1_joint_embedding", joint_embedding=network(joint, "joint_embedding"))
     vae = recipe("musiccm/1_mel_vae", "--model.autoencoder.block_out_channels", narrow[0])
-    finish(run, "musiccm/1_mel_vae", autoencoder=build(slots(vae)["autoencoder"]))
+    finish(run, "musiccm/1_mel_vae", autoencoder=network(vae, "autoencoder"))
     teacher = recipe("musiccm/3_teacher", "--model.denoiser.network.channels", narrow[1])
-    parts = {name: build(slots(teacher)[name]) for name in ("denoiser", "conditioner")}
-    finish(run, "musiccm/3_teacher", **parts)
+    finish(run, "musiccm/3_teacher", **{slot: network(teacher, slot) for slot in ("denoiser", "conditioner")})
     return [teacher, recipe("musiccm/4_consistency_distillation")]
 
 
@@ -91,15 +88,15 @@ def timed(model: LightningModule, optimizer: torch.optim.Optimizer, batches: Ite
 
 def measure(recipe: Recipe, run: Path, arguments: argparse.Namespace) -> None:
     """Take turns and print."""
-    cli = StageCLI(recipe, run / recipe.name)
-    optimizer, _ = cli.model.optimization.build(cli.model.trained.parameters(), 1000)
-    heard = iter(cli.datamodule.train_dataloader())
-    read_encoded(cli)
-    cached = iter(cli.datamodule.train_dataloader())
-    print_work(cli.model, next(heard), next(cached))
+    model, data = build_stage(recipe)
+    optimizer, _ = model.optimization.build(model.trained.parameters(), 1000)
+    heard = iter(data.train_dataloader())
+    data.encoded = find_encoded(encoded_folder(run, recipe.config["data"]), model, data.sample_rate, data.fingerprint)
+    cached = iter(data.train_dataloader())
+    print_work(model, next(heard), next(cached))
     pairs = []
     for pair in range(arguments.pairs + 1):  # The first warms up.
-        both = [timed(cli.model, optimizer, batches, arguments.steps) for batches in (heard, cached)]
+        both = [timed(model, optimizer, batches, arguments.steps) for batches in (heard, cached)]
         if pair:
             pairs.append(both)
     clips = arguments.steps * arguments.batch
@@ -138,13 +135,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    quieten()
     print(describe_machine(), f"load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         run, corpus = Path(folder) / "run", Path(folder) / "corpus"
         write_corpus(corpus, arguments.clips, seconds=arguments.seconds, sample_rate=16000)
+        Run(run).enter()
         recipes = prepare(run, corpus, arguments)
-        encode_all(recipes[:1], run, Options(processes=1), skip_unfinished=False)
+        encode(recipes[:1], Run(run), processes=1)
         for recipe in recipes:
             measure(recipe, run, arguments)
 

@@ -21,10 +21,10 @@ import soxr
 from lightning.pytorch import Callback
 
 from melody_cm.benchmark import describe_machine
-from melody_cm.cli.recipe import compose
-from melody_cm.cli.run import quieten
-from melody_cm.cli.training import StageCLI
 from melody_cm.data import ManifestCorpus, MusicDataModule, SyntheticCorpus
+from melody_cm.runs import Setting
+from melody_cm.runs.run import quieten
+from melody_cm.runs.training import Training
 
 FORMATS = {
     "WAV": (".wav", 44100, {}),
@@ -87,10 +87,10 @@ def data_wait(recipe: Path, corpus: Path, num_workers: int, steps: int) -> tuple
     settings = {"trainer.max_steps": steps, "trainer.val_check_interval": 10 * steps, "data.num_workers": num_workers}
     overrides = [f"--{name}={value}" for name, value in settings.items()]
     with tempfile.TemporaryDirectory() as folder:
-        cli = StageCLI(compose(recipe, "tiny", overrides=overrides, corpus=str(corpus)), Path(folder))
-        clock = StepClock()
-        cli.trainer.callbacks.append(clock)
-        cli.trainer.fit(cli.model, cli.datamodule)
+        setting = Setting("tiny", corpus=str(corpus), overrides=overrides)
+        training, clock = Training.of(setting.compose(recipe), Path(folder)), StepClock()
+        training.trainer.callbacks.append(clock)
+        training.trainer.fit(training.module, training.data)
     return clock.waited(steps // 3)
 
 

@@ -13,6 +13,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # name -> where it is.
 _API = {
+    "check_corpus": "data",
+    "encode": "runs.encode",
+    "find_duplicates": "data",
+    "import_corpus": "data",
+    "render_manifest": "data",
+    "split_manifest": "data",
+    "write_corpus": "data",
     "Run": "runs",
     "Setting": "runs",
     "Plan": "runs",

@@ -13,6 +13,7 @@ install_import_hook("melody_cm", "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -30,3 +31,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real music at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, worker_id) -> Path:
+    """A run in which every stage was trained for two steps at size tiny; it is shared by all tests, and only read."""
+    from two_steps import train_two_steps
+
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent  # One for all processes of pytest-xdist.
+    run = base / "tiny/runs/mine"
+    with pytest.MonkeyPatch.context() as patch, FileLock(base / "tiny.lock"):
+        patch.setenv("MELODY_CM_CACHE", str(base / "tiny/cache"))
+        patch.setenv("MELODY_CM_RUN", str(run))
+        if not (run / "whole").exists():
+            train_two_steps(run)
+            (run / "whole").touch()
+    return run

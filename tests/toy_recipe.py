@@ -25,4 +25,5 @@ def toy_recipe(**trainer: Any) -> dict[str, Any]:
             "batch_size": 4,
         },
         "trainer": trainer,
+        "sizes": {"tiny": {}},
     }

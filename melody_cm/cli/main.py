@@ -54,13 +54,13 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
             verb = importlib.import_module(f"melody_cm.cli.{name}")
             subparser.description = verb.__doc__
             verb.add_arguments(subparser)
-            subparser.set_defaults(run=verb.run)
+            subparser.set_defaults(handler=verb.run)
     return parser
 
 
 def _run(parsed: argparse.Namespace) -> int:
     try:
-        return parsed.run(parsed)
+        return parsed.handler(parsed)
     except KeyboardInterrupt:
         print("melody-cm: stopped", file=sys.stderr)
         return STOPPED

@@ -15,44 +15,29 @@ from melody_cm.data.datamodule import MusicDataModule
 from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.duplicates import DuplicateReport, find_duplicates
 from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
-from melody_cm.data.formats import (
-    AudioCraftCorpus,
-    CsvCorpus,
-    FmaCorpus,
-    JamendoCorpus,
-    MusicCapsCorpus,
-    SongDescriberCorpus,
-)
-from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, open_corpus
-from melody_cm.data.order import EvaluationOrder, TrainingOrder
-from melody_cm.data.rendering import Rendering, RenderReport
-from melody_cm.data.splitting import PieceSplit, SplitReport, split_manifest
+from melody_cm.data.importing import ImportReport, import_corpus
+from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, folder_files, open_corpus
+from melody_cm.data.order import TrainingOrder
+from melody_cm.data.rendering import RenderReport, render_manifest
+from melody_cm.data.splitting import SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
 
 __all__ = [
     "SPLITS",
-    "AudioCraftCorpus",
     "AudioInfo",
     "AudioProblem",
     "Clip",
     "Corpus",
     "CorpusReport",
-    "CsvCorpus",
     "DuplicateReport",
-    "EvaluationOrder",
     "FluidSynth",
-    "FmaCorpus",
     "FolderCorpus",
-    "JamendoCorpus",
+    "ImportReport",
     "ManifestCorpus",
     "MidiProblem",
-    "MusicCapsCorpus",
     "MusicDataModule",
     "MusicDataset",
-    "PieceSplit",
     "RenderReport",
-    "Rendering",
-    "SongDescriberCorpus",
     "Split",
     "SplitReport",
     "SyntheticCorpus",
@@ -61,8 +46,11 @@ __all__ = [
     "check_corpus",
     "collate",
     "find_duplicates",
+    "folder_files",
+    "import_corpus",
     "open_corpus",
     "read_audio",
+    "render_manifest",
     "scan_audio",
     "split_manifest",
     "stream_audio",

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, promised_frames, unclosed_wav
+from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
 
 # Why a sound file cannot serve.
@@ -23,7 +24,6 @@ Reason = Literal["missing", "empty", "unreadable", "truncated", "silent", "not f
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MIN_SECONDS = 0.1
-SILENT_PEAK = 1e-4
 # Read before and after a crop: resampling filters and MP3's bit reservoir look that far.
 CONTEXT_SECONDS = 0.25
 # Samples of all channels that are decoded at once, so that neither long files nor headers that lie fill the memory.
@@ -167,7 +167,8 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
 
 def _decoder(path: Path, source: Path | UnclosedWav) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(source)
+        # As bytes: libsndfile's wrapper refuses names that are not UTF-8.
+        return soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
         if lacks_ogg_end(path):
             raise AudioProblem(f"{path}: truncated, too little is left to be read", "truncated") from error
@@ -234,7 +235,7 @@ def _has_end(path: str | Path, place: int) -> bool:
     """Whether a file that cannot be read on at a place can be read at its end: then it is damaged, not cut short."""
     try:
         # Opened anew: libsndfile does not recover from errors.
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             file.seek(file.frames - 1)
             return place < file.frames and len(file.read(1)) == 1
     except (soundfile.LibsndfileError, RuntimeError):

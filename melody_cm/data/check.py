@@ -1,4 +1,4 @@
-"""Reading a whole corpus once to tell what is in it and what is wrong with it."""
+"""Reads a whole corpus once to tell what is in it and what is wrong with it."""
 
 import os
 from collections import Counter, deque
@@ -10,10 +10,8 @@ from rich.console import Console
 from rich.progress import track
 
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, scan_audio
-from melody_cm.data.clips import Clip, SeenClips
-from melody_cm.data.entries import Entry, corpus_entries
-from melody_cm.data.formats import DescribedCorpus
-from melody_cm.data.manifest import Corpus, open_corpus
+from melody_cm.data.clips import Clip, Conflicts
+from melody_cm.data.manifest import Corpus, Entry, open_corpus
 
 # Manifests round durations; a file that lacks less than this is not short.
 TOLERANCE_SECONDS = 0.05
@@ -33,9 +31,7 @@ class CorpusReport:
         sample_rates, licenses: good clips by sample rate (Hz) and by licence.
         without_audio: rows whose audio is null; without_caption: good clips that nobody described.
         problems: one line each, with file and row, in order of the rows.
-        missing: one line for each row that the corpus leaves out because its sound file is not there.
-        reasons: problems and missing files by reason: those of `AudioProblem.reason`, "bad row", "id twice" and
-            "piece in two splits".
+        reasons: problems by reason: those of `AudioProblem.reason`, "bad row", "id twice" and "piece in two splits".
     """
 
     clips: Counter[str] = field(default_factory=Counter)
@@ -45,19 +41,17 @@ class CorpusReport:
     without_audio: int = 0
     without_caption: int = 0
     problems: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def note(self, problem: str | None, reason: str) -> None:
-        """Add a problem, if there is one."""
-        if problem:
-            self.problems.append(problem)
-            self.reasons[reason] += 1
+    def note(self, reason: str, problem: str) -> None:
+        """Add a problem."""
+        self.problems.append(problem)
+        self.reasons[reason] += 1
 
     def add(self, clip: Clip, read: Read) -> None:
         """Count a clip that was read through, or note what is wrong with it."""
         if isinstance(read, AudioProblem):
-            self.note(f"{clip.where}: {read}", read.reason)
+            self.note(read.reason, f"{clip.where}: {read}")
             return
         self.clips[clip.split] += 1
         self.seconds[clip.split] += read.seconds - clip.start if clip.duration is None else clip.duration
@@ -74,21 +68,18 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
     Raises:
         FileNotFoundError, ValueError: there is no corpus at the path, or no row of it can be told from another.
     """
-    corpus, report, seen = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), SeenClips()
+    corpus, report, conflicts = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), Conflicts()
     console = Console(stderr=True)
-    entries = _read_ahead(corpus_entries(corpus))
+    entries = _read_ahead(corpus.entries())
     for entry, read in track(entries, "reading clips", total=None, console=console, disable=not console.is_terminal):
         if entry is None:
             report.without_audio += 1
         elif isinstance(entry, ValueError):
-            report.note(str(entry), "bad row")
+            report.note("bad row", str(entry))
         else:
-            report.note(seen.shared_id(entry), "id twice")
-            report.note(seen.leak(entry), "piece in two splits")
+            for reason, problem in conflicts.of(entry):
+                report.note(reason, problem)
             report.add(entry, read.result())
-    if isinstance(corpus, DescribedCorpus):
-        report.missing = corpus.missing
-        report.reasons.update({"missing": len(corpus.missing)} if corpus.missing else {})
     return report
 
 

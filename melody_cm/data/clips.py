@@ -1,15 +1,54 @@
-"""One captioned clip and the rows that describe clips, checked field by field; the fields are in docs/data.md."""
+"""One captioned clip, and the row of a table that describes it; docs/data.md lists the fields of a row."""
 
 import difflib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+OWN = ("id", "audio", "caption", "alt_captions")  # Fields that a clip keeps under other names.
+LONGEST = 1e9  # Seconds; also keeps infinity out.
+
+
+class Row(msgspec.Struct, gc=False):
+    """The fields of a row that have a meaning here; all others are only kept.
+
+    `RowReader` makes `audio` absolute and fills in `split` and `piece`.
+    """
+
+    id: str | int | float
+    audio: Text | None
+    caption: str | None
+    alt_captions: list[str | None] | None = None
+    start: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
+    duration: Annotated[float, msgspec.Meta(gt=0, le=LONGEST)] | None = None
+    split: Literal["train", "valid", "test", ""] | None = None
+    piece: str | int | float | None = None
+    midi: str | None = None
+
+
+NEEDED = {
+    "id": "a text or a number is needed",
+    "audio": "a path relative to the manifest's folder, or null, is needed",
+    "caption": "a text, or null, is needed",
+    "alt_captions": "a list of texts is needed",
+    "start": "a number of seconds from 0 is needed",
+    "duration": "a number of seconds above 0 is needed; leave it out to take the whole file",
+    "split": f"use one of {', '.join(SPLITS)}",
+    "piece": "a text or a number is needed",
+    "midi": "a path relative to the manifest's folder is needed",
+}
+_decode = msgspec.json.Decoder(Row).decode
 
 
 @dataclass
@@ -38,141 +77,147 @@ class Clip:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_row(line: str, folder: Path, where: str, default_split: Split, allow_outside: bool = False) -> Clip | None:
-    """The clip of a manifest's line, or None if its audio is null.
+class RowReader:
+    """Turns rows into clips.
+
+    Args:
+        folder: what the paths of sound files are relative to.
+        default_split: the split of rows that name none.
+        allow_outside: take sound files outside the folder.
+    """
+
+    def __init__(self, folder: Path, default_split: Split = "train", allow_outside: bool = False) -> None:
+        self.folder, self.default_split, self.allow_outside = folder, default_split, allow_outside
+        self.root = os.path.join(os.path.abspath(folder), "")
+
+    def row(self, line: bytes) -> Row | None:
+        """The row on a line, or None if its audio is null.
+
+        Raises:
+            ValueError: the row is not what docs/data.md says.
+        """
+        try:
+            row = _decode(line.decode())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            fields = load_row(line)  # Python's JSON also knows NaN, and its errors say more.
+            row = None if fields.get("audio", "") is None else check_row(fields)
+        return None if row is None or row.audio is None else self.complete(row)
+
+    def complete(self, row: Row) -> Row:
+        """Make the path of a row's sound file absolute, and fill in its split and piece."""
+        # A link inside the folder was put there on purpose, so links are not resolved.
+        path = os.path.normpath(self.root + row.audio if row.audio[0] != "/" else row.audio)
+        if not (self.allow_outside or path.startswith(self.root)):
+            hint = "move it below that folder, or set allow_outside: true"
+            raise ValueError(f"{row.audio!r} lies outside {self.folder}; {hint}")
+        row.audio = path
+        row.split = row.split or self.default_split
+        row.piece = str(row.piece or path)
+        return row
+
+    def clip(self, line: bytes, where: str) -> Clip | None:
+        """The clip on a line, or None if its audio is null; errors begin with `where`."""
+        with located(where):
+            row = self.row(line)
+            return row and make_clip(row, load_row(line), where)
+
+    def clip_of(self, fields: dict[str, Any], where: str) -> Clip:
+        """The clip of a row's fields, which name a sound file; errors begin with `where`."""
+        with located(where):
+            return make_clip(self.complete(check_row(fields)), fields, where)
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Let the message of a ValueError begin with the place that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def load_row(line: bytes) -> dict[str, Any]:
+    """All fields of the JSON object on a line or in a file.
 
     Raises:
-        ValueError: the row is not what docs/data.md says; the message begins with `where`.
+        ValueError: it is no JSON object, or not UTF-8.
     """
-    row = load_row(line, where)
-    _need(row, "audio", where)
-    return None if row["audio"] is None else make_clip(row, folder, where, default_split, allow_outside)
-
-
-def load_row(line: str, where: str) -> dict[str, Any]:
-    """The JSON object on a line; bytes that are not UTF-8 are expected as `surrogateescape` leaves them."""
     try:
-        line.encode()
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8-sig"))
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text (character {error.start}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
+        raise ValueError("not JSON (half a surrogate pair)") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: a row is a JSON object, not {type(row).__name__}")
+        raise ValueError(f"a row is a JSON object, not {type(row).__name__}")
     return row
 
 
-def make_clip(row: dict[str, Any], folder: Path, where: str, default_split: Split, allow_outside: bool = False) -> Clip:
-    """The clip of a row that has audio."""
-    for name in ("id", "caption"):
-        _need(row, name, where)
-    start, duration = _seconds(row, "start", where), _seconds(row, "duration", where)
-    if duration == 0:
-        raise ValueError(f"{where}: duration is 0; give the clip's length in seconds, or leave the field out")
-    audio = path_in_folder(folder, row["audio"], where, allow_outside)
-    # Beside a MIDI file, `start` is a place in the MIDI, and the sound file is the finished clip.
+def check_row(fields: dict[str, Any]) -> Row:
+    """The row with these fields.
+
+    Raises:
+        ValueError: a field is missing or has another type; the message says what is needed.
+    """
+    try:
+        return msgspec.convert(fields, Row)
+    except msgspec.ValidationError as error:
+        (name,) = re.findall(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
+        if name in fields:
+            raise ValueError(f"{name} is {repr(fields[name])[:80]}; {NEEDED[name]}") from error
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"; is {near[0]!r} a misspelling of it?" if near else ""
+        raise ValueError(f"field {name!r} is missing{hint}") from error
+
+
+def make_clip(row: Row, fields: dict[str, Any], where: str) -> Clip:
+    """The clip of a complete row; `fields` are all that the row says."""
     return Clip(
-        id=str(row["id"]),
-        audio=audio,
-        start=0.0 if row.get("midi") else start or 0.0,
-        duration=duration,
-        split=_split(row, where, default_split),
-        captions=_captions(row, where),
-        piece=str(row.get("piece") or audio),
+        id=str(row.id),
+        audio=Path(row.audio),
+        # Beside a MIDI file, `start` is a place in the MIDI, and the sound file is the finished clip.
+        start=0.0 if row.midi else row.start or 0.0,
+        duration=row.duration,
+        split=row.split,
+        captions=[caption for caption in (row.caption, *(row.alt_captions or ())) if caption],
+        piece=row.piece,
         where=where,
-        fields={name: value for name, value in row.items() if name not in ("id", "audio", "caption", "alt_captions")},
+        fields={
+            name: value for name, value in fields.items() if name not in ("id", "audio", "caption", "alt_captions")
+        },
     )
 
 
-def path_in_folder(folder: Path, path: Any, where: str, allow_outside: bool) -> Path:
-    """The absolute path of a file that a row names.
-
-    Raises:
-        ValueError: it is no text, or leads out of the folder and may not.
-    """
-    if not isinstance(path, str) or not path:
-        raise ValueError(f"{where}: audio is {path!r}; a path relative to {folder} is needed")
-    # Not resolved: a link inside the folder was put there on purpose.
-    root = Path(os.path.abspath(folder))
-    target = Path(os.path.normpath(root / path))
-    if root not in target.parents and not allow_outside:
-        raise ValueError(
-            f"{where}: '{path}' lies outside {folder}; move it below that folder, or set allow_outside: true"
-        )
-    return target
-
-
-class SeenClips:
-    """The clips of a corpus so far, as far as they decide whether another one fits to them.
-
-    Keeps ids, pieces and places, no clips, so that it can see millions of them.
-    """
+class Conflicts:
+    """Finds clips that do not fit to those seen before. It keeps ids, pieces and places, but no clips."""
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._pieces: dict[str, tuple[Split, str]] = {}
         self._leaks: set[str] = set()
 
-    def shared_id(self, clip: Clip) -> str | None:
-        """What is wrong if another clip has this one's id."""
-        other = self._ids.get(clip.id)
-        if other is None:
-            self._ids[clip.id] = clip.where
-            return None
-        return f"{clip.where}: id '{clip.id}' is that of {other} too; ids must be unique"
-
-    def leak(self, clip: Clip) -> str | None:
-        """What is wrong if another split holds this clip's piece; said once for each piece."""
+    def of(self, clip: Clip) -> Iterator[tuple[str, str]]:
+        """What is wrong with one more clip: the reason in a few words, and a message. A piece is told once."""
+        other = self._ids.setdefault(clip.id, clip.where)
+        if other is not clip.where:
+            yield "id twice", f"{clip.where}: id {clip.id!r} is that of {other} too; ids must be unique"
         split, where = self._pieces.setdefault(clip.piece, (clip.split, clip.where))
-        if split == clip.split or clip.piece in self._leaks:
-            return None
-        self._leaks.add(clip.piece)
-        return (
-            f"{clip.where}: piece '{clip.piece}' is in {clip.split} here and in {split} at {where}; "
-            "a piece must stay in one split"
-        )
+        if split != clip.split and clip.piece not in self._leaks:
+            self._leaks.add(clip.piece)
+            yield (
+                "piece in two splits",
+                f"{clip.where}: piece {clip.piece!r} is in {clip.split} here and in {split} at {where}; "
+                "a piece must stay in one split",
+            )
 
 
 def refuse_conflicts(clips: Iterable[Clip]) -> None:
     """ValueError if two clips share an id, or two splits a piece."""
-    seen = SeenClips()
+    conflicts = Conflicts()
     for clip in clips:
-        message = seen.shared_id(clip) or seen.leak(clip)
-        if message:
+        for _, message in conflicts.of(clip):
             raise ValueError(message)
-
-
-def _need(row: dict[str, Any], name: str, where: str) -> None:
-    if name not in row:
-        near = difflib.get_close_matches(name, row, n=1)
-        hint = f"; is '{near[0]}' a misspelling of it?" if near else ""
-        raise ValueError(f"{where}: field '{name}' is missing{hint}")
-
-
-def _seconds(row: dict[str, Any], name: str, where: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
-        raise ValueError(f"{where}: {name} is {value!r}; a number of seconds from 0 is needed")
-    return float(value)
-
-
-def _split(row: dict[str, Any], where: str, default_split: Split) -> Split:
-    split = row.get("split") or default_split
-    if split not in SPLITS:
-        raise ValueError(f"{where}: split is {split!r}; use one of {', '.join(SPLITS)}")
-    return split
-
-
-def _captions(row: dict[str, Any], where: str) -> list[str]:
-    alternatives = row.get("alt_captions") or []
-    if not isinstance(alternatives, list):
-        raise ValueError(f"{where}: alt_captions is {alternatives!r}; a list of texts is needed")
-    captions = [caption for caption in [row["caption"], *alternatives] if caption]
-    for caption in captions:
-        if not isinstance(caption, str):
-            raise ValueError(f"{where}: a caption is {caption!r}; a text is needed")
-    return captions

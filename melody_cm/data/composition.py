@@ -6,33 +6,26 @@ from typing import Any
 import numpy as np
 
 from melody_cm.data.styles import KEYS, MOODS, PROGRESSIONS, SCALES, STYLES, Mood, Style
-from melody_cm.data.synthesis import Hit, Note, Score
+from melody_cm.data.synthesis import Hit, Note, Performance
 from melody_cm.randomness import keyed_seed
 
 STEPS_A_BEAT = 4
+Motif = list[tuple[int, int]]  # The step of each note in its bar, and its movement in scale degrees.
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The parameters of a piece; all of them can be heard.
+    """The parameters of a piece; all of them can be heard."""
 
-    Attributes:
-        style, mood: names in STYLES and MOODS.
-        tempo: beats per minute.
-        tonic: 0 for C to 11 for B; mode: a name in SCALES.
-        lead, chords, bass: names of instruments.
-        progression: scale degrees, one a bar.
-    """
-
-    style: str
-    mood: str
-    tempo: int
-    tonic: int
-    mode: str
-    lead: str
+    style: str  # A name in STYLES.
+    mood: str  # A name in MOODS.
+    tempo: int  # Beats per minute.
+    tonic: int  # 0 for C to 11 for B.
+    mode: str  # A name in SCALES.
+    lead: str  # Names of instruments.
     chords: str
     bass: str
-    progression: tuple[int, ...]
+    progression: tuple[int, ...]  # Scale degrees, one a bar.
 
     @property
     def key(self) -> str:
@@ -75,11 +68,11 @@ def draw_piece(seed: int, index: int) -> Piece:
     )
 
 
-def compose(piece: Piece, seconds: float, seed: int, index: int, section: int) -> Score:
+def perform(piece: Piece, seconds: float, seed: int, index: int, section: int) -> Performance:
     """At least `seconds` of a piece; sections of one piece share everything but the melody and the place to begin."""
     rng = np.random.default_rng(keyed_seed(seed, "synthetic section", section, index))
     bar = piece.rules.beats * 60 / piece.tempo
-    score = Score(
+    performance = Performance(
         kit=piece.rules.drum_kit,
         brightness=piece.feeling.brightness,
         reverb=piece.rules.reverb + piece.feeling.reverb,
@@ -88,14 +81,14 @@ def compose(piece: Piece, seconds: float, seed: int, index: int, section: int) -
     for number in range(int(np.ceil(seconds / bar))):
         degree = piece.progression[(number + 2 * section) % len(piece.progression)]
         steps = _step_times(piece, number * bar)
-        _play_chords(score, piece, degree, steps)
-        _play_bass(score, piece, degree, steps)
-        _play_melody(score, piece, degree, steps, melody[number % len(melody)])
-        _play_drums(score, piece, steps)
-    return score
+        _play_chords(performance, piece, degree, steps)
+        _play_bass(performance, piece, degree, steps)
+        _play_melody(performance, piece, degree, steps, melody[number % len(melody)])
+        _play_drums(performance, piece, steps)
+    return performance
 
 
-def captions(piece: Piece, seed: int, index: int, section: int) -> list[str]:
+def piece_captions(piece: Piece, seed: int, index: int, section: int) -> list[str]:
     """A sentence, a second one and a list of tags, all true."""
     rng = np.random.default_rng(keyed_seed(seed, "synthetic caption", section, index))
     pace, style, drums = pace_word(piece.tempo), piece.style, piece.rules.drum_phrase
@@ -114,7 +107,7 @@ def captions(piece: Piece, seed: int, index: int, section: int) -> list[str]:
     return [sentences[first], sentences[second], ", ".join(tags)]
 
 
-def describe(piece: Piece) -> dict[str, Any]:
+def piece_fields(piece: Piece) -> dict[str, Any]:
     """The parameters as fields of a manifest's row."""
     return {
         "genre": piece.style,
@@ -155,38 +148,40 @@ def _chord(piece: Piece, degree: int) -> list[int]:
     return sorted(55 + (_pitch(piece, degree + third, 55) - 55) % 12 for third in thirds)
 
 
-def _play_chords(score: Score, piece: Piece, degree: int, steps: np.ndarray) -> None:
+def _play_chords(performance: Performance, piece: Piece, degree: int, steps: np.ndarray) -> None:
     pitches = _chord(piece, degree)
     seconds = piece.rules.chord_hold * 15 / piece.tempo
     onsets = [step for step, sign in enumerate(piece.rules.chord_pattern) if sign != "."]
     for count, step in enumerate(onsets):
         chosen = [pitches[count % len(pitches)]] if piece.rules.arpeggio else pitches
         level = (0.5 if piece.rules.arpeggio else 0.42) * piece.feeling.velocity
-        score.notes.extend(Note(piece.chords, pitch, steps[step], seconds, level) for pitch in chosen)
+        performance.notes.extend(Note(piece.chords, pitch, steps[step], seconds, level) for pitch in chosen)
 
 
-def _play_bass(score: Score, piece: Piece, degree: int, steps: np.ndarray) -> None:
+def _play_bass(performance: Performance, piece: Piece, degree: int, steps: np.ndarray) -> None:
     seconds = piece.rules.bass_hold * 15 / piece.tempo
     for step, sign in enumerate(piece.rules.bass_pattern):
         if sign != ".":
             pitch = _pitch(piece, degree + int(sign) - 1, 31)
-            score.notes.append(Note(piece.bass, pitch - 12 * (pitch > 52), steps[step], seconds, 0.75))
+            performance.notes.append(Note(piece.bass, pitch - 12 * (pitch > 52), steps[step], seconds, 0.75))
 
 
-def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-    """Eight bars in the form A A' B A', each a list of (step, movement in scale degrees)."""
+def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[Motif]:
+    """Eight bars in the form A A' B A'."""
     rhythms = [_choose(rng, piece.rules.melodies) for _ in range(2)]
     a, ending, b, other = (_motif(rhythms[i % 2], rng) for i in range(4))
     return [a, b, a, ending, other, b, a, ending]
 
 
-def _motif(rhythm: str, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _motif(rhythm: str, rng: np.random.Generator) -> Motif:
     onsets = [step for step, sign in enumerate(rhythm) if sign != "."]
     moves = rng.choice([-2, -1, -1, 1, 1, 2, 3, -3], size=len(onsets))
     return [(step, int(move)) for step, move in zip(onsets, moves, strict=True)]
 
 
-def _play_melody(score: Score, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]) -> None:
+def _play_melody(
+    performance: Performance, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]
+) -> None:
     """Strong beats land on the chord; between them the line moves by its motif, kept within a tenth."""
     position = degree % 7
     ends = [step for step, _ in motif[1:]] + [len(steps) - 1]
@@ -197,11 +192,11 @@ def _play_melody(score: Score, piece: Piece, degree: int, steps: np.ndarray, mot
         position = position - 7 if position > 9 else position + 7 if position < -1 else position
         pitch = _pitch(piece, position, 62 + piece.feeling.shift)
         seconds = 0.92 * (steps[end] - steps[step])
-        score.notes.append(Note(piece.lead, pitch, steps[step], seconds, 0.95 * piece.feeling.velocity))
+        performance.notes.append(Note(piece.lead, pitch, steps[step], seconds, 0.95 * piece.feeling.velocity))
 
 
-def _play_drums(score: Score, piece: Piece, steps: np.ndarray) -> None:
+def _play_drums(performance: Performance, piece: Piece, steps: np.ndarray) -> None:
     for drum, pattern in piece.rules.drums.items():
         for step, sign in enumerate(pattern):
             if sign != ".":
-                score.hits.append(Hit(drum, steps[step], 0.9 if sign == "x" else 0.45))
+                performance.hits.append(Hit(drum, steps[step], 0.9 if sign == "x" else 0.45))

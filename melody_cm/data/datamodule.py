@@ -1,6 +1,6 @@
 """The data slot of every recipe: a corpus, at a sample rate and a length, in reproducible batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from lightning import LightningDataModule
@@ -13,7 +13,7 @@ from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.encoded.cache import EncodedClips
 from melody_cm.data.encoded.dataset import EncodedDataset
 from melody_cm.data.manifest import Corpus
-from melody_cm.data.order import EvaluationOrder, TrainingOrder, share_of
+from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
 
 
@@ -117,7 +117,7 @@ class MusicDataModule(LightningDataModule):
         items = self._readable(dataset, split, at_most)
         if len(items) < num_processes:
             raise ValueError(f"{self.corpus} has {len(items)} '{split}' clips for {num_processes} processes; add some")
-        return self._loader(dataset, EvaluationOrder(items, self.batch_size, rank, num_processes))
+        return self._loader(dataset, evaluation_batches(items, self.batch_size, rank, num_processes))
 
     def _dataset(self, split: Split, random_crop: bool, encoded: EncodedClips | None) -> MusicDataset:
         clips = self.split_clips(split)
@@ -134,7 +134,7 @@ class MusicDataModule(LightningDataModule):
     def _unreadable(self, count: int, split: Split) -> ValueError:
         return ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")
 
-    def _loader(self, dataset: MusicDataset, order: TrainingOrder | EvaluationOrder) -> DataLoader[MusicBatch]:
+    def _loader(self, dataset: MusicDataset, order: Iterable[list[Key]]) -> DataLoader[MusicBatch]:
         # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.
         return DataLoader(
             dataset,

@@ -55,16 +55,11 @@ class MusicDataset(Dataset[MusicBatch]):
         self.seed = seed
         self.random_crop = random_crop
         self.strict = strict
-        # Shared with the loader's worker processes: one report a clip, and a count that the main process sees.
+        # Shared with the loader's worker processes, so that each bad clip is reported once.
         self.bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.clips)
-
-    @property
-    def num_bad(self) -> int:
-        """How many clips have been found bad so far."""
-        return int(self.bad.sum())
 
     def __getitem__(self, key: tuple[int, int]) -> MusicBatch:
         epoch, item = key

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import SPLITS, Clip
-from melody_cm.data.manifest import Corpus
+from melody_cm.data.manifest import Corpus, open_corpus
 from melody_cm.signal import MelFrontEnd, MelSettings
 
 # 16 frames a second hold a rhythm; every codec and sample rate keeps what lies below 4 kHz.
@@ -70,8 +70,8 @@ class Fingerprints:
     starts: Int[Tensor, " n"]
 
 
-def find_duplicates(corpus: Corpus, threshold: float = THRESHOLD) -> DuplicateReport:
-    """Compare all clips of each split with all clips of the others.
+def find_duplicates(corpus: str | Corpus, threshold: float = THRESHOLD) -> DuplicateReport:
+    """Compare all clips of each split of a corpus, or of the one at a path, with all clips of the others.
 
     Raises:
         ValueError: threshold not between 0 and 1.
@@ -79,6 +79,7 @@ def find_duplicates(corpus: Corpus, threshold: float = THRESHOLD) -> DuplicateRe
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; give a similarity above 0, up to 1")
     report = DuplicateReport()
+    corpus = open_corpus(corpus) if isinstance(corpus, str) else corpus
     prints = _read(corpus.clips(), report)
     for one, other in combinations(prints, 2):
         report.found.extend(_matches(one, other, threshold))

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from melody_cm.storage import hash_file, write_atomically
 
@@ -22,13 +19,6 @@ from melody_cm.storage import hash_file, write_atomically
 RECENT_SECONDS = 2.0
 FILES_BETWEEN_WRITES = 50_000
 log = logging.getLogger(__name__)
-
-
-class Known(NamedTuple):
-    """Hashes of earlier days: keys (n,) uint64, sorted, and the hash (n,) uint64 of the content under each."""
-
-    keys: np.ndarray
-    hashes: np.ndarray
 
 
 def hash_contents(paths: Sequence[str], memory: Path) -> np.ndarray:
@@ -42,13 +32,13 @@ def hash_contents(paths: Sequence[str], memory: Path) -> np.ndarray:
     places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
     files = list(places)
     keys, settled = _look(files)
-    hashes = _known_hashes(_recall(memory), keys)
+    hashes = _recall(memory, keys)
     unknown = np.flatnonzero((hashes == 0) & (keys != 0)).tolist()
     # In parts, so that whoever is interrupted among a million files does not begin again at the first.
     for start in range(0, len(unknown), FILES_BETWEEN_WRITES):
         part = unknown[start : start + FILES_BETWEEN_WRITES]
         hashes[part] = _hash_all([files[place] for place in part])
-        _remember(memory, keys[settled], hashes[settled])
+        _remember(memory, np.stack([keys[settled], hashes[settled]]))
     return hashes[[places[path] for path in paths]]
 
 
@@ -59,7 +49,7 @@ def _look(paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
     for place, path in enumerate(paths):
         try:
             status = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):
             continue
         if S_ISREG(status.st_mode):
             described = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
@@ -67,14 +57,6 @@ def _look(paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
             keys[place] = int.from_bytes(digest, "little")
             changed[place] = max(status.st_mtime_ns, status.st_ctime_ns)
     return keys, (keys != 0) & (changed < now - int(RECENT_SECONDS * 1e9))
-
-
-def _known_hashes(known: Known, keys: np.ndarray) -> np.ndarray:
-    """(n,) uint64, 0 where a key is not known."""
-    if not len(known.keys):
-        return np.zeros_like(keys)
-    places = np.searchsorted(known.keys, keys).clip(max=len(known.keys) - 1)
-    return np.where(known.keys[places] == keys, known.hashes[places], np.uint64(0))
 
 
 def _hash_all(paths: list[str]) -> list[int]:
@@ -93,18 +75,24 @@ def _hash(path: str) -> int:
         return 0
 
 
-def _recall(memory: Path) -> Known:
+def _recall(memory: Path, keys: np.ndarray) -> np.ndarray:
+    """The hash that is remembered under each key, 0 where there is none."""
     try:
-        arrays = load_file(memory)
-        return Known(arrays["keys"], arrays["hashes"])
-    except (OSError, SafetensorError, KeyError):
-        return Known(np.empty(0, np.uint64), np.empty(0, np.uint64))
+        known, hashes = np.load(memory)
+        places = np.searchsorted(known, keys).clip(max=len(known) - 1)
+        return np.where(known[places] == keys, hashes[places], np.uint64(0))
+    except (OSError, ValueError, EOFError, IndexError):
+        return np.zeros_like(keys)
 
 
-def _remember(memory: Path, keys: np.ndarray, hashes: np.ndarray) -> None:
-    order = np.argsort(keys)
-    arrays = {"keys": keys[order], "hashes": hashes[order]}
+def _remember(memory: Path, known: np.ndarray) -> None:
+    """Keep (2, n) keys and hashes, by key."""
     try:
-        write_atomically(memory, lambda aside: save_file(arrays, aside))
-    except (OSError, SafetensorError) as error:
+        write_atomically(memory, lambda aside: _save(aside, known[:, np.argsort(known[0])]))
+    except OSError as error:
         log.warning("%s: cannot keep the hashes of sound files (%s); they will be made again", memory, error)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # Of a path, `np.save` changes the name.
+        np.save(file, array)

@@ -10,7 +10,7 @@ import soundfile
 from jaxtyping import Float
 from scipy.signal import butter, sosfiltfilt
 
-from melody_cm.data.audio_files import SILENT_PEAK
+from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import hash_data, hash_file
 
 # Raise it when the same MIDI file and sound font give another sound: it is a part of the name of a rendered clip.

@@ -5,30 +5,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Instrument:
-    """A timbre.
+    """A timbre."""
 
-    Attributes:
-        harmonics: amplitudes of partials 1, 2, 3, ...
-        attack, release: seconds of rise and fall.
-        decay: seconds in which a note falls to 1/e; 0 for instruments that sustain.
-        damping: how much faster each next partial decays.
-        vibrato: depth as a part of the frequency, at 5.3 Hz.
-        breath: level of noise that follows the note.
-        detune: frequency ratio of a second voice, 0 for none.
-        fm: (ratio, index) of a modulator that decays with the note, instead of harmonics; (0, 0) for none.
-        gain: level in the mix.
-    """
-
-    harmonics: tuple[float, ...] = (1.0,)
-    attack: float = 0.004
-    release: float = 0.08
-    decay: float = 0.0
-    damping: float = 0.0
-    vibrato: float = 0.0
-    breath: float = 0.0
-    detune: float = 0.0
-    fm: tuple[float, float] = (0.0, 0.0)
-    gain: float = 1.0
+    harmonics: tuple[float, ...] = (1.0,)  # Amplitudes of partials 1, 2, 3, ...
+    attack: float = 0.004  # Seconds of rise.
+    release: float = 0.08  # Seconds of fall.
+    decay: float = 0.0  # Seconds in which a note falls to 1/e; 0 for instruments that sustain.
+    damping: float = 0.0  # How much faster each next partial decays.
+    vibrato: float = 0.0  # Depth as a part of the frequency, at 5.3 Hz.
+    breath: float = 0.0  # Level of noise that follows the note.
+    detune: float = 0.0  # Frequency ratio of a second voice, 0 for none.
+    fm: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # Ratio and index of a modulator instead, which decays with the note.
+    gain: float = 1.0  # Level in the mix.
 
 
 def _saw(count: int, slope: float = 1.0) -> tuple[float, ...]:
@@ -69,13 +60,13 @@ INSTRUMENTS: dict[str, Instrument] = {
 
 @dataclass(frozen=True)
 class Drum:
-    """A stroke: seconds, the tone's first and last pitch in Hz, levels of tone and noise, the noise's band in Hz."""
+    """A stroke."""
 
     seconds: float
-    sweep: tuple[int, int]
-    tone: float
-    noise: float
-    band: tuple[int, int]
+    sweep: tuple[int, int]  # The tone's first and last pitch in Hz.
+    tone: float  # Its level.
+    noise: float  # The level of noise.
+    band: tuple[int, int]  # Of the noise, in Hz.
 
 
 DRUMS: dict[str, dict[str, Drum]] = {

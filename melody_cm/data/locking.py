@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock file at `path`, waiting until no other process does; the empty file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:

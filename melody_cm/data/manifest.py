@@ -1,36 +1,49 @@
 """Corpora of captioned music on disk: JSON-lines manifests and plain folders."""
 
+import filecmp
 import hashlib
+import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from melody_cm.configuration import open_slot
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.cache_folder import cache_folder
-from melody_cm.data.clips import SPLITS, Clip, Split, load_row, make_clip, refuse_conflicts
+from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
-from melody_cm.data.manifest_clips import ManifestClips
-from melody_cm.data.manifest_rows import ManifestRows
-from melody_cm.data.row_index import index_rows, stamp_of
+from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import build, hash_data, hash_file
+from melody_cm.storage import hash_data, hash_file, write_atomically
 
 MANIFEST_NAME = "manifest.jsonl"
+
+# A clip, what is wrong with a row, or None for a row that has no sound on purpose.
+Entry = Clip | ValueError | None
 
 
 class Corpus(Configurable, ABC):
     """A set of captioned clips. Constructing one is cheap; `clips` does the reading."""
 
     @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """The rows one by one, always in the same order; a bad one does not hide the others."""
+
     def clips(self) -> Sequence[Clip]:
-        """All clips, always in the same order.
+        """All clips.
 
         Raises:
             ValueError: rows that cannot be understood, an id of two clips, or a piece in two splits.
         """
+        clips = []
+        for entry in self.entries():
+            if isinstance(entry, ValueError):
+                raise entry
+            clips += [entry] if entry else []
+        refuse_conflicts(clips)
+        return clips
 
     def splits(self) -> dict[Split, Sequence[Clip]]:
         """The clips of each split, in the order of `clips`."""
@@ -38,14 +51,16 @@ class Corpus(Configurable, ABC):
         return {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
 
     def fingerprint(self) -> str:
-        """A hash of what the clips say and of what is in their sound files: not of names of folders or times, so that
-        a copy of the corpus has the same."""
+        """A hash of what the clips say and of what is in their sound files.
+
+        Names of folders and times do not count, so a copy of the corpus has the same.
+        """
         clips = self.clips()
         described = [[clip.id, clip.split, clip.start, clip.duration, clip.captions] for clip in clips]
         return hash_data([described, self._hash_contents([str(clip.audio) for clip in clips])])
 
     def _hash_contents(self, files: Sequence[str]) -> str:
-        memory = cache_folder() / "hashes" / f"{hash_data([str(self), str(Path.cwd())])}.safetensors"
+        memory = cache_folder() / "hashes" / f"{hash_data([str(self), str(Path.cwd())])}.npy"
         return hash_data(hash_contents(files, memory).tolist())
 
     def __str__(self) -> str:
@@ -66,15 +81,20 @@ class ManifestCorpus(Corpus):
 
     def __init__(self, path: str, default_split: Split = "train", allow_outside: bool = False) -> None:
         self.path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
-        self.default_split = default_split
-        self.allow_outside = allow_outside
+        self.reader = RowReader(self.path.parent, default_split, allow_outside)
         self._opened: ManifestClips | None = None
 
     def clips(self) -> ManifestClips:
-        if self._opened is None or stamp_of(self.path) != self._opened.index.stamp:
-            rows = ManifestRows(self.path, self.default_split, self.allow_outside)
-            self._opened = ManifestClips(rows, index_rows(rows))
+        if self._opened is None or stamp_of(self.path) != self._opened.stamp:
+            self._opened = open_clips(self.path, self.reader)
         return self._opened
+
+    def entries(self) -> Iterator[Entry]:
+        for where, line in manifest_lines(self.path):
+            try:
+                yield self.reader.clip(line, where)
+            except ValueError as error:
+                yield error
 
     def splits(self) -> dict[Split, Sequence[Clip]]:
         clips = self.clips()
@@ -82,12 +102,14 @@ class ManifestCorpus(Corpus):
 
     def fingerprint(self) -> str:
         contents = self._hash_contents(self.clips().audio_files())
-        return hash_data([hash_file(self.path), self.default_split, contents])
+        return hash_data([hash_file(self.path), self.reader.default_split, contents])
 
 
 class FolderCorpus(Corpus):
-    """All sound files below a folder, described by a .txt (a caption a line) or a .json (fields of a manifest's row)
-    of the same stem. A clip's split is a function of its file's stem, 80/10/10, unless the .json names one.
+    """All sound files below a folder.
+
+    A .txt (a caption a line) or a .json (fields of a manifest's row) of the same stem describes a file. The split of
+    a clip follows from its file's stem, 80/10/10, unless the .json names one.
 
     Args:
         path: the folder.
@@ -95,26 +117,29 @@ class FolderCorpus(Corpus):
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self.reader = RowReader(self.path)
 
-    def clips(self) -> list[Clip]:
-        clips = [self.clip(audio) for audio in folder_files(self.path)]
-        refuse_conflicts(clips)
-        return clips
+    def entries(self) -> Iterator[Entry]:
+        for audio in folder_files(self.path):
+            try:
+                yield self.clip(audio)
+            except ValueError as error:
+                yield error
 
     def clip(self, audio: Path) -> Clip:
         """The clip of one sound file and of the .json or .txt beside it."""
         name = audio.relative_to(self.path).as_posix()
         described, text = audio.with_suffix(".json"), audio.with_suffix(".txt")
-        row: dict[str, Any] = {}
-        where = str(audio)
+        where, row = audio, {}
         if described.is_file():
-            where = str(described)
-            row = {key: value for key, value in load_row(_read_text(described), where).items() if value is not None}
+            where = described
+            with located(where):
+                row = {name: value for name, value in load_row(where.read_bytes()).items() if value is not None}
         elif text.is_file():
             captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
-        row = {"id": name, "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
-        return make_clip(row, self.path, where, "train")
+        row = {"id": printable(name), "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
+        return self.reader.clip_of(row, printable(str(where)))
 
 
 def open_corpus(path: str) -> Corpus:
@@ -129,62 +154,75 @@ def open_corpus(path: str) -> Corpus:
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such manifest or folder")
     if place.is_file() and place.suffix in (".yaml", ".yml"):
-        return _described_corpus(place)
+        return open_slot(place, Corpus)
     if place.is_file() and place.suffix != ".jsonl":
         raise ValueError(
             f"{path}: not a .jsonl manifest; give one, a folder of sound files, or a .yaml with the class_path and "
-            "init_args of a corpus"
+            "init_args of a corpus; `melody-cm data import` makes a manifest of other tables"
         )
     if place.is_file() or (place / MANIFEST_NAME).is_file():
         return ManifestCorpus(path)
     return FolderCorpus(path)
 
 
-def _described_corpus(path: Path) -> Corpus:
-    try:
-        config = yaml.safe_load(_read_text(path))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if isinstance(config, dict) and "class_path" not in config:
-        config = config.get("corpus")
-    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
-        raise ValueError(f"{path}: describes no corpus; it needs class_path and init_args, or a key `corpus` with them")
-    try:
-        corpus = build(config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(corpus, Corpus):
-        raise ValueError(f"{path}: {config['class_path']} is no corpus; docs/data.md lists them")
-    return corpus
-
-
-def manifest_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The non-empty lines of a manifest, each with its place ("file, row n", counted from 1); bytes that are not UTF-8
-    as `surrogateescape` leaves them, for `parse_row` to refuse."""
+def manifest_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The non-empty lines of a manifest, each with its place ("file, row n", counted from 1)."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield f"{path}, row {number}", line.decode(errors="surrogateescape")
+                yield f"{path}, row {number}", line
+
+
+def write_manifest(path: Path, rows: Iterable[dict[str, Any]], force: bool) -> None:
+    """Write rows as a manifest that appears whole.
+
+    Raises:
+        ValueError: something else is there, and `force` does not allow to replace it.
+    """
+
+    def write(aside: Path) -> None:
+        with aside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        if path.exists() and not force and not filecmp.cmp(aside, path, shallow=False):
+            raise ValueError(f"{path}: exists and holds something else; give another --out, or replace it by --force")
+
+    write_atomically(path, write)
 
 
 def folder_files(path: Path) -> list[Path]:
-    """The sound files below a folder, sorted; hidden ones left out."""
+    """The sound files below a folder, sorted. Links to folders are followed; hidden files and folders are left out."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    files = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-    return sorted(file for file in files if not file.name.startswith("."))
+    return sorted(_sound_files(path, {os.path.realpath(path)}))
 
 
 def hashed_split(name: str) -> Split:
     """A split that depends on the name alone: 80 % train, 10 % valid, 10 % test."""
-    tenth = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") % 10
+    tenth = int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "little") % 10
     return "train" if tenth < 8 else "valid" if tenth == 8 else "test"
+
+
+def printable(name: str) -> str:
+    """A file's name as text that can be printed and stored, also where its bytes are not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _sound_files(folder: Path, entered: set[str]) -> Iterator[Path]:
+    for place in folder.iterdir():
+        if place.name.startswith("."):
+            continue
+        if place.is_dir():
+            real = os.path.realpath(place)
+            if real not in entered:  # A link to a folder above would go round for ever.
+                yield from _sound_files(place, entered | {real})
+        elif place.suffix.lower() in AUDIO_SUFFIXES:
+            yield place
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error

@@ -58,7 +58,7 @@ class TrainingOrder(Sampler[list[Key]]):
         return epoch, int(self._known[1][place])
 
 
-class EvaluationOrder(Sampler[list[Key]]):
+def evaluation_batches(items: Sequence[int], batch_size: int, rank: int = 0, num_processes: int = 1) -> list[list[Key]]:
     """Batches of (-1, item) keys in order; process `rank` takes every num_processes-th item, and none is repeated.
 
     Args:
@@ -66,17 +66,8 @@ class EvaluationOrder(Sampler[list[Key]]):
         batch_size: clips in a batch over all processes; the last ones may be smaller.
         rank, num_processes: this process, and how many share the items.
     """
-
-    def __init__(self, items: Sequence[int], batch_size: int, rank: int = 0, num_processes: int = 1) -> None:
-        self.items = list(items)[rank::num_processes]
-        self.share = share_of(batch_size, num_processes)
-
-    def __len__(self) -> int:
-        return -(-len(self.items) // self.share)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(0, len(self.items), self.share):
-            yield [(EVALUATION_EPOCH, item) for item in self.items[start : start + self.share]]
+    keys, share = [(EVALUATION_EPOCH, item) for item in items[rank::num_processes]], share_of(batch_size, num_processes)
+    return [keys[start : start + share] for start in range(0, len(keys), share)]
 
 
 def share_of(batch_size: int, num_processes: int) -> int:

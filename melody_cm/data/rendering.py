@@ -1,23 +1,24 @@
 """A manifest whose rows have MIDI files but no sound yet, made into a corpus of its own."""
 
-import json
 import os
 import shutil
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.progress import track
 
-from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.clips import load_row, make_clip
-from melody_cm.data.fluidsynth import FluidSynth
-from melody_cm.data.locking import locked
-from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines
-from melody_cm.data.midi_job import Cut, MidiJob
-from melody_cm.storage import hash_data, hash_file, write_atomically, write_json, write_text
+from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
+from melody_cm.data.clips import RowReader, load_row, located
+from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
+from melody_cm.data.locking import file_lock
+from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines, write_manifest
+from melody_cm.storage import hash_data, hash_file, write_atomically, write_json
 
 RECORD_NAME, LOCK_NAME, SCRATCH_NAME = "rendering.json", ".lock", ".scratch"
 # What says whose music it is goes wherever the music goes.
@@ -44,6 +45,43 @@ class RenderReport:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Cut:
+    """A part of a MIDI file's sound, which becomes one sound file, and the rows that want it."""
+
+    midi: Path
+    start: float  # Seconds.
+    duration: float | None
+    where: str  # The first of the rows.
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Literal["rendered", "already_there", "failed"] = "already_there"
+    problem: str | None = None
+
+
+def render_cuts(cuts: dict[Path, Cut], scratch: Path, synthesizer: FluidSynth) -> bool:
+    """Make the sound files that are not there yet, all of one MIDI file; whether it had to be played."""
+    missing = {path: cut for path, cut in cuts.items() if not path.is_file()}
+    if not missing:
+        return False
+    try:
+        first = next(iter(missing.values()))
+        with TemporaryDirectory(dir=scratch) as own:
+            waveform = synthesizer.render(first.midi, Path(own))
+    except MidiProblem as problem:
+        for cut in missing.values():
+            cut.outcome, cut.problem = "failed", f"{first.where}: {problem}"
+        return True
+    for path, cut in missing.items():
+        try:
+            samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
+        except MidiProblem as problem:
+            cut.outcome, cut.problem = "failed", f"{cut.where}: {cut.midi}: {problem}"
+        else:
+            write_audio(path, torch.from_numpy(samples), SAMPLE_RATE)
+            cut.outcome = "rendered"
+    return True
+
+
 class Rendering:
     """A folder that becomes a corpus: the rows of a manifest, the sound of their MIDI files, and all files they name.
 
@@ -66,21 +104,23 @@ class Rendering:
             raise FileNotFoundError(f"{self.source}: no such manifest")
         if not _may_fill(folder):
             raise ValueError(f"{folder}: neither empty nor an earlier rendering; give a new folder with --out")
+        self.reader = RowReader(self.source.parent)
         self.rows: list[dict[str, Any]] = []
-        self.jobs: dict[str, MidiJob] = {}
+        self.cuts: dict[str, dict[Path, Cut]] = defaultdict(dict)  # By content of the MIDI file, then by sound file.
         self.report = RenderReport()
 
     def run(self, processes: int = 1) -> RenderReport:
         """Render what is missing, `processes` MIDI files at once."""
         if processes < 1:
             raise ValueError(f"processes is {processes}; at least 1 is needed")
-        with locked(self.folder / LOCK_NAME):
+        manifest = self.folder / MANIFEST_NAME
+        with file_lock(self.folder / LOCK_NAME):
             write_json(self.folder / RECORD_NAME, self.synthesizer.described)
             self._read()
-            if not (self.folder / MANIFEST_NAME).is_file():
-                self._write([row | {"audio": None} for row in self.rows])
+            if not manifest.is_file():
+                write_manifest(manifest, [row | {"audio": None} for row in self.rows], force=True)
             self._play(processes)
-            self._write(self.rows)
+            write_manifest(manifest, self.rows, force=True)
         return self.report
 
     def _read(self) -> None:
@@ -88,8 +128,9 @@ class Rendering:
             self._bring(notice)
         for where, line in manifest_lines(self.source):
             try:
-                row = load_row(line, where)
-                self.rows.append(row)
+                with located(where):
+                    row = load_row(line)
+                    self.rows.append(row)
                 self._plan(row, where)
             except ValueError as problem:
                 self.report.failed += 1
@@ -99,27 +140,27 @@ class Rendering:
         """Bring the files that a row names; its `audio` is null until it has some."""
         audio, midi = row.get("audio"), row.get("midi")
         row["audio"] = None
-        clip = make_clip(row | {"audio": audio or midi or "none"}, self.source.parent, where, "train")
+        file = self.reader.clip_of(row | {"audio": audio or midi or "none"}, where).audio
         if audio is None and not midi:
             self.report.without_midi += 1
             return
-        if not clip.audio.is_file():
-            raise ValueError(f"{where}: {clip.audio}: no such file")
-        if audio is not None and clip.audio.suffix.lower() not in AUDIO_SUFFIXES:
-            raise ValueError(f"{where}: {clip.audio}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
-        self._bring(clip.audio)
+        if not file.is_file():
+            raise ValueError(f"{where}: {file}: no such file")
+        if audio is not None and file.suffix.lower() not in AUDIO_SUFFIXES:
+            raise ValueError(f"{where}: {file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
+        self._bring(file)
         if audio is None:
-            self._add_cut(row, clip.audio, where)
+            self._add_cut(row, file, where)
         else:
             row["audio"] = audio
             self.report.given += 1
 
     def _add_cut(self, row: dict[str, Any], midi: Path, where: str) -> None:
         """The name of a sound file says what it depends on, and a MIDI file that lies there twice is played once."""
-        content, start, duration = hash_file(midi), row.get("start") or 0, row.get("duration")
-        name = f"audio/{hash_data([self.synthesizer.identity, content, float(start), duration])}.flac"
-        job = self.jobs.setdefault(content, MidiJob(midi))
-        job.cuts.setdefault(name, Cut(where, float(start), duration)).rows.append(row)
+        content, start, duration = hash_file(midi), float(row.get("start") or 0), row.get("duration")
+        name = f"audio/{hash_data([self.synthesizer.identity, content, start, duration])}.flac"
+        cut = self.cuts[content].setdefault(self.folder / name, Cut(midi, start, duration, where))
+        cut.rows.append(row)
 
     def _bring(self, file: Path) -> None:
         target = self.folder / os.path.relpath(file, os.path.abspath(self.source.parent))
@@ -127,35 +168,42 @@ class Rendering:
             write_atomically(target, lambda aside: _link(file, aside))
 
     def _play(self, processes: int) -> None:
-        jobs, console, scratch = list(self.jobs.values()), Console(stderr=True), self.folder / SCRATCH_NAME
+        console, scratch = Console(stderr=True), self.folder / SCRATCH_NAME
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         with ThreadPoolExecutor(processes) as pool:
-            futures = [pool.submit(job.run, self.folder, scratch, self.synthesizer) for job in jobs]
+            files = [pool.submit(render_cuts, cuts, scratch, self.synthesizer) for cuts in self.cuts.values()]
             try:
-                title, quiet = f"rendering {len(jobs)} MIDI files", not console.is_terminal
-                for future in track(as_completed(futures), title, len(futures), console=console, disable=quiet):
-                    future.result()
+                title, quiet = f"rendering {len(files)} MIDI files", not console.is_terminal
+                for file in track(as_completed(files), title, len(files), console=console, disable=quiet):
+                    self.report.midi_files += file.result()
             finally:
                 pool.shutdown(cancel_futures=True)
                 shutil.rmtree(scratch, ignore_errors=True)
-        for job in jobs:
-            self._count(job)
+        for cuts in self.cuts.values():
+            self._count(cuts)
 
-    def _count(self, job: MidiJob) -> None:
-        self.report.midi_files += job.played
-        for name, cut in job.cuts.items():
-            failed = name in job.problems
-            self.report.failed += failed * len(cut.rows)
-            self.report.rendered += (cut.made and not failed) * len(cut.rows)
-            self.report.already_there += (not cut.made and not failed) * len(cut.rows)
+    def _count(self, cuts: dict[Path, Cut]) -> None:
+        """Put the sound files into the rows; one cause is one line, however many clips it stops."""
+        for path, cut in cuts.items():
+            setattr(self.report, cut.outcome, getattr(self.report, cut.outcome) + len(cut.rows))
             for row in cut.rows:
-                row["audio"] = None if failed else name
-        self.report.problems.extend(dict.fromkeys(job.problems.values()))
+                row["audio"] = None if cut.problem else path.relative_to(self.folder).as_posix()
+        self.report.problems += dict.fromkeys(cut.problem for cut in cuts.values() if cut.problem)
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_text(self.folder / MANIFEST_NAME, "".join(lines))
+
+def render_manifest(
+    path: str, folder: Path, sound_font: Path | None = None, processes: int | None = None
+) -> RenderReport:
+    """Render a manifest's MIDI files by FluidSynth; see `Rendering`.
+
+    Args:
+        path, folder: as of `Rendering`.
+        sound_font: a .sf2 file; Debian's FluidR3_GM if None.
+        processes: how many MIDI files are played at once; one a core if None.
+    """
+    synthesizer = FluidSynth(sound_font or SOUND_FONT)
+    return Rendering(path, folder, synthesizer).run(processes or len(os.sched_getaffinity(0)))
 
 
 def _may_fill(folder: Path) -> bool:

@@ -1,20 +1,17 @@
 """Splits that no piece crosses, drawn from the name of the piece alone."""
 
-import filecmp
 import hashlib
-import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
-from melody_cm.data.clips import SPLITS, Split, load_row
-from melody_cm.data.manifest import ManifestCorpus, manifest_lines
-from melody_cm.storage import write_atomically
+from melody_cm.data.clips import SPLITS, Split, load_row, located
+from melody_cm.data.manifest import ManifestCorpus, manifest_lines, write_manifest
 
 RATIOS = (80.0, 10.0, 10.0)
 
@@ -56,12 +53,14 @@ class SplitReport:
         clips, seconds: by split.
         pieces: names, by split.
         unknown: clips whose length neither row nor sound file tells; they are not in `seconds`.
+        empty: splits that should have a share and got no piece.
     """
 
     clips: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     pieces: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     unknown: int = 0
+    empty: list[Split] = field(default_factory=list)
 
     def add(self, row: dict[str, Any], piece: str, folder: Path) -> None:
         """Count a row that has its split."""
@@ -72,39 +71,40 @@ class SplitReport:
         self.unknown += seconds is None
 
 
-def split_manifest(path: str, out: Path, split: PieceSplit, force: bool = False) -> SplitReport:
+def split_manifest(
+    path: str, out: Path, ratios: Sequence[float] = RATIOS, seed: int = 0, force: bool = False
+) -> SplitReport:
     """Write a manifest whose rows differ from those at `path` in nothing but `split`.
 
     Args:
         path: the manifest, or a folder that holds a manifest.jsonl.
         out: the new manifest, in the same folder, as rows name their sound files relative to it.
-        split: gives the split of a piece.
+        ratios, seed: as of `PieceSplit`.
         force: replace `out` if it holds something else.
 
     Raises:
         FileNotFoundError: no such manifest.
         ValueError: a row that is no JSON object or has nothing to tell its piece by; `out` is elsewhere, or is there.
     """
-    source, report = ManifestCorpus(path).path, SplitReport()
+    source, report, split = ManifestCorpus(path).path, SplitReport(), PieceSplit(ratios, seed)
     if out.resolve().parent != source.resolve().parent:
         raise ValueError(f"{out}: not in the folder of {source}, which its rows' paths start from; put it there")
 
-    def write(aside: Path) -> None:
-        with aside.open("w", encoding="utf-8") as file:
-            for where, line in manifest_lines(source):
-                row = load_row(line, where)
-                piece = piece_of(row, where)
-                row["split"] = split(piece)
-                report.add(row, piece, source.parent)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if out.exists() and not force and not filecmp.cmp(aside, out, shallow=False):
-            raise ValueError(f"{out}: exists and differs from this split; give another --out, or replace it by --force")
+    def rows() -> Iterator[dict[str, Any]]:
+        for where, line in manifest_lines(source):
+            with located(where):
+                row = load_row(line)
+                piece = piece_of(row)
+            row["split"] = split(piece)
+            report.add(row, piece, source.parent)
+            yield row
 
-    write_atomically(out, write)
+    write_manifest(out, rows(), force)
+    report.empty = [name for name in split.shares if not report.clips[name]]
     return report
 
 
-def piece_of(row: dict[str, Any], where: str) -> str:
+def piece_of(row: dict[str, Any]) -> str:
     """What must stay in one split: the piece a row names, else its MIDI file, sound file, or itself."""
     if row.get("piece"):
         return str(row["piece"])
@@ -112,7 +112,7 @@ def piece_of(row: dict[str, Any], where: str) -> str:
         if row.get(name):
             return os.path.normpath(str(row[name]))
     if "id" not in row:
-        raise ValueError(f"{where}: field 'id' is missing")
+        raise ValueError("field 'id' is missing")
     return str(row["id"])
 
 

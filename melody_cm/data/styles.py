@@ -4,7 +4,7 @@ A pattern is one bar, one character a step of a sixteenth note: "." rests, "x" p
 a digit names the chord's note: 1 root, 3 third, 5 fifth, 8 octave. Where a style swings, off-beat eighths come late.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCALES: dict[str, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -21,15 +21,14 @@ PROGRESSIONS = ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 0, 4), (5, 3, 0, 4), (0, 2, 3
 
 @dataclass(frozen=True)
 class Mood:
-    """How a mood sounds: its modes, the part [0, 1] of a style's tempo range, a shift of the melody in semitones, the
-    brightness in Hz, more reverb, and how hard notes are struck."""
+    """How a mood sounds."""
 
     modes: tuple[str, ...]
-    tempo: tuple[float, float]
-    shift: int
-    brightness: int
-    reverb: float
-    velocity: float
+    tempo: tuple[float, float]  # Which part [0, 1] of a style's tempo range.
+    shift: int  # Of the melody, in semitones.
+    brightness: int  # In Hz.
+    reverb: float  # More than the style's.
+    velocity: float  # How hard notes are struck.
 
 
 MOODS: dict[str, Mood] = {
@@ -44,199 +43,102 @@ MOODS: dict[str, Mood] = {
 
 @dataclass(frozen=True)
 class Style:
-    """A style's rules.
+    """A style's rules."""
 
-    Attributes:
-        tempo: slowest and fastest, in beats per minute.
-        beats: beats a bar; a beat has four steps.
-        leads, chords, basses: instruments that may play the part.
-        chord_pattern, chord_hold: when chords sound and for how many steps.
-        arpeggio: chords one note at a time.
-        bass_pattern, bass_hold: likewise for the bass.
-        melodies: rhythms of a bar of melody.
-        kits: drum kit and phrase for the caption; "" for none.
-        drums: drum -> pattern.
-        swing: delay of every off-beat eighth as a part of a beat.
-        reverb: in [0, 1].
-        sevenths: four-note chords.
-        moods: which moods fit.
-    """
-
-    tempo: tuple[int, int]
-    beats: int
-    leads: tuple[str, ...]
+    tempo: tuple[int, int]  # Slowest and fastest, in beats per minute.
+    moods: tuple[str, ...]  # Which moods fit.
+    leads: tuple[str, ...]  # Instruments that may play the melody, the chords, the bass.
     chords: tuple[str, ...]
     basses: tuple[str, ...]
-    chord_pattern: str
+    chord_pattern: str  # When chords sound, and for how many steps.
     chord_hold: float
     bass_pattern: str
     bass_hold: float
-    melodies: tuple[str, ...]
-    drum_kit: str
-    drum_phrase: str
-    drums: dict[str, str]
-    moods: tuple[str, ...]
-    arpeggio: bool = False
-    swing: float = 0.0
-    reverb: float = 0.12
-    sevenths: bool = False
+    melodies: tuple[str, ...]  # Rhythms of a bar of melody.
+    drum_phrase: str = "without drums"  # For the caption.
+    drum_kit: str = ""
+    drums: dict[str, str] = field(default_factory=dict)  # The pattern of each drum.
+    beats: int = 4  # A bar; a beat has four steps.
+    reverb: float = 0.12  # In [0, 1].
+    swing: float = 0.0  # Delay of every off-beat eighth as a part of a beat.
+    arpeggio: bool = False  # Chords one note at a time.
+    sevenths: bool = False  # Four-note chords.
 
 
+# fmt: off
 STYLES: dict[str, Style] = {
     "ambient": Style(
-        tempo=(60, 84),
-        beats=4,
-        leads=("flute", "bells", "electric piano"),
-        chords=("synth pad", "strings"),
-        basses=("sub bass",),
-        chord_pattern="x...............",
-        chord_hold=16.0,
-        bass_pattern="1...............",
-        bass_hold=15.0,
-        melodies=("x.......x.......", "x...x.......x...", "....x.......x..."),
-        drum_kit="",
-        drum_phrase="without drums",
-        drums={},
-        moods=("calm", "sad", "dark", "dreamy"),
+        (60, 84), ("calm", "sad", "dark", "dreamy"),
+        ("flute", "bells", "electric piano"), ("synth pad", "strings"), ("sub bass",),
+        "x...............", 16.0, "1...............", 15.0,
+        ("x.......x.......", "x...x.......x...", "....x.......x..."),
         reverb=0.45,
     ),
     "folk": Style(
-        tempo=(84, 132),
-        beats=4,
-        leads=("violin", "flute", "accordion"),
-        chords=("nylon-string guitar",),
-        basses=("upright bass",),
-        chord_pattern="x.x.x.x.x.x.x.x.",
-        chord_hold=3.0,
-        bass_pattern="1.......5.......",
-        bass_hold=6.0,
-        melodies=("x...x.x.x...x...", "x.x.x.x.x.....x.", "x...x...x.x.x..."),
-        drum_kit="",
-        drum_phrase="without drums",
-        drums={},
-        moods=("happy", "calm", "sad", "dreamy"),
+        (84, 132), ("happy", "calm", "sad", "dreamy"),
+        ("violin", "flute", "accordion"), ("nylon-string guitar",), ("upright bass",),
+        "x.x.x.x.x.x.x.x.", 3.0, "1.......5.......", 6.0,
+        ("x...x.x.x...x...", "x.x.x.x.x.....x.", "x...x...x.x.x..."),
         arpeggio=True,
     ),
     "jazz": Style(
-        tempo=(96, 160),
-        beats=4,
-        leads=("trumpet", "electric piano", "flute"),
-        chords=("piano",),
-        basses=("upright bass",),
-        chord_pattern="......x.......x.",
-        chord_hold=2.5,
-        bass_pattern="1...3...5...3...",
-        bass_hold=4.0,
-        melodies=("x.x.x.x...x.x...", "..x.x.x.x.......", "x...x.x...x.x.x."),
-        drum_kit="acoustic",
-        drum_phrase="a swinging ride cymbal",
-        drums={"ride": "x...x.o.x...x.o.", "hat": "....x.......x...", "kick": "o.......o......."},
-        moods=("happy", "energetic", "calm", "sad"),
-        swing=0.16,
-        sevenths=True,
+        (96, 160), ("happy", "energetic", "calm", "sad"),
+        ("trumpet", "electric piano", "flute"), ("piano",), ("upright bass",),
+        "......x.......x.", 2.5, "1...3...5...3...", 4.0,
+        ("x.x.x.x...x.x...", "..x.x.x.x.......", "x...x.x...x.x.x."),
+        "a swinging ride cymbal", "acoustic",
+        {"ride": "x...x.o.x...x.o.", "hat": "....x.......x...", "kick": "o.......o......."},
+        swing=0.16, sevenths=True,
     ),
     "techno": Style(
-        tempo=(118, 150),
-        beats=4,
-        leads=("saw synth", "bells"),
-        chords=("saw synth", "synth pad"),
-        basses=("synth bass",),
-        chord_pattern="x..x..x...x..x..",
-        chord_hold=1.5,
-        bass_pattern="..1...1...1...1.",
-        bass_hold=1.8,
-        melodies=("x..x..x.x..x..x.", "x.xx..x.x.xx..x.", "x...x...x..x..x."),
-        drum_kit="electronic",
-        drum_phrase="a four-on-the-floor beat",
-        drums={"kick": "x...x...x...x...", "hat": "..x...x...x...x.", "snare": "....x.......x..."},
-        moods=("energetic", "dark", "happy"),
+        (118, 150), ("energetic", "dark", "happy"),
+        ("saw synth", "bells"), ("saw synth", "synth pad"), ("synth bass",),
+        "x..x..x...x..x..", 1.5, "..1...1...1...1.", 1.8,
+        ("x..x..x.x..x..x.", "x.xx..x.x.xx..x.", "x...x...x..x..x."),
+        "a four-on-the-floor beat", "electronic",
+        {"kick": "x...x...x...x...", "hat": "..x...x...x...x.", "snare": "....x.......x..."},
         reverb=0.15,
     ),
     "waltz": Style(
-        tempo=(88, 150),
-        beats=3,
-        leads=("accordion", "violin", "piano"),
-        chords=("strings", "piano"),
-        basses=("upright bass", "tuba"),
-        chord_pattern="....x...x...",
-        chord_hold=2.5,
-        bass_pattern="1...........",
-        bass_hold=4.0,
-        melodies=("x.......x...", "x...x...x...", "x...x.x.x...", "x..........."),
-        drum_kit="",
-        drum_phrase="without drums",
-        drums={},
-        moods=("happy", "calm", "sad", "dreamy"),
-        reverb=0.22,
+        (88, 150), ("happy", "calm", "sad", "dreamy"),
+        ("accordion", "violin", "piano"), ("strings", "piano"), ("upright bass", "tuba"),
+        "....x...x...", 2.5, "1...........", 4.0,
+        ("x.......x...", "x...x...x...", "x...x.x.x...", "x..........."),
+        beats=3, reverb=0.22,
     ),
     "march": Style(
-        tempo=(96, 126),
-        beats=4,
-        leads=("trumpet", "flute"),
-        chords=("horns",),
-        basses=("tuba",),
-        chord_pattern="....x.......x...",
-        chord_hold=2.0,
-        bass_pattern="1.......5.......",
-        bass_hold=4.0,
-        melodies=("x...x..xx...x...", "x.......x..xx...", "x..xx...x...x..."),
-        drum_kit="acoustic",
-        drum_phrase="a marching snare drum",
-        drums={"kick": "x.......x.......", "snare": "x..ox.ooo..ox.oo"},
-        moods=("happy", "energetic", "dark"),
+        (96, 126), ("happy", "energetic", "dark"),
+        ("trumpet", "flute"), ("horns",), ("tuba",),
+        "....x.......x...", 2.0, "1.......5.......", 4.0,
+        ("x...x..xx...x...", "x.......x..xx...", "x..xx...x...x..."),
+        "a marching snare drum", "acoustic",
+        {"kick": "x.......x.......", "snare": "x..ox.ooo..ox.oo"},
         reverb=0.2,
     ),
     "chiptune": Style(
-        tempo=(120, 160),
-        beats=4,
-        leads=("square lead",),
-        chords=("square lead",),
-        basses=("triangle bass",),
-        chord_pattern="xxxxxxxxxxxxxxxx",
-        chord_hold=0.9,
-        bass_pattern="1.1.8.1.1.1.8.1.",
-        bass_hold=1.7,
-        melodies=("x.x.x..xx.x.x...", "x..x..x.x.x.x.x.", "x...x.x.x..x..x."),
-        drum_kit="chip",
-        drum_phrase="8-bit noise drums",
-        drums={"kick": "x.....x.x.......", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
-        moods=("happy", "energetic", "dark"),
-        arpeggio=True,
-        reverb=0.0,
+        (120, 160), ("happy", "energetic", "dark"),
+        ("square lead",), ("square lead",), ("triangle bass",),
+        "xxxxxxxxxxxxxxxx", 0.9, "1.1.8.1.1.1.8.1.", 1.7,
+        ("x.x.x..xx.x.x...", "x..x..x.x.x.x.x.", "x...x.x.x..x..x."),
+        "8-bit noise drums", "chip",
+        {"kick": "x.....x.x.......", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
+        reverb=0.0, arpeggio=True,
     ),
     "reggae": Style(
-        tempo=(66, 92),
-        beats=4,
-        leads=("organ", "trumpet", "electric piano"),
-        chords=("nylon-string guitar", "organ"),
-        basses=("sub bass",),
-        chord_pattern="....x.......x...",
-        chord_hold=1.2,
-        bass_pattern="1..1..3.....5...",
-        bass_hold=2.6,
-        melodies=("x...x.x.....x...", "..x.x...x.x.....", "x.....x.x...x..."),
-        drum_kit="acoustic",
-        drum_phrase="a one-drop drum beat",
-        drums={"kick": "........x.......", "snare": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
-        moods=("happy", "calm", "sad"),
+        (66, 92), ("happy", "calm", "sad"),
+        ("organ", "trumpet", "electric piano"), ("nylon-string guitar", "organ"), ("sub bass",),
+        "....x.......x...", 1.2, "1..1..3.....5...", 2.6,
+        ("x...x.x.....x...", "..x.x...x.x.....", "x.....x.x...x..."),
+        "a one-drop drum beat", "acoustic",
+        {"kick": "........x.......", "snare": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
         reverb=0.18,
     ),
     "minimalist": Style(
-        tempo=(108, 156),
-        beats=4,
-        leads=("marimba", "piano"),
-        chords=("marimba", "bells"),
-        basses=("sub bass", "upright bass"),
-        chord_pattern="x.xx.x.xx.x.x.xx",
-        chord_hold=1.5,
-        bass_pattern="1...............",
-        bass_hold=12.0,
-        melodies=("x.xx.xx.x.xx.xx.", "x.x.xx.x.x.x.xx.", "xx.x.xx.xx.x.xx."),
-        drum_kit="",
-        drum_phrase="without drums",
-        drums={},
-        moods=("happy", "calm", "dreamy", "energetic"),
-        arpeggio=True,
-        reverb=0.2,
+        (108, 156), ("happy", "calm", "dreamy", "energetic"),
+        ("marimba", "piano"), ("marimba", "bells"), ("sub bass", "upright bass"),
+        "x.xx.x.xx.x.x.xx", 1.5, "1...............", 12.0,
+        ("x.xx.xx.x.xx.xx.", "x.x.xx.x.x.x.xx.", "xx.x.xx.xx.x.xx."),
+        reverb=0.2, arpeggio=True,
     ),
 }
+# fmt: on

@@ -1,4 +1,4 @@
-"""From a score to sound: notes and strokes, softened, put into one room and brought to one level."""
+"""From a performance to sound: notes and strokes, softened, put into one room and brought to one level."""
 
 import functools
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Hit:
 
 
 @dataclass
-class Score:
+class Performance:
     """All that is heard: notes, strokes on `kit`, brightness (Hz above which tones are soft), reverb in [0, 1]."""
 
     notes: list[Note] = field(default_factory=list)
@@ -44,19 +44,19 @@ class Score:
     reverb: float = 0.15
 
 
-def render(score: Score, seconds: float, sample_rate: int) -> np.ndarray:
-    """The score's first `seconds` as (t,) fp32: RMS 0.1 unless that would pass the peak of 0.95."""
+def synthesize(performance: Performance, seconds: float, sample_rate: int) -> np.ndarray:
+    """The performance's first `seconds` as (t,) fp32: RMS 0.1 unless that would pass the peak of 0.95."""
     length = round(seconds * sample_rate)
     tones, drums = np.zeros(length, np.float32), np.zeros(length, np.float32)
     cache: dict[tuple[str, int, float], np.ndarray] = {}
-    for note in score.notes:
+    for note in performance.notes:
         key = (note.instrument, note.pitch, round(note.seconds, 4))
         if key not in cache:
             cache[key] = note_sound(INSTRUMENTS[note.instrument], note.pitch, note.seconds, sample_rate)
         _add(tones, cache[key], note.start, note.velocity, sample_rate)
-    for hit in score.hits:
-        _add(drums, drum_sound(score.kit, hit.drum, sample_rate), hit.start, hit.velocity, sample_rate)
-    return _master(_soften(tones, score.brightness, sample_rate), drums, score.reverb, sample_rate)
+    for hit in performance.hits:
+        _add(drums, drum_sound(performance.kit, hit.drum, sample_rate), hit.start, hit.velocity, sample_rate)
+    return _master(_soften(tones, performance.brightness, sample_rate), drums, performance.reverb, sample_rate)
 
 
 def note_sound(instrument: Instrument, pitch: int, seconds: float, sample_rate: int) -> np.ndarray:

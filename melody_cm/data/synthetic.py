@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from melody_cm.data.audio_files import write_audio
 from melody_cm.data.cache_folder import cache_folder
-from melody_cm.data.clips import Clip, Split
-from melody_cm.data.composition import captions, compose, describe, draw_piece
-from melody_cm.data.locking import locked
-from melody_cm.data.manifest import MANIFEST_NAME, Corpus, ManifestCorpus
-from melody_cm.data.synthesis import render
+from melody_cm.data.clips import Split
+from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
+from melody_cm.data.locking import file_lock
+from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
+from melody_cm.data.synthesis import synthesize
 from melody_cm.storage import hash_data, write_text
 
 # Raise it when the same arguments give other sound or other captions: it is a part of the cache's key.
@@ -30,7 +31,7 @@ SAMPLE_RATES = range(8000, 192001)
 class SyntheticCorpus(Corpus):
     """Procedural music in nine styles, two clips a piece, split 80/10/10 by piece; every caption is true of its sound.
 
-    Rendered at the first `clips()` into a folder of its own below $MELODY_CM_CACHE (~/.cache/melody_cm by default).
+    Rendered when it is first read, into a folder of its own below $MELODY_CM_CACHE (~/.cache/melody_cm by default).
 
     Args:
         num_clips: how many clips, at least 3 (a piece for each split).
@@ -40,27 +41,79 @@ class SyntheticCorpus(Corpus):
     """
 
     def __init__(self, num_clips: int, seconds: float, seed: int = 0, sample_rate: int = 24000) -> None:
-        _check_size(num_clips, seconds, sample_rate)
+        if num_clips < MIN_CLIPS:
+            raise ValueError(f"num_clips is {num_clips}; at least {MIN_CLIPS} are needed, one for each split")
+        if not MIN_CLIP_SECONDS <= seconds < math.inf:
+            raise ValueError(f"seconds is {seconds}; music needs at least {MIN_CLIP_SECONDS}")
+        if sample_rate not in SAMPLE_RATES:
+            limits = f"{SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz"
+            raise ValueError(f"sample_rate is {sample_rate}; {limits} can be rendered")
         self.num_clips, self.seconds, self.seed, self.sample_rate = num_clips, seconds, seed, sample_rate
+        self.num_pieces = max(MIN_CLIPS, -(-num_clips // 2))
 
     @property
     def folder(self) -> Path:
         """Where the rendered corpus is kept."""
-        cache = cache_folder()
         name = f"{self.num_clips}x{float(self.seconds)}s_{self.sample_rate}hz_seed{self.seed}_v{CONTENT_VERSION}"
-        return cache / "synthetic" / name
+        return cache_folder() / "synthetic" / name
 
-    def clips(self) -> list[Clip]:
+    def entries(self) -> Iterator[Entry]:
         if not (self.folder / MANIFEST_NAME).is_file():
-            write_corpus(self.folder, self.num_clips, self.seed, self.seconds, self.sample_rate)
-        return list(ManifestCorpus(str(self.folder)).clips())
+            try:
+                self.write(self.folder)
+            except PermissionError as error:
+                hint = "set MELODY_CM_CACHE to a folder that can be written"
+                raise PermissionError(f"{self.folder}: {error.strerror}; {hint}") from error
+        yield from ManifestCorpus(str(self.folder)).entries()
 
     def fingerprint(self) -> str:
         return hash_data([CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate])
 
+    def write(self, folder: Path) -> None:
+        """Render all clips into a folder; see `write_corpus`."""
+        folder, rows = folder.resolve(), [self._row(index) for index in range(self.num_clips)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        with file_lock(folder.parent / f".{folder.name}.lock"):
+            if _is_there(folder, text, rows):
+                return
+            aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"
+            (aside / "audio").mkdir(parents=True, exist_ok=True)
+            title, console = f"rendering {self.num_clips} synthetic clips", Console(stderr=True)
+            for index, row in enumerate(track(rows, title, console=console, disable=not console.is_terminal)):
+                if not (aside / row["audio"]).is_file():
+                    write_audio(aside / row["audio"], self._waveform(index), self.sample_rate)
+            write_text(aside / MANIFEST_NAME, text)
+            aside.replace(folder)
+
+    def _waveform(self, index: int) -> Float[Tensor, " t"]:
+        section, number = divmod(index, self.num_pieces)
+        performance = perform(draw_piece(self.seed, number), self.seconds, self.seed, number, section)
+        return torch.from_numpy(synthesize(performance, self.seconds, self.sample_rate))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        section, number = divmod(index, self.num_pieces)
+        piece = draw_piece(self.seed, number)
+        caption, *alternatives = piece_captions(piece, self.seed, number, section)
+        return {
+            "id": f"synthetic_{self.seed}_{number:06d}_{section}",
+            "audio": f"audio/{index:06d}.flac",
+            "start": 0.0,
+            "duration": self.seconds,
+            "sample_rate": self.sample_rate,
+            "split": self._split(number),
+            "caption": caption,
+            "alt_captions": alternatives,
+            "piece": f"synthetic_{self.seed}_{number:06d}",
+            "license": "CC0-1.0",
+        } | piece_fields(piece)
+
+    def _split(self, number: int) -> Split:
+        tenth = max(1, round(self.num_pieces / 10))
+        return "test" if number < tenth else "valid" if number < 2 * tenth else "train"
+
 
 def write_corpus(folder: Path, num_clips: int, seed: int = 0, seconds: float = 10.0, sample_rate: int = 24000) -> None:
-    """Render a corpus as FLAC files and a manifest; `folder` appears when all of it is there.
+    """Render procedural music as FLAC files and a manifest; `folder` appears when all of it is there.
 
     Until then the clips gather in a hidden folder beside it, where a rendering that was stopped goes on. Equal
     arguments give equal bytes; where they lie in `folder` already, nothing is done.
@@ -68,22 +121,7 @@ def write_corpus(folder: Path, num_clips: int, seed: int = 0, seconds: float = 1
     Raises:
         ValueError: `folder` holds something else, or a size is too small.
     """
-    _check_size(num_clips, seconds, sample_rate)
-    folder, indices = folder.resolve(), range(num_clips)
-    rows = [_row(index, num_clips, seed, seconds, sample_rate) for index in indices]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    with locked(folder.parent / f".{folder.name}.lock"):
-        if _is_there(folder, text, rows):
-            return
-        aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"
-        (aside / "audio").mkdir(parents=True, exist_ok=True)
-        title, console = f"rendering {num_clips} synthetic clips", Console(stderr=True)
-        for index in track(indices, title, console=console, disable=not console.is_terminal):
-            audio = aside / rows[index]["audio"]
-            if not audio.is_file():
-                write_audio(audio, _waveform(index, num_clips, seed, seconds, sample_rate), sample_rate)
-        write_text(aside / MANIFEST_NAME, text)
-        aside.replace(folder)
+    SyntheticCorpus(num_clips, seconds, seed, sample_rate).write(folder)
 
 
 def _is_there(folder: Path, manifest: str, rows: list[dict[str, Any]]) -> bool:
@@ -95,50 +133,3 @@ def _is_there(folder: Path, manifest: str, rows: list[dict[str, Any]]) -> bool:
     if not same or not all((folder / row["audio"]).is_file() for row in rows):
         raise ValueError(f"{folder}: holds something else; give a new folder, or remove it")
     return True
-
-
-def _check_size(num_clips: int, seconds: float, sample_rate: int) -> None:
-    if num_clips < MIN_CLIPS:
-        raise ValueError(f"num_clips is {num_clips}; at least {MIN_CLIPS} are needed, one for each split")
-    if not MIN_CLIP_SECONDS <= seconds < math.inf:
-        raise ValueError(f"seconds is {seconds}; music needs at least {MIN_CLIP_SECONDS}")
-    if sample_rate not in SAMPLE_RATES:
-        raise ValueError(f"sample_rate is {sample_rate}; {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz can be rendered")
-
-
-def _place(index: int, num_clips: int) -> tuple[int, int]:
-    """Which section of which piece a clip is."""
-    return divmod(index, _num_pieces(num_clips))
-
-
-def _num_pieces(num_clips: int) -> int:
-    return max(MIN_CLIPS, -(-num_clips // 2))
-
-
-def _waveform(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> Float[Tensor, " t"]:
-    section, number = _place(index, num_clips)
-    score = compose(draw_piece(seed, number), seconds, seed, number, section)
-    return torch.from_numpy(render(score, seconds, sample_rate))
-
-
-def _row(index: int, num_clips: int, seed: int, seconds: float, sample_rate: int) -> dict[str, Any]:
-    section, number = _place(index, num_clips)
-    piece = draw_piece(seed, number)
-    caption, *alternatives = captions(piece, seed, number, section)
-    return {
-        "id": f"synthetic_{seed}_{number:06d}_{section}",
-        "audio": f"audio/{index:06d}.flac",
-        "start": 0.0,
-        "duration": seconds,
-        "sample_rate": sample_rate,
-        "split": _piece_split(number, _num_pieces(num_clips)),
-        "caption": caption,
-        "alt_captions": alternatives,
-        "piece": f"synthetic_{seed}_{number:06d}",
-        "license": "CC0-1.0",
-    } | describe(piece)
-
-
-def _piece_split(number: int, num_pieces: int) -> Split:
-    tenth = max(1, round(num_pieces / 10))
-    return "test" if number < tenth else "valid" if number < 2 * tenth else "train"

@@ -1,4 +1,3 @@
-"""How loud sound must be to count as sound."""
+"""How quiet is silent."""
 
-SILENT_PEAK = 1e-4
-"""Audio without a sample above this peak is silent (80 dB below full scale)."""
+SILENT_PEAK = 1e-4  # Audio without a sample above this counts as silent.

@@ -5,11 +5,11 @@ import torch
 import yaml
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder, MelAutoencoder, VocodedAutoencoder
-from melody_cm.interfaces import Network
+from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder, MelAutoencoder, with_vocoder
+from melody_cm.interfaces import Autoencoder, Network, Vocoder
 from melody_cm.signal import MelFrontEnd, MelSettings
-from melody_cm.storage import build, load_network, save_network, thaw, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE, FrozenVocoder
+from melody_cm.storage import build, load_network, load_stage, save_network, write_json
+from melody_cm.storage.stages import RUN_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MEL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 80, "num_mels": 16, "f_min": 0.0, "f_max": 4000.0}
@@ -103,14 +103,14 @@ def autoencoder(vocoder=None) -> MelAutoencoder:
 def test_an_autoencoder_takes_another_vocoder_and_keeps_all_else():
     vocoder, first = tiny(), autoencoder()
     first.calibrate(music(3200))
-    other = first.with_vocoder(vocoder)
+    other = with_vocoder(first, vocoder)
     latent = first.encode(music(3200))
     assert torch.equal(other.encode(music(3200) * 0 + 1), first.encode(music(3200) * 0 + 1))
     assert torch.equal(other.decode_mel(latent), first.decode_mel(latent))
     assert torch.equal(other.decode(latent), vocoder(first.decode_mel(latent)).clamp(-1, 1))
     assert not other.training
     with pytest.raises(ValueError, match="num_mels: 16, 32"):
-        first.with_vocoder(tiny(num_mels=32))
+        with_vocoder(first, tiny(num_mels=32))
 
 
 def finish(run, stage, slot, network: Network):
@@ -124,13 +124,13 @@ def test_a_trained_vocoder_enters_a_trained_autoencoder_and_travels_with_it(tmp_
     vocoder, trained = tiny(), autoencoder()
     finish(tmp_path, "musiccm/1_mel_vae", "autoencoder", trained)
     finish(tmp_path, "musiccm/2_vocoder", "vocoder", vocoder)
-    both = VocodedAutoencoder("musiccm/1_mel_vae", FrozenVocoder("musiccm/2_vocoder"))
-    assert not both.state_dict()
+    both = with_vocoder(load_stage("musiccm/1_mel_vae", Autoencoder), load_stage("musiccm/2_vocoder", Vocoder))
+    assert both.frozen
     assert not any(p.requires_grad for p in both.parameters())
     latent = trained.encode(music(3200))
     expected = vocoder(trained.decode_mel(latent)).clamp(-1, 1)
     assert torch.equal(both.decode(latent), expected)
-    save_network(thaw(both), tmp_path / "saved", portable=True)
+    save_network(both, tmp_path / "saved", portable=True)
     assert torch.equal(load_network(tmp_path / "saved").decode(latent), expected)
 
 
@@ -139,7 +139,7 @@ def test_a_vocoder_of_other_mels_is_refused_when_loaded(tmp_path, monkeypatch):
     finish(tmp_path, "musiccm/1_mel_vae", "autoencoder", autoencoder())
     finish(tmp_path, "musiccm/2_vocoder", "vocoder", tiny(f_max=3000.0))
     with pytest.raises(ValueError, match=r"f_max: 4000\.0, 3000\.0; autoencoder first"):
-        VocodedAutoencoder("musiccm/1_mel_vae", FrozenVocoder("musiccm/2_vocoder"))
+        with_vocoder(load_stage("musiccm/1_mel_vae", Autoencoder), load_stage("musiccm/2_vocoder", Vocoder))
 
 
 def test_an_export_whose_mels_were_changed_is_refused(tmp_path):

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder
+from melody_cm.configuration import load_config
 from melody_cm.randomness import Draws
 from melody_cm.signal import MelFrontEnd, MelSettings
 from melody_cm.storage import build, load_network, save_network
@@ -123,17 +123,9 @@ def test_impossible_geometries_are_refused():
         tiny(norm_num_groups=3)
 
 
-def resolved(path: Path) -> dict:
-    """A preset with the presets that it names in their places."""
-    preset = yaml.safe_load(path.read_text())
-    vocoder = path.parent / preset["init_args"]["vocoder"]
-    preset["init_args"]["vocoder"] = yaml.safe_load(vocoder.read_text())
-    return preset
-
-
 @pytest.mark.parametrize(("name", "shape"), [("mel_checkpoint", (8, 256, 16)), ("mel_text", (16, 128, 16))])
 def test_presets_have_the_published_geometry(name, shape):
-    config = resolved(PRESETS / f"{name}.yaml")
+    config = load_config(PRESETS / f"{name}.yaml")
     config["init_args"] |= {"block_out_channels": [4 for _ in config["init_args"]["block_out_channels"]]}
     config["init_args"] |= {"norm_num_groups": 2}
     autoencoder = build(config)

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from melody_cm.autoencoders import WaveformCodec
-from melody_cm.cli.recipe import load
+from melody_cm.configuration import load_config
 from melody_cm.signal import fit_length
-from melody_cm.storage import build
-from melody_cm.storage.export import load_network, save_network
+from melody_cm.storage import build, load_network, save_network
 from melody_cm.training.ema import averaged_copy, update_average
 
 PRESET = Path(__file__).resolve().parents[2] / "configs/codec/waveform.yaml"
@@ -43,7 +42,7 @@ def test_codes_and_waveforms_have_the_length_that_the_interface_promises(samples
 
 def test_the_paper_has_50_frames_a_second_of_12_codes_of_1024():
     with torch.device("meta"):
-        network = build(load(PRESET))
+        network = build(load_config(PRESET))
     assert (network.sample_rate, network.frame_rate) == (24000, 50.0)
     assert (network.num_codebooks, network.codebook_size) == (12, 1024)
     tokens = [4 * network.frame_rate, (network.num_codebooks - 4) * network.frame_rate]

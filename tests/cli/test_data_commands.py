@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import melody_cm
 from melody_cm.cli.main import main
 from melody_cm.data import ManifestCorpus, write_corpus
 from melody_cm.data.fluidsynth import INSTALL, SOUND_FONT
@@ -71,18 +72,46 @@ def test_duplicates(music, capsys):
     assert "threshold is 2.0" in capsys.readouterr().err
 
 
-def test_missing_files_of_other_layouts_are_listed_and_count_as_wrong(tmp_path, capsys, monkeypatch):
-    from melody_cm.data.check import CorpusReport
-
-    report = CorpusReport(missing=["songs.csv, row 3: /music/a.mp3"])
-    report.clips["train"] = 1
-    report.reasons["missing"] = 1
-    monkeypatch.setattr("melody_cm.data.check.check_corpus", lambda path: report)
-    assert run("check", tmp_path) == 0
+def test_a_table_of_another_format(tmp_path, music, capsys):
+    lines = ["id,audio,caption", "a,audio/000000.flac,x", "b,none.flac,y", ",c.flac,z"]
+    (music / "songs.csv").write_text("\n".join(lines))
+    out = music / "imported.jsonl"
+    assert run("import", "csv", music / "songs.csv", "--out", out, "--default-split", "valid") == 2
     printed = capsys.readouterr().out
-    assert "songs.csv, row 3: /music/a.mp3: no such file\n" in printed
-    assert "problems: 0 (missing (1))" in printed
-    assert run("check", tmp_path, "--strict") == 2
+    assert "songs.csv, row 4: the id is empty" in printed
+    assert f"songs.csv, row 3: {music / 'none.flac'}: no such file" in printed
+    assert ": clips: 1 valid; rows without audio: 0\nleft out, no such file: 1; problems: 1\n" in printed
+    assert run("check", out, "--strict") == 0
+    (music / "songs.csv").write_text("\n".join(lines[:2]))
+    assert run("import", "csv", music / "songs.csv", "--out", out) == 2
+    assert "replace it by --force" in capsys.readouterr().err
+    assert run("import", "csv", music / "songs.csv", "--out", out, "--force") == 0
+    assert run("import", "csv", music / "songs.csv", "--out", tmp_path / "other" / "m.jsonl") == 2
+    assert "does not lie above" in capsys.readouterr().err
+    assert run("import", "csv", music / "songs.csv", "--out", out, "--subset", "small") == 2
+    assert "the format csv has no option subset" in capsys.readouterr().err
+    assert run("import", "tsv", music / "songs.csv", "--out", out) == 2
+    assert "there is no format 'tsv'; use one of csv, audiocraft" in capsys.readouterr().err
+
+
+def test_names_from_elsewhere_command_no_terminal(tmp_path, capsys):
+    row = {"id": "a", "audio": "\x1b[31m\x07ü.wav", "caption": "x"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row))
+    assert run("check", tmp_path) == 2
+    assert r"\x1b[31m\x07ü.wav: no such file" in capsys.readouterr().out
+
+
+def test_encode_hands_on_what_it_is_told(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(melody_cm, "Setting", lambda *given: given, raising=False)
+    monkeypatch.setattr(melody_cm, "plan", lambda *given: list(given), raising=False)
+    monkeypatch.setattr(melody_cm, "Run", lambda path: path, raising=False)
+    monkeypatch.setattr(melody_cm, "encode", lambda *given, **more: calls.append((given, more)), raising=False)
+    command = ["encode", tmp_path, "--size", "tiny", "--run", "r", "--runs", tmp_path, "--again", "--processes", 2]
+    assert run(*command, "--data.seconds=2") == 0
+    setting = ("tiny", "cpu", None, ["--data.seconds=2"])
+    options = {"processes": 2, "device": "cpu", "again": True, "skip_unfinished": True}
+    assert calls == [(([str(tmp_path), setting], tmp_path / "r"), options)]
 
 
 def test_rendering_without_fluidsynth_says_what_to_install(tmp_path, capsys, monkeypatch):

@@ -22,7 +22,7 @@ def _in_the_repository(monkeypatch):
     [
         ("train recipes/melody --run x", ["--size must be said", "tiny", "paper"]),
         ("train recipes/melody --run x --size huge", ["unknown size 'huge'", "tiny, cpu, small, paper"]),
-        ("train recipes/nowhere --run x --size tiny", ["recipes/nowhere", "neither a recipe nor a folder"]),
+        ("train recipes/nowhere --run x --size tiny", ["no recipe recipes/nowhere", "melody-cm recipes"]),
         ("train recipes/melody/9_none.yaml --run x --size tiny", ["recipes/melody/9_none.yaml"]),
         ("train recipes/melody --run x --size tiny --machine abacus", ["abacus"]),
         ("train recipes/melody --run x --size tiny --trainer.max_stepz 3", ["command line", "'max_steps'"]),
@@ -40,7 +40,7 @@ def _in_the_repository(monkeypatch):
         ("export {tmp}/symphony {tmp}/out", ["symphony", "musiccm_teacher"]),
         ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
         ("data check {tmp}/none", ["none"]),
-        ("train recipes/musiccm/1_mel_vae.yaml --run ../x --size tiny", ["'../x'", "cannot name a run"]),
+        ("train recipes/musiccm/1_mel_vae.yaml --run ..x --size tiny", ["'..x'", "cannot name a run"]),
         ("train recipes/musiccm/1_mel_vae.yaml --run x --size tiny --machine cup", ["'cup'", "cpu, ddp, gpu"]),
         (
             "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps 0",
@@ -121,12 +121,13 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     plan = capsys.readouterr().out
     for word in ("shared/1_joint_embedding", "429.97 M", "296.6", "not measured"):
         assert word in plan
+    assert "7_consistency_distillation" not in plan, "which only MeLoDy-CM needs"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_help_imports_nothing_heavy():
     script = (
-        "import sys; from melody_cm.cli.main import build_parser; build_parser();"
+        "import sys; from melody_cm.cli.main import VERBS, build_parser; build_parser(VERBS);"
         "print([m for m in ('torch', 'lightning', 'transformers', 'numpy', 'librosa') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

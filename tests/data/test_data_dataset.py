@@ -101,7 +101,7 @@ def test_bad_clips_are_replaced_by_a_rule_and_reported_once(tmp_path, caplog):
     messages = [record.getMessage() for record in caplog.records if "bad6.wav" in record.getMessage()]
     assert len(messages) == 2  # one a data set
     assert "m.jsonl, row bad6.wav: " in messages[0]
-    assert data.num_bad == 2
+    assert int(data.bad.sum()) == 2
 
 
 def test_strict_and_evaluation_raise_with_file_and_row(tmp_path):

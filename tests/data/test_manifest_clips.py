@@ -3,11 +3,9 @@ import pickle
 
 import pytest
 
-from melody_cm.data import SPLITS, ManifestCorpus, row_index
-from melody_cm.data.clips import parse_row
-from melody_cm.data.manifest import manifest_lines
-from melody_cm.data.manifest_clips import ManifestClips
-from melody_cm.data.manifest_rows import ManifestRows
+from melody_cm.data import SPLITS, ManifestCorpus, manifest_clips
+from melody_cm.data.clips import RowReader
+from melody_cm.data.manifest_clips import ManifestClips, open_clips
 
 
 def row(number, **fields):
@@ -32,9 +30,7 @@ def corpus(tmp_path):
 
 
 def slow(corpus):
-    folder, split = corpus.path.parent, corpus.default_split
-    clips = [parse_row(line, folder, where, split) for where, line in manifest_lines(corpus.path)]
-    return [clip for clip in clips if clip is not None]
+    return [clip for clip in corpus.entries() if clip is not None]
 
 
 def test_clips_are_those_of_the_rows(corpus):
@@ -67,8 +63,7 @@ def test_a_pickled_sequence_is_the_same(corpus):
 
 def test_thirteen_bytes_a_clip_stay_in_memory(tmp_path):
     corpus = ManifestCorpus(write(tmp_path, [row(number) for number in range(500)]))
-    index = corpus.clips().index
-    assert sum(column.nbytes for column in (index.offsets, index.numbers, index.splits)) == 500 * 13
+    assert corpus.clips().table.nbytes == 500 * 13
 
 
 def test_a_manifest_is_read_once_until_it_changes(corpus, monkeypatch):
@@ -104,9 +99,8 @@ def test_rows_that_do_not_fit_together_are_refused(tmp_path, where, fields, mess
 
 def test_equal_hashes_of_unequal_texts_are_no_conflict(tmp_path, monkeypatch):
     write(tmp_path, [row(number) for number in range(6)])
-    monkeypatch.setattr(row_index, "hash", lambda text: 7, raising=False)
-    rows = ManifestRows(tmp_path / "manifest.jsonl", "train", False)
-    assert len(row_index.index_rows(rows).offsets) == 6
+    monkeypatch.setattr(manifest_clips, "hash", lambda text: 7, raising=False)
+    assert len(open_clips(tmp_path / "manifest.jsonl", RowReader(tmp_path))) == 6
 
 
 def test_a_missing_manifest_is_named(tmp_path):

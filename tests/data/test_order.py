@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from melody_cm.data import TrainingOrder
-from melody_cm.data.order import EvaluationOrder
+from melody_cm.data.order import evaluation_batches
 from melody_cm.randomness import keyed_generator
 
 ITEMS, BATCH, BATCHES = 7, 4, 12
@@ -70,7 +70,7 @@ def test_a_permutation_is_kept_as_an_array_of_numbers_that_workers_can_be_sent()
 
 
 def test_every_process_has_its_share_of_evaluation():
-    parts = [list(EvaluationOrder(range(10, 21), 4, rank, 2)) for rank in (0, 1)]
+    parts = [evaluation_batches(range(10, 21), 4, rank, 2) for rank in (0, 1)]
     assert [[item for _, item in batch] for batch in parts[0]] == [[10, 12], [14, 16], [18, 20]]
     assert [[item for _, item in batch] for batch in parts[1]] == [[11, 13], [15, 17], [19]]
-    assert [len(EvaluationOrder(range(10, 21), 4, rank, 2)) for rank in (0, 1)] == [3, 3]
+    assert [len(evaluation_batches(range(10, 21), 4, rank, 2)) for rank in (0, 1)] == [3, 3]

@@ -43,7 +43,7 @@ def test_only_the_split_changes(tmp_path):
     rows = rows_of(40)
     rows[0] |= {"caption": "Für Elise — 音楽", "tags": [1, 2.5, None], "split": "test"}
     write_rows(tmp_path / "manifest.jsonl", rows)
-    report = split_manifest(str(tmp_path), tmp_path / "new.jsonl", PieceSplit())
+    report = split_manifest(str(tmp_path), tmp_path / "new.jsonl")
     new = read_rows(tmp_path / "new.jsonl")
     assert [{**row, "split": None} for row in new] == [{**row, "split": None} for row in rows]
     assert "Für Elise — 音楽" in (tmp_path / "new.jsonl").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_new_rows_move_no_piece_and_a_seed_moves_some(tmp_path):
     write_rows(many, rows_of(60)[::-1])
     splits = []
     for source, seed in ((few, 0), (many, 0), (few, 1)):
-        split_manifest(str(source), tmp_path / f"out_{source.stem}_{seed}.jsonl", PieceSplit(seed=seed))
+        split_manifest(str(source), tmp_path / f"out_{source.stem}_{seed}.jsonl", seed=seed)
         splits.append({row["piece"]: row["split"] for row in read_rows(tmp_path / f"out_{source.stem}_{seed}.jsonl")})
     assert splits[0].items() <= splits[1].items()
     assert splits[0] != splits[2]
@@ -74,9 +74,9 @@ def test_what_stays_together():
         ({"id": "x", "audio": None}, "x"),
     ]
     for row, piece in cases:
-        assert piece_of(row, "row 1") == piece
-    with pytest.raises(ValueError, match="row 1: field 'id' is missing"):
-        piece_of({}, "row 1")
+        assert piece_of(row) == piece
+    with pytest.raises(ValueError, match="field 'id' is missing"):
+        piece_of({})
 
 
 def test_lengths_come_from_sound_files_where_rows_say_none(tmp_path):
@@ -87,26 +87,26 @@ def test_lengths_come_from_sound_files_where_rows_say_none(tmp_path):
         {"id": "c", "audio": None, "caption": None},
     ]
     write_rows(tmp_path / "manifest.jsonl", rows)
-    report = split_manifest(str(tmp_path), tmp_path / "new.jsonl", PieceSplit((1.0, 0.0, 0.0)))
+    report = split_manifest(str(tmp_path), tmp_path / "new.jsonl", (1.0, 0.0, 0.0))
     assert (report.seconds["train"], report.unknown, report.clips["train"]) == (1.5, 2, 3)
 
 
 def test_nothing_is_overwritten_unasked(tmp_path):
     source, out = tmp_path / "manifest.jsonl", tmp_path / "new.jsonl"
     write_rows(source, rows_of(20))
-    split_manifest(str(source), out, PieceSplit())
+    split_manifest(str(source), out)
     first = out.read_bytes()
-    split_manifest(str(source), out, PieceSplit())
-    with pytest.raises(ValueError, match=r"new\.jsonl: exists and differs .* --force"):
-        split_manifest(str(source), out, PieceSplit(seed=1))
+    split_manifest(str(source), out)
+    with pytest.raises(ValueError, match=r"new\.jsonl: exists and holds something else.* --force"):
+        split_manifest(str(source), out, seed=1)
     assert out.read_bytes() == first
-    split_manifest(str(source), out, PieceSplit(seed=1), force=True)
+    split_manifest(str(source), out, seed=1, force=True)
     assert out.read_bytes() != first
-    split_manifest(str(source), source, PieceSplit(), force=True)
+    split_manifest(str(source), source, force=True)
     assert source.read_bytes() == first
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="not in the folder of"):
-        split_manifest(str(source), tmp_path / "other" / "new.jsonl", PieceSplit())
+        split_manifest(str(source), tmp_path / "other" / "new.jsonl")
     assert {file.name for file in tmp_path.iterdir()} == {"manifest.jsonl", "new.jsonl", "other"}
 
 
@@ -114,7 +114,7 @@ def test_a_bad_row_is_named_and_nothing_written(tmp_path):
     source = tmp_path / "manifest.jsonl"
     source.write_text(json.dumps(rows_of(1)[0]) + "\n{\n")
     with pytest.raises(ValueError, match=r"manifest\.jsonl, row 2: not JSON"):
-        split_manifest(str(source), tmp_path / "new.jsonl", PieceSplit())
+        split_manifest(str(source), tmp_path / "new.jsonl")
     assert not (tmp_path / "new.jsonl").exists()
 
 
@@ -125,5 +125,5 @@ def test_the_result_opens_without_a_leak(tmp_path):
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * rng.standard_normal(800), 8000)
         rows += [{"id": f"{number}.{part}", "audio": f"{number}.wav", "caption": None} for part in range(2)]
     write_rows(tmp_path / "manifest.jsonl", rows)
-    split_manifest(str(tmp_path), tmp_path / "new.jsonl", PieceSplit((1.0, 1.0, 1.0)))
+    split_manifest(str(tmp_path), tmp_path / "new.jsonl", (1.0, 1.0, 1.0))
     assert {clip.split for clip in ManifestCorpus(str(tmp_path / "new.jsonl")).clips()} == {"train", "valid", "test"}

@@ -5,10 +5,10 @@ import pytest
 import soundfile
 
 from melody_cm.data import ManifestCorpus, SyntheticCorpus, read_audio, write_audio, write_corpus
-from melody_cm.data.composition import captions, compose, describe, draw_piece
+from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
 from melody_cm.data.instruments import DRUMS, INSTRUMENTS
 from melody_cm.data.styles import KEYS, MOODS, SCALES, STYLES
-from melody_cm.data.synthesis import drum_sound, note_sound, render
+from melody_cm.data.synthesis import drum_sound, note_sound, synthesize
 
 RATE = 16000
 
@@ -17,7 +17,7 @@ RATE = 16000
 def examples():
     """Four pieces of each style, 5 s each."""
     pieces = [draw_piece(3, index) for index in range(4 * len(STYLES))]
-    return [(piece, render(compose(piece, 5.0, 3, i, 0), 5.0, RATE)) for i, piece in enumerate(pieces)]
+    return [(piece, synthesize(perform(piece, 5.0, 3, i, 0), 5.0, RATE)) for i, piece in enumerate(pieces)]
 
 
 @pytest.mark.parametrize("name", sorted(INSTRUMENTS))
@@ -87,7 +87,7 @@ def test_the_tempo_can_be_heard():
         if piece.style == "ambient":  # no beat to hear
             right += 1
             continue
-        waveform = render(compose(piece, 8.0, 0, index, 0), 8.0, RATE)
+        waveform = synthesize(perform(piece, 8.0, 0, index, 0), 8.0, RATE)
         frames = np.lib.stride_tricks.sliding_window_view(waveform, 512)[::128] * np.hanning(512)
         flux = np.maximum(np.diff(np.log(np.abs(np.fft.rfft(frames)) + 1e-2), axis=0), 0).sum(axis=1)
         onsets = flux - flux.mean()
@@ -115,16 +115,16 @@ def test_the_style_can_be_heard(examples):
 def test_captions_are_true():
     for index in range(60):
         piece = draw_piece(1, index)
-        sentence, other, tags = captions(piece, 1, index, 0)
+        sentence, other, tags = piece_captions(piece, 1, index, 0)
         for text in (sentence, other, tags):
             assert piece.style in text
             assert piece.mood in text
             assert piece.key in text
             assert all(instrument in text.lower() for instrument in piece.instruments)
         assert sentence != other
-        assert describe(piece)["tempo_bpm"] == piece.tempo
+        assert piece_fields(piece)["tempo_bpm"] == piece.tempo
         assert 60 <= piece.tempo <= 160
-        assert {note.instrument for note in compose(piece, 5.0, 1, index, 0).notes} == set(piece.instruments)
+        assert {note.instrument for note in perform(piece, 5.0, 1, index, 0).notes} == set(piece.instruments)
 
 
 def test_tables_fit_together():
@@ -224,3 +224,13 @@ def test_sizes_are_checked():
 def test_a_manifest_of_it_elsewhere_opens(tmp_path):
     write_corpus(tmp_path / "deep" / "music", 3, seconds=0.5, sample_rate=8000)
     assert len(ManifestCorpus(str(tmp_path / "deep" / "music")).clips()) == 3
+
+
+def test_a_home_that_cannot_be_written_is_told_from_the_music(monkeypatch):
+    def refused(corpus, folder):
+        raise PermissionError(13, "Permission denied", "/nonexistent")
+
+    monkeypatch.setenv("MELODY_CM_CACHE", "/nonexistent")
+    monkeypatch.setattr(SyntheticCorpus, "write", refused)
+    with pytest.raises(PermissionError, match="Permission denied; set MELODY_CM_CACHE"):
+        SyntheticCorpus(3, 1.0).clips()

@@ -1,12 +1,8 @@
-from pathlib import Path
-
 import pytest
-from jsonargparse import ArgumentParser
 
 from melody_cm import diffusion
+from melody_cm.configuration import open_slot, shipped
 from melody_cm.interfaces import AngleSchedule, Objective, Sampler
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.mark.parametrize(
@@ -23,16 +19,16 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
     ],
 )
 def test_preset_fills_its_slot(slot, interface, name, class_name):
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(interface, slot)
-    filled = parser.instantiate_classes(parser.parse_args([f"--{slot}", str(CONFIGS / slot / f"{name}.yaml")]))
-    assert type(filled[slot]) is getattr(diffusion, class_name)
+    built = open_slot(shipped(f"configs/{slot}/{name}.yaml"), interface)
+    assert type(built) is getattr(diffusion, class_name)
 
 
 def test_objectives_hold_their_schedules_as_arguments():
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(Objective, "objective")
-    preset = str(CONFIGS / "objective" / "consistency.yaml")
-    objective = parser.instantiate_classes(parser.parse_args([f"--objective={preset}"])).objective
+    objective = open_slot(shipped("configs/objective/consistency.yaml"), Objective)
     assert objective.init_arguments["grid_steps"] == 50
     assert objective.init_arguments["schedule"].init_arguments["zero_terminal_snr"] is True
+
+
+def test_a_preset_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="LinearAngles is no Objective"):
+        open_slot(shipped("configs/schedule/linear.yaml"), Objective)

@@ -1,7 +1,8 @@
 import pytest
 
-from melody_cm.cli.finished import Fingerprint
-from melody_cm.cli.run import check_inputs, locked, put_back, run_folder, set_aside
+from melody_cm.runs import Run
+from melody_cm.runs.fingerprint import Fingerprint, check_inputs
+from melody_cm.runs.run import put_back, set_aside
 from melody_cm.storage import write_json
 
 
@@ -48,17 +49,18 @@ def test_a_successor_with_a_checkpoint_is_kept(run):
     assert (old / "finished.json").is_file(), "and so is what it was to replace"
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a b"])
 def test_a_run_is_named_by_a_plain_word(tmp_path, name):
     with pytest.raises(ValueError, match="cannot name a run"):
-        run_folder(tmp_path, name)
+        Run(tmp_path / name if name else "")
 
 
 def test_two_commands_do_not_train_one_run_at_once(tmp_path):
-    with locked(tmp_path / "run"):
-        with pytest.raises(ValueError, match="is being trained by another command"), locked(tmp_path / "run"):
+    run = Run(tmp_path / "run")
+    with run.locked():
+        with pytest.raises(ValueError, match="is being trained by another command"), Run(tmp_path / "run").locked():
             pass
-        with locked(tmp_path / "other"):
+        with Run(tmp_path / "other").locked():
             pass
-    with locked(tmp_path / "run"):
+    with run.locked():
         pass

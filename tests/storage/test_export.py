@@ -65,7 +65,7 @@ def test_an_empty_folder_is_no_export(tmp_path):
         load_network(tmp_path)
 
 
-@pytest.mark.parametrize("class_path", ["os.system", "builtins.dict", "no.such.Thing", "melody_cm.storage.describe"])
+@pytest.mark.parametrize("class_path", ["os.system", "builtins.dict", "no.such.Thing", "melody_cm.storage.find_class"])
 def test_nothing_but_configurable_classes_is_built_from_a_file(class_path):
     with pytest.raises(ValueError, match="class"):
         build({"class_path": class_path, "init_args": {}})

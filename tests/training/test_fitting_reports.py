@@ -1,17 +1,13 @@
 """What fitting a tokenizer tells, and joint embeddings that cannot be trained, by the real recipes at tiny size."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from melody_cm.cli.plan import Setting, plan_stages
-from melody_cm.cli.run import train_all
+from melody_cm.runs import Run, Setting, plan_stages
 from melody_cm.storage import read_json
-
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +18,12 @@ def run(tmp_path_factory):
         patch.setenv("MELODY_CM_CACHE", str(root / "cache"))
         patch.setenv("MELODY_CM_RUN", "")
         names = ["shared/1_joint_embedding", "melody/2_semantic_tokenizer", "melody/3_joint_tokenizer"]
-        recipes = [recipe for recipe in plan_stages(RECIPES, names, Setting("tiny")) if recipe.name in names]
+        recipes = [recipe for recipe in plan_stages(names, Setting("tiny")) if recipe.name in names]
         for recipe in recipes:
             recipe.config["data"]["corpus"]["init_args"]["num_clips"] = 60
             key = "max_steps" if "max_steps" in recipe.config["trainer"] else "limit_train_batches"
             recipe.config["trainer"] |= {key: 3, "val_check_interval": 3, "log_every_n_steps": 1}
-        assert train_all(recipes, root / "run") == 0
+        Run(root / "run").train(recipes)
     return root / "run"
 
 
@@ -73,6 +69,6 @@ def test_clips_without_captions_are_refused_before_the_first_step(tmp_path, monk
         rows.append({"id": str(number), "audio": f"{number}.wav", "caption": caption, "split": split})
     (tmp_path / "music.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     setting = Setting("tiny", corpus=str(tmp_path / "music.jsonl"))
-    recipes = plan_stages(RECIPES, ["shared/1_joint_embedding"], setting)
+    recipes = plan_stages(["shared/1_joint_embedding"], setting)
     with pytest.raises(ValueError, match=r"1 of 2 'train' clips have no caption, the first .*music\.jsonl.*2"):
-        train_all(recipes, tmp_path / "run")
+        Run(tmp_path / "run").train(recipes)

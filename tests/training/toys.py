@@ -1,6 +1,10 @@
 """Networks small enough to train a stage in a second; imported by recipes that tests write."""
 
+import os
+import signal
+
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
 from melody_cm.interfaces import Autoencoder, Discriminator, DiscriminatorOutput, Reconstruction
@@ -34,7 +38,7 @@ class ToyAutoencoder(Autoencoder):
 
 
 class ToyDiscriminator(Discriminator):
-    """One convolution and one judgement every eight samples."""
+    """One convolution and one output every eight samples."""
 
     def __init__(self):
         super().__init__()
@@ -53,3 +57,21 @@ class SquaredError(ReconstructionLoss):
 
     def forward(self, prediction, target):
         return {"squared_error": torch.mean((prediction - target) ** 2)}
+
+
+class SignalAt(Callback):
+    """Sends SIGTERM to its own process after a step, as a scheduler does to every process of a group."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if pl_module.steps_done == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Raises(SquaredError):
+    """A loss that cannot be computed."""
+
+    def forward(self, prediction, target):
+        raise ValueError("raised on purpose")

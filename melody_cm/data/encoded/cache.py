@@ -61,7 +61,7 @@ class EncodedOutput:
             AudioProblem: the clip was bad when it was to be encoded.
             ValueError: the file is missing or cut short.
         """
-        if problem := self.bad.get(f"{split}/{item}"):
+        if problem := self.bad.get(clip_name(split, item)):
             raise AudioProblem(problem)
         path = clip_file(self.folder, split, item)
         try:
@@ -90,6 +90,11 @@ class EncodedClips(NamedTuple):
 def encoded_folder(run: Path, data: dict[str, Any]) -> Path:
     """Where what is encoded of this corpus, at this rate and length, is kept; stages that agree on them share it."""
     return Path(run) / "encoded" / hash_data([data["corpus"], data["sample_rate"], float(data["seconds"])])
+
+
+def clip_name(split: Split, item: int) -> str:
+    """By which the index knows a clip."""
+    return f"{split}/{item}"
 
 
 def clip_file(folder: Path, split: Split, item: int) -> Path:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import Clip, Split
-from melody_cm.data.encoded.cache import INDEX, clip_file, identity, staleness
+from melody_cm.data.encoded.cache import INDEX, clip_file, clip_name, identity, staleness
 from melody_cm.data.encoded.outputs import FrozenOutput
 from melody_cm.storage import read_json, write_atomically, write_json
 
@@ -129,7 +129,7 @@ class Encoding(Dataset[str | Exception | None]):
                     del results  # Ends the processes, before the error keeps this frame alive.
                     raise result
                 if result is not None:
-                    self.bad["{}/{}".format(*self.keys[number])] = result
+                    self.bad[clip_name(*self.keys[number])] = result
                 yield
             for output in self.wanted:
                 self._finish(output)
@@ -143,7 +143,7 @@ class Encoding(Dataset[str | Exception | None]):
     def _lacking(self, output: FrozenOutput) -> set[int]:
         folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})
         lacking = (number for number, key in enumerate(self.keys) if not _is_whole(clip_file(folder, *key)))
-        return {number for number in lacking if "{}/{}".format(*self.keys[number]) not in bad}
+        return {number for number in lacking if clip_name(*self.keys[number]) not in bad}
 
     def _take_device(self, worker: int) -> None:
         if self.device == "cuda":

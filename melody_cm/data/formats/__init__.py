@@ -1,19 +1,16 @@
-"""Readers of other collections' formats, a class each; all fill the `corpus` slot."""
+"""Tables of other collections, read as rows of a manifest: one function a format."""
 
-from melody_cm.data.formats.audiocraft import AudioCraftCorpus
-from melody_cm.data.formats.csv_manifest import CsvCorpus
-from melody_cm.data.formats.described import DescribedCorpus
-from melody_cm.data.formats.fma import FmaCorpus
-from melody_cm.data.formats.jamendo import JamendoCorpus
-from melody_cm.data.formats.musiccaps import MusicCapsCorpus
-from melody_cm.data.formats.song_describer import SongDescriberCorpus
+from melody_cm.data.formats.captioned import csv_table, musiccaps, song_describer
+from melody_cm.data.formats.tables import Rows
+from melody_cm.data.formats.tagged import audiocraft, fma, jamendo
 
-__all__ = [
-    "AudioCraftCorpus",
-    "CsvCorpus",
-    "DescribedCorpus",
-    "FmaCorpus",
-    "JamendoCorpus",
-    "MusicCapsCorpus",
-    "SongDescriberCorpus",
-]
+FORMATS = {
+    "csv": csv_table,
+    "audiocraft": audiocraft,
+    "musiccaps": musiccaps,
+    "song-describer": song_describer,
+    "fma": fma,
+    "jamendo": jamendo,
+}
+
+__all__ = ["FORMATS", "Rows", "audiocraft", "csv_table", "fma", "jamendo", "musiccaps", "song_describer"]

@@ -1,30 +1,26 @@
-"""The rows of CSV and TSV files, each with its place; a row that cannot be taken apart does not stop the others."""
+"""What the readers of tables share: rows with their places, and cells that hold numbers or lists."""
 
 import ast
 import csv
-import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from melody_cm.data.clips import SPLITS, Split
+
+Fields = dict[str, Any]
+# What a format gives: of each row its place ("file, row n"), and a function that tells its fields as a manifest has
+# them, or None if the row is not wanted. It raises a ValueError if the row cannot be understood.
+Rows = Iterator[tuple[str, Callable[[], Fields | None]]]
 
 
-class Row(NamedTuple):
-    """A row as its file has it: `where` it is ("file, row n"), and its cells by column."""
-
-    where: str
-    cells: dict[str, Any]
-
-
-def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]] | ValueError]:
+def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
     """The rows of a UTF-8 table with their places, counted from 1 as a spreadsheet does; empty ones left out.
 
-    Args:
-        path: the table.
-        delimiter: between cells; tables with tabs know no quotes.
-
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; ValueError: it is no table.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -32,89 +28,84 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     # Bytes that are not UTF-8 are kept as surrogates, so that only their own row suffers.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
-        for place in itertools.count(1):
-            where = f"{path}, row {place}"
-            try:
-                cells = next(reader)
-                "".join(cells).encode()
-            except StopIteration:
-                return
-            except UnicodeEncodeError:
-                yield ValueError(f"{where}: not UTF-8 text; save the file as UTF-8")
-            except csv.Error as error:
-                yield ValueError(f"{where}: not a row of a table ({error})")
-            else:
-                if cells:
-                    yield where, cells
+        try:
+            yield from ((f"{path}, row {number}", cells) for number, cells in enumerate(reader, start=1) if cells)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not a row of a table ({error})") from error
 
 
-def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row | ValueError]:
-    """The rows of a CSV file under the names in its first row.
+def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
+    """The next row, which must be there: names of columns."""
+    for _, cells in rows:
+        return [name.strip() for name in cells]
+    raise ValueError(f"{path}: empty, not even a row of column names")
+
+
+def read_rows(path: Path, needed: Sequence[str], translate: Callable[[Fields], Fields | None]) -> Rows:
+    """The rows of a CSV file, translated under the names in its first row.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a needed column is not there.
     """
-    cells = read_cells(path)
-    header = read_header(path, cells)
+    rows = read_cells(path)
+    header = read_header(path, rows)
     missing = [name for name in needed if name not in header]
     if missing:
         raise ValueError(f"{path}: no column '{missing[0]}'; it has {', '.join(header)[:200]}")
-    for row in cells:
-        yield row if isinstance(row, ValueError) else name_cells(*row, header)
+    return ((where, partial(translate_cells, translate, header, cells)) for where, cells in rows)
 
 
-def read_header(path: Path, cells: Iterator[tuple[str, list[str]] | ValueError]) -> list[str]:
-    """The next row, which must be there, or the error in its place, raised."""
-    row = next(cells, ValueError(f"{path}: empty, not even a row of column names"))
-    if isinstance(row, ValueError):
-        raise row
-    return [name.strip() for name in row[1]]
-
-
-def name_cells(where: str, cells: list[str], header: Sequence[str]) -> Row | ValueError:
-    """A row under its columns' names."""
+def translate_cells(translate: Callable[[Fields], Fields | None], header: list[str], cells: list[str]) -> Fields | None:
+    """A row's cells, translated under their columns' names."""
     if len(cells) != len(header):
-        return ValueError(f"{where}: {len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
-    return Row(where, dict(zip(header, cells, strict=True)))
+        raise ValueError(f"{len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
+    return translate(dict(zip(header, cells, strict=True)))
 
 
-def number(row: Row, column: str) -> float:
-    """A cell as a number.
+def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
+    """The files of a collection that keeps each split in a file of its own, from sources like train=FILE.
 
     Raises:
-        ValueError: it is none.
+        ValueError: a source names no split.
     """
+    files = []
+    for source in sources:
+        split, _, path = source.partition("=")
+        if split not in SPLITS or not path:
+            raise ValueError(f"{source!r} names no split; give train=FILE, valid=FILE, test=FILE, or some of them")
+        files.append((split, Path(path)))
+    return files
+
+
+def single_file(sources: Sequence[str]) -> Path:
+    """The one file of a collection that is one table."""
+    if len(sources) != 1:
+        raise ValueError(f"{len(sources)} files are given; this format is one table")
+    return Path(sources[0])
+
+
+def number(cells: Fields, column: str) -> float:
+    """A cell as a number."""
     try:
-        return float(row.cells[column])
+        return float(cells[column])
     except ValueError:
-        raise ValueError(f"{row.where}: {column} is {row.cells[column]!r}; a number is needed") from None
+        raise ValueError(f"{column} is {cells[column]!r}; a number is needed") from None
 
 
-def literal_list(row: Row, column: str) -> list[str]:
-    """A cell that holds a list of texts as Python writes it; empty if the cell is.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return _list(row, column, ast.literal_eval, "['...', '...']")
-
-
-def json_list(row: Row, column: str) -> list[str]:
-    """A cell that holds a list of texts as JSON writes it.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return _list(row, column, json.loads, '["...", "..."]')
-
-
-def _list(row: Row, column: str, parse: Any, example: str) -> list[str]:
-    text = row.cells[column].strip()
+def text_list(cells: Fields, column: str, parse: Callable[[str], Any] = ast.literal_eval) -> list[str]:
+    """A cell that holds a list of texts as Python (or JSON, with `json.loads`) writes it; empty if the cell is."""
+    text = cells[column].strip()
     try:
         values = parse(text) if text else []
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         values = None
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{row.where}: {column} is {text[:60]!r}; a list of texts is needed: {example}")
+        example = '["...", "..."]' if parse is json.loads else "['...', '...']"
+        raise ValueError(f"{column} is {text[:60]!r}; a list of texts is needed: {example}")
     return values
+
+
+def without(cells: Fields, *names: str) -> Fields:
+    """All cells but some."""
+    return {name: value for name, value in cells.items() if name not in names}

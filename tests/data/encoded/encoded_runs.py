@@ -1,17 +1,17 @@
-"""What the tests of the encoded cache share: a cache of toy encoders' outputs, made once."""
+"""What the tests of the encoded cache share: toy encoders run over a small corpus, as `melody-cm data encode` does."""
 
-from encoded_toys import RATE, SECONDS, SLOTS
+from encoded_toys import RATE, SECONDS, make_parts
 from torch import nn
 
 from melody_cm.data import ManifestCorpus, MusicDataModule
-from melody_cm.data.encoded import cache_folder, find_encoded, frozen_outputs, writing
-from melody_cm.data.encoded.filling import fill, unfinished
-from melody_cm.storage import build, describe
+from melody_cm.data.encoded import Encoding, encoded_folder, find_encoded, frozen_outputs, prepare
+from melody_cm.storage import describe
 
 CROP = round(SECONDS * RATE)
 LENGTHS = [0.3, SECONDS, 2.0, 5.3, 0.7, 1.6, 2.2, 1.1, 0.9, 3.0, 2.5, 0.4]
 SPLITS = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
 BAD = 5
+PARTS = ("autoencoder", "target", "prompt", "conditioner", "hearing")
 
 
 class Model(nn.Module):
@@ -19,38 +19,41 @@ class Model(nn.Module):
 
     reads_waveform = False
 
-    def __init__(self, slots) -> None:
+    def __init__(self, *names, **others) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(build(slots))
+        parts = make_parts()
+        self.parts = nn.ModuleDict({name: parts[name] for name in names} | others)
 
 
 def datamodule(manifest, **options) -> MusicDataModule:
     return MusicDataModule(ManifestCorpus(str(manifest)), RATE, SECONDS, **{"batch_size": 2, **options})
 
 
-def encode(run, manifest, slots=SLOTS, processes=1, on_progress=lambda done, total: None, again=False):
-    """What `melody-cm data encode` does; returns the folder of the cache."""
+def folder_of(run, manifest):
     data = datamodule(manifest)
-    config = {"corpus": describe(data.corpus), "sample_rate": RATE, "seconds": SECONDS, "batch_size": 2}
-    folder = cache_folder(run, config)
-    outputs = frozen_outputs(nn.ModuleList(build(list(slots.values()))), RATE)
-    job = writing.EncodingJob(run, list(slots.values()), config, folder, {})
-    fingerprint = data.fingerprint()
-    wanted = unfinished(job, outputs, fingerprint, lambda output: again)
-    if wanted:
-        fill(job, wanted, outputs, data, fingerprint, "cpu", processes, on_progress)
-    return folder
+    return encoded_folder(run, {"corpus": describe(data.corpus), "sample_rate": RATE, "seconds": SECONDS})
+
+
+def encoding_of(run, manifest, model=None, again=False):
+    """The encoding of a model's outputs, their folders made ready."""
+    data, folder = datamodule(manifest), folder_of(run, manifest)
+    outputs = frozen_outputs(model or Model(*PARTS), RATE)
+    for output in outputs:
+        prepare(folder / output.name, output, data.fingerprint(), again)
+    return Encoding(folder, outputs, data.corpus.splits(), RATE, SECONDS)
+
+
+def encode(run, manifest, model=None, processes=1, again=False):
+    """Encode all that is missing; returns the folder of the cache and how many clips were encoded."""
+    encoding = encoding_of(run, manifest, model, again)
+    return encoding.folder, len(list(encoding.run(processes)))
 
 
 def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def found(folder, manifest, slots=SLOTS, **options):
+def found(folder, manifest, model=None, **options):
     data = datamodule(manifest, **options)
-    data.encoded = find_encoded(folder, Model(slots), RATE, data.fingerprint)
+    data.encoded = find_encoded(folder, model or Model(*PARTS), RATE, data.fingerprint)
     return data
-
-
-def of_slots(*names):
-    return {name: SLOTS[name] for name in names}

@@ -1,4 +1,4 @@
-"""Frozen encoders small enough to check by hand, in a run of their own, and a corpus whose samples tell their place."""
+"""Frozen encoders small enough to check by hand, and a corpus whose samples tell their place."""
 
 import json
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melody_cm.encoders.conditioners import TextConditioner
 from melody_cm.interfaces import Autoencoder, JointEmbedding, Tokenizer
-from melody_cm.storage import save_network, write_json
 
 RATE = 8000
 HOP = 16
@@ -97,51 +97,36 @@ class MomentEmbedding(JointEmbedding):
         return F.normalize(self.scale * torch.stack(counts), dim=-1)
 
 
-NETWORKS = {
-    "toy/1_autoencoder": ("autoencoder", SmoothAutoencoder),
-    "toy/2_tokenizer": ("tokenizer", LoudnessTokenizer),
-    "toy/3_clip_tokenizer": ("tokenizer", ClipTokenizer),
-    "toy/4_joint": ("joint_embedding", MomentEmbedding),
-}
-
-
-def frozen(kind: str, stage: str) -> dict:
-    """The configuration of a frozen stage."""
-    return {"class_path": f"melody_cm.storage.Frozen{kind}", "init_args": {"stage": stage}}
-
-
-SLOTS = {
-    "autoencoder": frozen("Autoencoder", "toy/1_autoencoder"),
-    "target": frozen("Tokenizer", "toy/2_tokenizer"),
-    "prompt": frozen("Tokenizer", "toy/3_clip_tokenizer"),
-    "conditioner": {
-        "class_path": "melody_cm.encoders.TextConditioner",
-        "init_args": {"joint_embedding": frozen("JointEmbedding", "toy/4_joint"), "width": 4},
-    },
-    "hearing": {
-        "class_path": "melody_cm.encoders.TextConditioner",
-        "init_args": {"joint_embedding": frozen("JointEmbedding", "toy/4_joint"), "width": 4, "source": "audio"},
-    },
-}
-
-
-def make_run(run: Path) -> Path:
-    """A run in which the toy encoders are finished stages."""
+def make_parts() -> dict[str, nn.Module]:
+    """What a model may hold: frozen encoders, some of them inside conditioners; the same weights each time."""
     torch.manual_seed(5)
-    for stage, (slot, network) in NETWORKS.items():
-        save_network(network(), run / stage / "export" / slot)
-        write_json(run / stage / "finished.json", {})
-    return run
+    joint = MomentEmbedding().freeze("toy/4_joint", "stage:toy/4_joint")
+    return {
+        "autoencoder": SmoothAutoencoder().freeze("toy/1_autoencoder", "stage:toy/1_autoencoder"),
+        "target": LoudnessTokenizer().freeze("toy/2_tokenizer", "stage:toy/2_tokenizer"),
+        "prompt": ClipTokenizer().freeze("toy/3_clip_tokenizer", "stage:toy/3_clip_tokenizer"),
+        "conditioner": TextConditioner(joint, width=4),
+        "hearing": TextConditioner(joint, width=4, source="audio"),
+    }
 
 
-def make_music(folder: Path, seconds: Sequence[float], splits: Sequence[str] | None = None) -> Path:
-    """A manifest of noisy clips of these lengths whose loudness changes all the time."""
+def make_music(
+    folder: Path,
+    seconds: Sequence[float],
+    splits: Sequence[str] | None = None,
+    silent: int | None = None,
+    pause: int | None = None,
+) -> Path:
+    """A manifest of noisy clips of these lengths whose loudness changes all the time; clip `silent` is silent, and so
+    is the middle of clip `pause`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, length in enumerate(seconds):
         time = np.arange(round(length * RATE)) / RATE
         noise = np.random.default_rng(number).uniform(-0.4, 0.4, len(time))
         samples = noise * (1.2 + np.sin(9 * time + number))
+        samples[len(samples) // 3 : 2 * len(samples) // 3] *= number != pause
+        samples *= number != silent
         soundfile.write(folder / f"{number}.wav", samples, RATE, subtype="FLOAT")
         row = {"id": str(number), "audio": f"{number}.wav", "caption": f"a{number}", "alt_captions": ["bb", "c"]}
         rows.append({**row, "split": splits[number] if splits else "train"})

@@ -1,17 +1,16 @@
 """What a student needs to be sampled rightly travels with its weights: schedule, grid, guidance and prediction type."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from melody_cm.cli.export import _sampling_settings
-from melody_cm.cli.recipe import compose, load
+from melody_cm.configuration import load_config, shipped
 from melody_cm.denoisers import UNet2D
 from melody_cm.diffusion import ConsistencySampler, LinearAngles, ScaledLinearBetaAngles, TimestepDenoiser
-from melody_cm.storage import build, load_network, save_network
+from melody_cm.runs import Setting
+from melody_cm.runs.systems import sampling_settings
+from melody_cm.storage import build, find_class, load_network, save_network
+from melody_cm.storage.description import parameters
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 STUDENTS = {
     "musiccm": (
         "musiccm/4_consistency_distillation",
@@ -26,8 +25,9 @@ STUDENTS = {
 @pytest.mark.parametrize("system", STUDENTS)
 def test_a_student_is_sampled_on_the_grid_that_it_learned(system, size, grid_steps):
     stage, schedule, scale = STUDENTS[system]
-    preset = load(REPOSITORY / f"configs/pipeline/{system}.yaml")
-    settings = _sampling_settings(compose(REPOSITORY / f"recipes/{stage}.yaml", size).config, preset["class_path"])
+    preset = load_config(shipped(f"configs/pipeline/{system}.yaml"))
+    known = parameters(find_class(preset["class_path"]))
+    settings = sampling_settings(Setting(size).compose(stage).config, known)
     assert settings["embedded_guidance_scale"] == (2.0 if (system, size) == ("musiccm", "tiny") else scale)
     assert "guidance_scale" not in settings
     assert isinstance(build(settings["sampler"]), ConsistencySampler)

@@ -1,0 +1,66 @@
+"""The recipes that ship with the package: what there is, and a copy to edit."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from melody_cm.configuration import shipped
+from melody_cm.runs.recipe import Setting, find_recipe
+from melody_cm.storage import write_text
+
+
+@dataclass
+class ListedRecipe:
+    """A recipe that ships.
+
+    Attributes:
+        name: "melody/4_semantic_lm".
+        purpose: the first sentence of its header.
+        needs: the stages that it reads at a size.
+        minutes: that it takes at that size on 2 CPU cores; None where not measured.
+    """
+
+    name: str
+    purpose: str
+    needs: list[str]
+    minutes: float | None
+
+
+def list_recipes(size: str = "tiny") -> list[ListedRecipe]:
+    """Every stage recipe that ships, with what it needs and costs at a size."""
+    root, setting, found = shipped("recipes"), Setting(size), []
+    for path in sorted(root.rglob("*.yaml")):
+        if path.parent.name == "compare":
+            continue
+        recipe = setting.compose(path)
+        seconds = recipe.cost.get("seconds_per_step")
+        minutes = None if seconds is None else recipe.planned_steps * seconds / 60
+        found.append(ListedRecipe(recipe.name, _purpose(path), recipe.needs, minutes))
+    return found
+
+
+def copy_recipe(recipe: str, file: Path) -> Path:
+    """Copy a recipe that ships, to be edited; it works from anywhere, at every size.
+
+    Args:
+        recipe: its name, such as "melody/4_semantic_lm" or "compare/tiny".
+        file: a new file.
+
+    Raises:
+        FileNotFoundError: no such recipe; FileExistsError: the file is there already.
+    """
+    source, file = find_recipe(recipe.removeprefix("recipes/").removesuffix(".yaml")), Path(file)
+    if file.exists():
+        raise FileExistsError(f"{file} is there already; give a new file")
+    write_text(file, source.read_text(encoding="utf-8"))
+    return file
+
+
+def _purpose(path: Path) -> str:
+    """The comment at the head of a file up to its first full stop."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("# "):
+            break
+        lines.append(line.removeprefix("# "))
+    return re.split(r"(?<=\.)\s", " ".join(lines))[0]

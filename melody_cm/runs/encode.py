@@ -1,0 +1,111 @@
+"""What the frozen encoders of recipes make of their music, computed once and kept in the run."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import LightningModule
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from melody_cm.data.encoded import Encoding, FrozenOutput, encoded_folder, frozen_outputs, prepare
+from melody_cm.interfaces import Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer
+from melody_cm.runs.recipe import Recipe, build_data
+from melody_cm.runs.run import Run, quieten, say
+from melody_cm.storage import build
+from melody_cm.storage.description import annotations, classes_in, find_class
+
+MEBIBYTE = 2**20
+MAY_ENCODE = (Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer)
+
+
+def encode(
+    recipes: Sequence[Recipe],
+    run: Run,
+    processes: int | None = None,
+    device: str = "cpu",
+    again: bool = False,
+    skip_unfinished: bool = False,
+) -> None:
+    """Encode for each recipe in turn what is not there yet; trainings in the run then read that.
+
+    Args:
+        recipes: what is to be trained.
+        run: where their frozen stages are finished.
+        processes: None for one a core, or one a GPU.
+        device: where the encoders work, "cpu" or "cuda".
+        again: replace what was encoded before.
+        skip_unfinished: leave out recipes whose frozen stages are still to be trained, unless that leaves none.
+
+    Raises:
+        FileNotFoundError: a frozen stage is not finished.
+        ValueError: something was encoded by other weights or from other music, and `again` is not set.
+    """
+    quieten()
+    made: set[Path] = set()
+    left_out: list[FileNotFoundError] = []
+    with run.enter().locked():
+        for recipe in recipes:
+            try:
+                outputs = frozen_outputs(encoders(recipe), recipe.config["data"]["sample_rate"])
+            except FileNotFoundError as error:
+                left_out.append(error)
+                if not skip_unfinished or len(left_out) == len(recipes):
+                    raise
+                say(f"{recipe.name}: left out, {error}")
+                continue
+            if not outputs:
+                say(f"{recipe.name}: has no frozen encoder, nothing to encode")
+                continue
+            encoding = _opened(recipe, run, outputs, device, made if again else None)
+            _encode(recipe.name, encoding, processes)
+            made |= {encoding.folder / output.name for output in outputs}
+
+
+def encoders(recipe: Recipe) -> nn.ModuleList:
+    """The parts of a recipe's model that may hold frozen encoders; nothing else is built.
+
+    Raises:
+        FileNotFoundError: a frozen stage is not finished.
+    """
+    model = recipe.config["model"]
+    places = annotations(find_class(model["class_path"], LightningModule))
+    slots = {name: slot for name, slot in model["init_args"].items() if slot is not None}
+    wanted = [name for name in slots if any(issubclass(kind, MAY_ENCODE) for kind in classes_in(places.get(name)))]
+    return nn.ModuleList([build(slots[name], places[name]) for name in wanted])
+
+
+def _opened(recipe: Recipe, run: Run, outputs: list[FrozenOutput], device: str, keep: set[Path] | None) -> Encoding:
+    """The encoding of a recipe's music, its folders ready: emptied but for those to `keep` (None: all are kept)."""
+    data = build_data(recipe.config["data"])
+    folder, fingerprint = encoded_folder(run.path, recipe.config["data"]), data.fingerprint()
+    for output in outputs:
+        own = folder / output.name
+        prepare(own, output, fingerprint, again=keep is not None and own not in keep)
+    return Encoding(folder, outputs, data.corpus.splits(), data.sample_rate, data.seconds, device)
+
+
+def _encode(title: str, encoding: Encoding, processes: int | None) -> None:
+    """Encode behind a progress bar, and say what was made."""
+    started = time.monotonic()
+    for output in encoding.outputs:
+        if output not in encoding.wanted:
+            say(f"{title}: {output.name} encoded before, skipped")
+    if not encoding.wanted:
+        return
+    results = encoding.run(processes)  # Begins the processes, before the bar has a thread: forking wants only one.
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+        for _ in bar.track(results, total=len(encoding.todo), description=f"{title}: encoding"):
+            pass
+    for problem in list(encoding.bad.values())[:3]:
+        say(f"left out a bad clip: {problem}")
+    say(_sentence(title, encoding, time.monotonic() - started))
+
+
+def _sentence(title: str, encoding: Encoding, seconds: float) -> str:
+    folders = {output.name: encoding.folder / output.name for output in encoding.wanted}
+    sizes = {name: sum(file.stat().st_size for file in folder.rglob("*.*")) for name, folder in folders.items()}
+    written = ", ".join(f"{name} {size / MEBIBYTE:.1f} MiB" for name, size in sizes.items())
+    bad = f"; {len(encoding.bad)} bad clips left out, see `melody-cm data check`" if encoding.bad else ""
+    return f"{title}: encoded {len(encoding) - len(encoding.bad)} clips in {seconds:.0f} s: {written}{bad}"

@@ -1,0 +1,210 @@
+"""A recipe: one YAML file that says everything about a stage, composed at a size into one checked configuration.
+
+`base: musiccm/4_consistency_distillation` begins with another recipe at the same size; `set:` then changes single
+values of it. `sizes:` holds an overlay for each size but paper, which is the recipe as it stands. What comes later
+wins: base, the recipe's own keys, its `set`, its size, the machine, the corpus, the command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+
+from melody_cm.configuration import (
+    Config,
+    check_arguments,
+    check_slot,
+    find_file,
+    leaves,
+    parse_overrides,
+    read_yaml,
+    refuse_unknown,
+    shipped,
+)
+from melody_cm.data import MusicDataModule, open_corpus
+from melody_cm.storage import build, describe
+from melody_cm.storage.description import STAGE
+
+SIZES = ("tiny", "cpu", "small", "paper")
+RECIPE_KEYS = ("cost", "seed_everything", "model", "data", "trainer")
+LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, CheckpointIO, ClusterEnvironment)
+SET_BY_US = {
+    "default_root_dir": "a stage's folder is RUNS/RUN/SYSTEM/STAGE; choose it with --runs and --run",
+    "enable_checkpointing": "last.ckpt is always kept; add lightning's ModelCheckpoint to trainer.callbacks for more",
+    "use_distributed_sampler": "the data module deals clips to processes itself",
+    "check_val_every_n_epoch": "validation is counted in steps; use trainer.val_check_interval",
+}
+
+
+@dataclass
+class Recipe:
+    """A composed recipe.
+
+    Attributes:
+        name: "system/stage", or "ablations/group/stage": its path below the folder `recipes`.
+        path: of its file.
+        size: at which it is composed.
+        cost: measured seconds per step, for the plan; None where not measured.
+        config: seed_everything, model, data, trainer.
+    """
+
+    name: str
+    path: Path
+    size: str
+    cost: dict[str, float | None] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> list[str]:
+        """Every finished stage that a slot of the configuration names."""
+        values = (str(value) for _, value in leaves(self.config))
+        return sorted({value.removeprefix(STAGE) for value in values if value.startswith(STAGE)})
+
+    def as_yaml(self) -> str:
+        """All that would run, as a YAML file that runs by itself."""
+        content = yaml.safe_dump({"cost": self.cost, **self.config} if self.cost else self.config, sort_keys=False)
+        return f"# {self.name} at size {self.size}\n{content}"
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps, or batches to gather for a stage that is fitted.
+
+        Raises:
+            ValueError: none.
+        """
+        trainer = self.config["trainer"]
+        steps = trainer.get("limit_train_batches", trainer.get("max_steps"))
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"{self.name}: trainer.max_steps is {steps}; a stage needs at least 1 step")
+        return steps
+
+
+@dataclass
+class Setting:
+    """How recipes are composed: what all training commands share.
+
+    Attributes:
+        size: tiny, cpu, small or paper.
+        machine: a file of configs/machines, or the path of one like them.
+        corpus: a manifest or folder of music that takes the place of the recipes' own corpus.
+        overrides: `--trainer.max_steps 100`, `--model.denoiser.width=64`.
+    """
+
+    size: str
+    machine: str = "cpu"
+    corpus: str | None = None
+    overrides: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; sizes: {', '.join(SIZES)}")
+        self.overrides = list(self.overrides)
+
+    def compose(self, recipe: Path | str) -> Recipe:
+        """The complete configuration of a recipe.
+
+        Args:
+            recipe: a YAML file, or the name of a recipe that ships, such as "melody/4_semantic_lm".
+
+        Raises:
+            FileNotFoundError, ValueError: an unknown file, size, key or value; the message names file and key.
+        """
+        path = find_recipe(recipe)
+        config = Config()
+        _add(config, path, self.size, ())
+        machine = find_machine(self.machine)
+        config.merge(read_yaml(machine), machine)
+        if self.corpus is not None:
+            config.set("data.corpus", describe(open_corpus(self.corpus)))
+        for key, value in parse_overrides(self.overrides, RECIPE_KEYS):
+            config.set(key, value)
+        config.link()
+        cost = config.tree.pop("cost", None) or {}
+        check_recipe(config)
+        return Recipe(recipe_name(path), path, self.size, cost, config.tree)
+
+
+def find_recipe(recipe: Path | str, beside: Path | None = None) -> Path:
+    """The file of a recipe, given by its path or name; a name is also looked for in the folder of the recipe `beside`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if str(recipe).endswith(".yaml"):
+        return find_file(recipe, beside).resolve()
+    folders = [] if beside is None else [beside.parent.parent]
+    for folder in [*folders, shipped("recipes")]:
+        if (folder / f"{recipe}.yaml").is_file():
+            return (folder / f"{recipe}.yaml").resolve()
+    raise FileNotFoundError(f"there is no recipe {recipe}; `melody-cm recipes` lists those that ship")
+
+
+def recipe_name(path: Path) -> str:
+    """ "system/stage": the path of a recipe below the nearest folder `recipes`, else below its own folder's parent."""
+    above = [folder for folder in path.parents if folder.name == "recipes"]
+    return path.relative_to(above[0] if above else path.parent.parent).with_suffix("").as_posix()
+
+
+def find_machine(machine: str) -> Path:
+    """The overlay of a machine.
+
+    Raises:
+        ValueError: there is none of that name or path.
+    """
+    named = shipped("configs/machines") / f"{machine}.yaml"
+    if not named.is_file() and not Path(machine).is_file():
+        known = ", ".join(sorted(file.stem for file in named.parent.glob("*.yaml")))
+        raise ValueError(f"unknown machine {machine!r}; machines: {known}, or the path of an overlay like theirs")
+    return named if named.is_file() else Path(machine)
+
+
+def check_recipe(config: Config) -> None:
+    """Refuse every key and value that no constructor takes.
+
+    Raises:
+        ValueError: file, key and what fits.
+    """
+    for key in config.tree:
+        refuse_unknown(config.named((key,)), key, RECIPE_KEYS)
+    for key in ("model", "data", "trainer"):
+        if not isinstance(config.tree.get(key), Mapping):
+            raise ValueError(f"{config.named((key,))}: a recipe needs {key} with keys and values")
+    for key, reason in SET_BY_US.items():
+        if key in config.tree["trainer"]:
+            raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")
+    check_arguments(config.tree["trainer"], Trainer, ("trainer",), config.named, LIGHTNING)
+    check_arguments(config.tree["data"], MusicDataModule, ("data",), config.named)
+    check_slot(config.tree["model"], LightningModule, ("model",), config.named, (LightningModule,))
+
+
+def build_data(config: Mapping[str, Any], seed: int = 0) -> MusicDataModule:
+    """The data module that the section `data` of a recipe describes."""
+    corpus = build(config["corpus"])
+    return MusicDataModule(**{"seed": seed, **config, "corpus": corpus})
+
+
+def _add(config: Config, path: Path, size: str, derived: tuple[Path, ...]) -> None:
+    """Add a recipe, after the one that it is based on, to a configuration."""
+    if path in derived:
+        raise ValueError(f"{path}: base: this recipe is based on itself; name another one")
+    own = read_yaml(path)
+    base, sizes = own.pop("base", None), own.pop("sizes", None) or {}
+    for name in sizes:
+        refuse_unknown(f"{path}: sizes.{name}", name, SIZES)
+    if base is not None:
+        _add(config, find_recipe(base, path), size, (*derived, path))
+    elif size not in (*sizes, "paper"):
+        raise ValueError(f"{path} has no size {size}; add it below `sizes:`, or train it as it stands: --size paper")
+    for overlay in (own, sizes.get(size) or {}):
+        changes = overlay.pop("set", None) or {}
+        config.merge(overlay, path)
+        for key, value in changes.items():
+            config.set(key, value, path)

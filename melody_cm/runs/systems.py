@@ -1,0 +1,85 @@
+"""Systems: which finished stages of a run make one, by the presets of configs/pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+from melody_cm.configuration import leaves, load_config, shipped
+from melody_cm.interfaces import Pipeline
+from melody_cm.runs.fingerprint import check_inputs
+from melody_cm.storage import build, find_class, read_json, stage_folder
+from melody_cm.storage.description import STAGE, parameters
+
+SAMPLING = ("schedule", "sampler", "num_steps", "guidance_scale")
+
+
+def preset_of(system: str | Path) -> Path:
+    """The preset of a system: a file, or the name of one that ships.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if Path(system).suffix == ".yaml":
+        return Path(system)
+    preset = shipped("configs/pipeline") / f"{system}.yaml"
+    if not preset.is_file():
+        known = ", ".join(sorted(path.stem for path in preset.parent.glob("*.yaml")))
+        raise ValueError(f"there is no system {str(system)!r}; systems: {known}")
+    return preset
+
+
+def stages_of(preset: Path) -> list[str]:
+    """The stages that a system is built from."""
+    values = dict.fromkeys(str(value) for _, value in leaves(load_config(preset)))
+    return [value.removeprefix(STAGE) for value in values if value.startswith(STAGE)]
+
+
+def open_system(preset: Path) -> Pipeline:
+    """A system built from the finished stages of the current run.
+
+    Schedule, sampler, steps and guidance come with the stage that was trained for them, and so does the length.
+
+    Raises:
+        FileNotFoundError, ValueError: a stage is not finished, or reads a stage that was trained again since.
+    """
+    config = load_config(preset)
+    for stage in stages_of(preset):
+        check_inputs(stage)
+    arguments = config["init_args"]
+    generator = arguments.get("denoiser") or arguments["semantic_lm"]
+    trained = read_json(stage_folder(generator.removeprefix(STAGE)) / "finished.json")["config"]
+    defaults = sampling_settings(trained, parameters(find_class(config["class_path"])))
+    _take_folders(arguments, _folders(trained["model"]["init_args"]))
+    return build({**config, "init_args": {**defaults, **arguments}})
+
+
+def sampling_settings(trained: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """How a stage was to be sampled, as far as a system has such arguments."""
+    arguments = trained["model"]["init_args"]
+    settings = {name: arguments[name] for name in SAMPLING if name in arguments}
+    objective = (arguments.get("objective") or {}).get("init_args") or {}
+    if "guidance_scale" in objective:
+        settings["embedded_guidance_scale"] = objective["guidance_scale"]
+    settings["max_seconds"] = trained["data"]["seconds"]
+    return {name: value for name, value in settings.items() if name in known}
+
+
+def _folders(slots: Any) -> dict[str, str]:
+    """The public folder that each class of a configuration reads, by class path."""
+    if not isinstance(slots, dict):
+        return {}
+    arguments = slots.get("init_args") or {}
+    found = {slots["class_path"]: arguments["folder"]} if "class_path" in slots and "folder" in arguments else {}
+    for slot in slots.values():
+        found |= _folders(slot)
+    return found
+
+
+def _take_folders(slots: dict[str, Any], trained: dict[str, str]) -> None:
+    """Let a system read the public folders that its generator was trained with."""
+    for slot in slots.values():
+        if isinstance(slot, dict) and "folder" in (arguments := slot.get("init_args") or {}):
+            if slot["class_path"] not in trained:
+                raise ValueError(
+                    f"this run was not trained with {slot['class_path']}; export the system musiccm instead"
+                )
+            arguments["folder"] = trained[slot["class_path"]]

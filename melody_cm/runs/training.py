@@ -1,0 +1,198 @@
+"""One stage: built from its recipe, trained or resumed by Lightning, exported, declared finished."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from melody_cm.data import MusicDataModule
+from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
+from melody_cm.interfaces import Network
+from melody_cm.runs.fingerprint import Fingerprint, write_finished
+from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
+from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
+from melody_cm.training.best_checkpoint import BestCheckpoint
+from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress
+
+
+@dataclass
+class Training:
+    """All that trains one stage.
+
+    Attributes:
+        recipe: what is trained; folder: where logs, checkpoint and export go.
+        module, data, trainer: Lightning's three.
+        trace: how the loss moved; checkpoint: keeps last.ckpt.
+    """
+
+    recipe: Recipe
+    folder: Path
+    module: LightningModule
+    data: MusicDataModule
+    trainer: Trainer
+    trace: LossTrace
+    checkpoint: LastCheckpoint
+
+    @classmethod
+    def of(cls, recipe: Recipe, folder: Path) -> "Training":
+        """Build everything that a recipe describes.
+
+        Raises:
+            ValueError: parts that do not fit each other; the message names the recipe.
+        """
+        try:
+            module, data = build_stage(recipe)
+            steps = recipe.planned_steps
+            every = recipe.config["trainer"].get("log_every_n_steps", 50)  # 50 is Lightning's default.
+            logged = max(1, steps // every)
+            trace = LossTrace(span=max(1, min(20, logged // 5)))
+            checkpoint = LastCheckpoint(folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
+            trainer = build_trainer(recipe, folder, [trace, StageProgress(recipe.name, steps), checkpoint])
+        except FileNotFoundError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{recipe.name}: {error}") from error
+        return cls(recipe, folder, module, data, trainer, trace, checkpoint)
+
+    def fit(self, made_from: Fingerprint) -> dict[str, Any] | None:
+        """Train or resume, and leave the export and finished.json.
+
+        Returns:
+            the outcome (steps, loss before and after, seconds), or None if a signal interrupted it.
+        """
+        self._read_encoded()
+        if self.trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / "config.yaml", yaml.safe_dump(self.recipe.config, sort_keys=False))
+            write_json(self.folder / "begun.json", vars(made_from))
+        started, last = time.monotonic(), self.folder / "last.ckpt"
+        try:
+            self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
+        except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
+            raise KeyboardInterrupt from error
+        if self.checkpoint.interrupted:
+            return None
+        refuse_spoilt(self.module.exports)
+        outcome = self._outcome(time.monotonic() - started)
+        self.trainer.save_checkpoint(last)
+        if self.trainer.is_global_zero:
+            self._export()
+            write_finished(self.folder, made_from, outcome)
+        self.trainer.strategy.barrier("stage finished")
+        return outcome
+
+    def _read_encoded(self) -> None:
+        """Let the loaders read what `melody-cm data encode` left in the run, if anything."""
+        data, name = self.data, self.recipe.name
+        folder = encoded_folder(current_run(), self.recipe.config["data"])
+        try:
+            data.encoded = find_encoded(folder, self.module, data.sample_rate, data.fingerprint)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if data.encoded is not None:
+            beside = ", and waveforms" if data.encoded.reads_waveform else ""
+            names = ", ".join(each.name for each in data.encoded.outputs)
+            self.trainer.print(f"{name}: reads encoded {names}{beside}")
+        elif folder.parent.is_dir() and frozen_outputs(self.module, data.sample_rate):
+            self.trainer.print(
+                f"{name}: nothing whole is encoded for its encoders, corpus, rate and length; encodes anew"
+            )
+
+    def _export(self) -> None:
+        """Write the networks, and those of `best.ckpt`, if there is one, beside those of the last step."""
+        for name, network in self.module.exports.items():
+            save_network(network, self.folder / "export" / name)
+        if not (self.folder / "best.ckpt").is_file():
+            return
+        checkpoint = AtomicCheckpointIO().load_checkpoint(self.folder / "best.ckpt")
+        load_weights(self.module, checkpoint["state_dict"], "best.ckpt")
+        self.module.on_train_end()  # It was saved before what the end of a training adds.
+        for name, network in self.module.exports.items():
+            save_network(network, self.folder / "best" / name)
+
+    def _outcome(self, seconds: float) -> dict[str, Any]:
+        before, after = getattr(self.module, "outcome", None) or self.trace.movement or (None, None)
+        metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("val/")}
+        measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
+        return {
+            "size": self.recipe.size,
+            "steps": self.recipe.planned_steps,
+            "loss_before": before,
+            "loss_after": after,
+            "validation_loss": metrics.get("val/loss"),
+            "seconds": round(seconds, 1),
+            "measured": {**measured, **getattr(self.module, "report", {})},
+            "parameters": sum(each.numel() for each in self.module.parameters() if each.requires_grad),
+        }
+
+
+def build_stage(recipe: Recipe) -> tuple[LightningModule, MusicDataModule]:
+    """The LightningModule and the data module of a recipe; sample rate and seed are written once and passed on."""
+    seed = recipe.config.get("seed_everything", 0)
+    seed_everything(seed, workers=True, verbose=False)
+    data = build_data(recipe.config["data"], seed)
+    model = recipe.config["model"]
+    arguments = {"sample_rate": data.sample_rate, "seed": seed, **(model.get("init_args") or {})}
+    module = build({**model, "init_args": arguments}, LightningModule, LightningModule)
+    module.configuration = recipe.config
+    return module, data
+
+
+def build_trainer(recipe: Recipe, folder: Path, own: list[Any]) -> Trainer:
+    """Lightning's trainer with the callbacks and loggers of the recipe beside ours."""
+    given = dict(recipe.config["trainer"])
+    parts = {name: build(given.pop(name, None), None, *LIGHTNING) for name in ("callbacks", "logger", "plugins")}
+    # What is best is decided after it was measured, and saved before the state that a resume goes on from.
+    callbacks = sorted(_as_list(parts["callbacks"]), key=lambda callback: isinstance(callback, BestCheckpoint))
+    if given.get("enable_progress_bar") is False:
+        own = [callback for callback in own if not isinstance(callback, StageProgress)]
+    loggers = [CSVLogger(folder, "logs"), TensorBoardLogger(folder, "tensorboard"), *_as_list(parts["logger"])]
+    defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "val_check_interval": recipe.planned_steps}
+    rest = build(given, None, *LIGHTNING)
+    return Trainer(
+        **{**defaults, **rest, "enable_progress_bar": False},
+        default_root_dir=str(folder),
+        logger=False if parts["logger"] is False else loggers,
+        callbacks=[*callbacks, *own],
+        plugins=[AtomicCheckpointIO(), *_as_list(parts["plugins"])],
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        use_distributed_sampler=False,
+        check_val_every_n_epoch=None,
+    )
+
+
+def load_training(recipe: Recipe, folder: Path) -> tuple[LightningModule, MusicDataModule]:
+    """A trained stage, in evaluation mode, with the averaged networks that it exported to a folder, and its data."""
+    module, data = build_stage(recipe)
+    for name, network in module.averaged.items():
+        export = folder / "export" / name
+        load_weights(network, load_network(export).state_dict(), str(export))
+    return module.eval(), data
+
+
+def refuse_spoilt(networks: Mapping[str, Network]) -> None:
+    """Refuse to export a network with weights that are not finite.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for slot, network in networks.items():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"the {slot}'s {name} is not finite after training; lower model.optimization.learning_rate and "
+                    "train this stage with --retrain"
+                )
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return value if isinstance(value, list) else [value]
