@@ -24,9 +24,9 @@ from lightning.pytorch import LightningModule
 from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.batch import MusicBatch
-from melody_cm.benchmark.machine import describe_machine
 from melody_cm.data import write_corpus
 from melody_cm.data.encoded import encoded_folder, find_encoded
+from melody_cm.evaluation.provenance import describe_machine
 from melody_cm.interfaces import Network
 from melody_cm.runs import Recipe, Run, Setting
 from melody_cm.runs.encode import encode

@@ -26,10 +26,10 @@ from jaxtyping import Float
 from recurrence import milliseconds
 from torch import Tensor, nn
 
-from melody_cm.cli.recipe import compose
 from melody_cm.denoisers import DualPathDenoiser
 from melody_cm.interfaces import Conditioning
 from melody_cm.nn import RotaryAttention, SwiGLU
+from melody_cm.runs import Setting
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes/melody/6_dual_path_diffusion.yaml"
 FRAMES = {"tiny": 640, "cpu": 1280, "small": 1280, "paper": 2500}
@@ -86,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    arguments = compose(RECIPE, options.size).config["model"]["init_args"]["denoiser"]["init_args"]
+    arguments = Setting(options.size).compose(RECIPE).config["model"]["init_args"]["denoiser"]["init_args"]
     print(yaml.safe_dump(arguments, default_flow_style=True).strip())
     denoisers = {
         "SRU": DualPathDenoiser(**arguments).to(device),

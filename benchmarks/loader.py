@@ -20,8 +20,8 @@ import soundfile
 import soxr
 from lightning.pytorch import Callback
 
-from melody_cm.benchmark import describe_machine
 from melody_cm.data import ManifestCorpus, MusicDataModule, SyntheticCorpus
+from melody_cm.evaluation.provenance import describe_machine
 from melody_cm.runs import Setting
 from melody_cm.runs.run import quieten
 from melody_cm.runs.training import Training

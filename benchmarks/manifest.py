@@ -22,8 +22,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from melody_cm.benchmark import describe_machine
 from melody_cm.data import Clip, ManifestCorpus
+from melody_cm.evaluation.provenance import describe_machine
 
 CAPTION = "A calm piano piece in A minor with soft strings and a slow, steady pulse, warm and a little sad"
 FILES = 20_000

@@ -11,8 +11,10 @@ __version__ = "0.1.0"
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# name -> where it is.
+# name -> the module that has it, and its name there where that is another one.
 _API = {
+    "EXPERIMENTS": "benchmark",
+    "Results": "evaluation.results",
     "check_corpus": "data",
     "encode": "runs.encode",
     "find_duplicates": "data",
@@ -24,11 +26,23 @@ _API = {
     "Setting": "runs",
     "Plan": "runs",
     "Request": "pipelines",
+    "ablate": "benchmark",
+    "change_sheet": "evaluation.tables",
+    "compare": "benchmark:compare_recipe",
     "copy_recipe": "runs",
+    "doctor": "benchmark",
     "generate_files": "pipelines",
     "list_recipes": "runs",
     "plan": "runs",
+    "read_compare_recipe": "benchmark",
+    "reproduce": "benchmark",
+    "rich_table": "benchmark",
     "train": "runs",
+    "evaluate": "evaluation.folders",
+    "evaluation_sheets": "evaluation.folders",
+    "load_embedding": "evaluation.judge",
+    "selftest": "evaluation.selftest",
+    "selftest_sheets": "evaluation.selftest",
 }
 
 __all__ = ["__version__", *sorted(_API)]
@@ -37,4 +51,5 @@ __all__ = ["__version__", *sorted(_API)]
 def __getattr__(name: str) -> Any:
     if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)
+    module, _, attribute = _API[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute or name)

@@ -8,17 +8,3 @@ from melody_cm.autoencoders.mel import MelAutoencoder, with_vocoder
 from melody_cm.autoencoders.musicldm import musicldm_autoencoder, musicldm_vocoder
 from melody_cm.autoencoders.vocoder import GriffinLim
 from melody_cm.autoencoders.waveform import WaveformAutoencoder
-
-__all__ = [
-    "DiagonalGaussian",
-    "EncodecCodec",
-    "EncodecPackageCodec",
-    "GriffinLim",
-    "HiFiGANVocoder",
-    "MelAutoencoder",
-    "WaveformAutoencoder",
-    "WaveformCodec",
-    "musicldm_autoencoder",
-    "musicldm_vocoder",
-    "with_vocoder",
-]

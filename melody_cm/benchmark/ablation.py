@@ -1,112 +1,239 @@
 """An ablation: recipes that differ in one thing, each trained with several seeds, in one table with mean and spread."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
-from melody_cm.evaluation.uncertainty import mean_interval
+from melody_cm.benchmark.clips import remembered
+from melody_cm.benchmark.report.page import write_results
+from melody_cm.benchmark.stage_measures import (
+    HeldBackClips,
+    denoising_measures,
+    one_step_measures,
+    sample_scores,
+    sampling_errors,
+)
+from melody_cm.diffusion import DDIMSampler
+from melody_cm.evaluation.embeddings import LogMelEmbedding
+from melody_cm.evaluation.provenance import provenance
+from melody_cm.evaluation.results import Results, Row, compare_rows
+from melody_cm.evaluation.score import Score
+from melody_cm.runs import Recipe, Run, Setting, load_training, plan_stages, stage_weights
+from melody_cm.storage import build, hash_data
+from melody_cm.training import ConsistencyDistillation
 
-SCHEMA_VERSION = 1
-LARGER_IS_BETTER = ("si_snri", "si_snri_median")
+# What only says how a trained denoiser is sampled: recipes that differ in nothing else share one training.
+SAMPLING_KEYS = ("schedule", "sampler", "num_steps", "guidance_scale")
 
 
 @dataclass
-class Cell:
-    """What one recipe with one seed gave.
+class Variant:
+    """One recipe with one seed.
 
     Attributes:
-        recipe: its name; seed: of training and sampling.
-        num_steps: of sampling; None for measures that sample nothing.
-        metrics: by name.
-        clips: that were sampled and judged; None where none were.
+        name: of the recipe.
+        seed: of its training and sampling.
+        trained: what is trained for it; variants that are only sampled differently name the same stage.
+        sampled: how that is sampled.
     """
 
-    recipe: str
+    name: str
     seed: int
-    num_steps: int | None
-    metrics: dict[str, float]
-    clips: int | None = None
+    trained: Recipe
+    sampled: Recipe
 
 
-@dataclass
-class Entry:
-    """One metric of one recipe over seeds.
-
-    Attributes:
-        values: one a seed, in the order of the seeds; mean and std (of n - 1; None for one seed) of them.
-        difference, low, high: mean over seeds of this minus the baseline, pairwise, with its 95 % interval; None for
-            the baseline itself, and without two seeds.
-        verdict: "better", "worse" or "not distinguishable" from the baseline.
-    """
-
-    recipe: str
-    num_steps: int | None
-    metric: str
-    values: list[float]
-    mean: float
-    std: float | None
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    verdict: str | None = None
-
-    @property
-    def title(self) -> str:
-        """How people call the row."""
-        return self.recipe if self.num_steps is None else f"{self.recipe}, {self.num_steps} steps"
-
-
-@dataclass
-class Ablation:
-    """The results of an ablation.
+def ablate(
+    folder: Path | str,
+    setting: Setting,
+    run: Run,
+    out: Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: Sequence[int] = (),
+    clips: int = 64,
+    baseline: str | None = None,
+    recipes: Sequence[str] | None = None,
+) -> Results:
+    """Train what is missing, measure what is new; writes results.json, tables and report.html into `out`.
 
     Args:
-        baseline: the recipe that the others are compared with.
-        seeds: in order.
-        cells: all of them, in any order.
-        metadata: what was run, on what, where.
+        folder: of recipes, such as recipes/ablations/network.
+        setting: size, machine, corpus and overrides of the trainings.
+        run: holds what the recipes need and what is trained for them.
+        seeds: of trainings and sampling.
+        steps: of sampling; none: those of each recipe.
+        clips: test clips that are denoised and sampled.
+        baseline: the recipe that the others are compared with; None: the first by name.
+        recipes: the names of those that are compared, in order; None: all.
+
+    Raises:
+        ValueError: a request that cannot be fulfilled, before anything is trained.
     """
-
-    baseline: str
-    seeds: Sequence[int]
-    cells: Sequence[Cell]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def entries(self) -> list[Entry]:
-        """A row for each recipe, number of steps and metric; recipes in the order of their cells."""
-        table: dict[tuple[str, int | None, str], dict[int, float]] = {}
-        for cell in self.cells:
-            for metric, value in cell.metrics.items():
-                table.setdefault((cell.recipe, cell.num_steps, metric), {})[cell.seed] = value
-        return [self._entry(key, by_seed, table) for key, by_seed in table.items()]
-
-    def _entry(self, key: tuple[str, int | None, str], by_seed: dict[int, float], table: Mapping) -> Entry:
-        recipe, num_steps, metric = key
-        values = [by_seed[seed] for seed in self.seeds if seed in by_seed]
-        spread = torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else None
-        entry = Entry(recipe, num_steps, metric, values, sum(values) / len(values), spread)
-        against = table.get((self.baseline, num_steps, metric), {})
-        pairs = [by_seed[seed] - against[seed] for seed in self.seeds if seed in by_seed and seed in against]
-        if recipe != self.baseline and len(pairs) > 1:
-            entry.difference = sum(pairs) / len(pairs)
-            entry.low, entry.high = mean_interval(sum(pairs), sum(value**2 for value in pairs), len(pairs))
-            entry.verdict = verdict(entry.low, entry.high, metric in LARGER_IS_BETTER)
-        return entry
-
-    def as_dict(self) -> dict[str, Any]:
-        """The content of results.json."""
-        metadata = {**self.metadata, "baseline": self.baseline, "seeds": list(self.seeds)}
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "metadata": metadata,
-            "rows": [vars(entry) for entry in self.entries()],
-        }
+    variants = plan_variants(Path(folder), seeds, setting, recipes)
+    names = list(dict.fromkeys(variant.name for variant in variants))
+    baseline = baseline or names[0]
+    _check(variants, names, baseline, seeds, steps, clips)
+    run.train(stages_in_order(variants, setting))
+    run.enter()
+    rows = over_seeds(measure_all(variants, run, Path(out), steps, clips))
+    facts = {
+        **{"folder": str(folder), "size": setting.size, "corpus": setting.corpus or "procedural"},
+        **{"overrides": list(setting.overrides), "clips": clips, "seeds": list(seeds), "baseline": baseline},
+        "embeddings": [asdict(judging_embedding().identity)],
+    }
+    results = Results("ablate", provenance(**facts), rows, compare_rows(rows, baseline))
+    write_results(results, Path(out))
+    return results
 
 
-def verdict(low: float | None, high: float | None, larger_is_better: bool) -> str:
-    """What an interval of a difference to the baseline says."""
-    if low is None or high is None or low <= 0 <= high:
-        return "not distinguishable"
-    return "better" if (low > 0) == larger_is_better else "worse"
+def _check(
+    variants: Sequence[Variant],
+    names: Sequence[str],
+    baseline: str,
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    clips: int,
+) -> None:
+    """Refuse what cannot be measured, before the trainings."""
+    for what, numbers in (("seeds", seeds), ("steps", steps)):
+        if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
+            raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
+    if clips < 2:
+        raise ValueError(f"{clips} clips give no distance; take at least 2")
+    if baseline not in names:
+        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
+    for name, config in {variant.name: variant.sampled.config for variant in variants}.items():
+        schedule = build(config["model"]["init_args"]["schedule"])
+        for num_steps in steps:
+            try:
+                schedule.angles(num_steps)
+            except ValueError as error:
+                raise ValueError(f"{num_steps} steps, recipe {name}: {error}") from error
+
+
+def plan_variants(
+    folder: Path, seeds: Sequence[int], setting: Setting, recipes: Sequence[str] | None = None
+) -> list[Variant]:
+    """Every recipe of the folder with every seed, seed by seed within a recipe.
+
+    Raises:
+        ValueError: fewer than two recipes, or no seed.
+    """
+    paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if len(paths) < 2:
+        raise ValueError(f"{folder} holds {len(paths)} recipe(s); an ablation compares at least two")
+    if not seeds:
+        raise ValueError("an ablation needs at least one seed; give some, like 0,1,2")
+    trainings: dict[str, Recipe] = {}
+    variants = []
+    for name in recipes or paths:
+        for seed in seeds:
+            recipe = replace(setting, overrides=[*setting.overrides, f"--seed_everything={seed}"]).compose(paths[name])
+            key = training_key(recipe, without=SAMPLING_KEYS)
+            # The name tells trainings apart, so that ablations in one run share them.
+            named = f"ablations/{training_key(recipe)[:12]}/seed{seed}"
+            variants.append(Variant(name, seed, trainings.setdefault(key, replace(recipe, name=named)), recipe))
+    return variants
+
+
+def training_key(recipe: Recipe, without: Sequence[str] = ()) -> str:
+    """A hash of what a training depends on; the arguments of the model named in `without` are left out."""
+    model = {**recipe.config["model"]}
+    model["init_args"] = {name: value for name, value in model["init_args"].items() if name not in without}
+    return hash_data([model, recipe.config["data"], recipe.planned_steps, recipe.config["seed_everything"]])
+
+
+def stages_in_order(variants: Sequence[Variant], setting: Setting) -> list[Recipe]:
+    """What the variants need, as it is without overrides, then what is trained for them, each once."""
+    needs = list(dict.fromkeys(stage for variant in variants for stage in variant.trained.needs))
+    trained = {variant.trained.name: variant.trained for variant in variants}
+    return [*plan_stages(needs, replace(setting, overrides=())), *trained.values()]
+
+
+def measure_all(
+    variants: Sequence[Variant], run: Run, out: Path, steps: Sequence[int], num_clips: int
+) -> dict[int, list[Row]]:
+    """The rows of every seed; those that were measured before on the same weights are read, not measured again."""
+    rows: dict[int, list[Row]] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("measuring", total=len(variants))
+        for variant in variants:
+            file = out / "cells" / f"{variant.name}_seed{variant.seed}.json"
+            found = remembered(
+                file,
+                _made_from(variant, steps, num_clips),
+                lambda one=variant: [asdict(row) for row in measure(one, run, steps, num_clips)],
+            )
+            rows.setdefault(variant.seed, []).extend(Row.from_dict(row) for row in found)
+            progress.advance(task)
+    return rows
+
+
+def _made_from(variant: Variant, steps: Sequence[int], num_clips: int) -> dict[str, Any]:
+    """Everything that decides what a variant's measures are."""
+    slots = variant.sampled.config["model"]["init_args"]
+    return {
+        "weights": {stage: stage_weights(stage) for stage in [variant.trained.name, *variant.trained.needs]},
+        "sampling": {key: slots[key] for key in SAMPLING_KEYS if key in slots},
+        "data": variant.sampled.config["data"],
+        "embedding": str(judging_embedding().identity),
+        "steps": list(steps),
+        "clips": num_clips,
+    }
+
+
+def judging_embedding() -> LogMelEmbedding:
+    """The space of the distances: features that need no training and no download."""
+    return LogMelEmbedding()
+
+
+def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) -> Iterator[Row]:
+    """What one training gave: its denoising, then its samples at each number of steps."""
+    stage, data = load_training(variant.sampled, run.folder(variant.trained.name))
+    on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
+    stage = stage.to("cuda" if on_gpu else "cpu").eval()
+    clips = HeldBackClips(data, num_clips, device=stage.device)
+    distilled = isinstance(stage, ConsistencyDistillation)
+    yield Row(variant.name, (one_step_measures if distilled else denoising_measures)(stage, clips))
+    steps = list(steps) or [stage.num_steps]
+    deterministic = not distilled and isinstance(stage.sampler, DDIMSampler)
+    errors = sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
+    for num_steps, error in zip(steps, errors, strict=True):
+        scores = sample_scores(stage, clips, num_steps, judging_embedding())
+        yield Row(variant.name, scores if error is None else {**scores, "sampling_error": error}, num_steps)
+
+
+def over_seeds(rows: Mapping[int, Sequence[Row]]) -> list[Row]:
+    """One row for each recipe and number of steps: means over seeds, with Student's interval and the spread."""
+    merged: dict[str, Row] = {}
+    kept: dict[tuple[str, str], list[Score]] = {}
+    for seed, own in rows.items():
+        for row in own:
+            into = merged.setdefault(row.title, Row(row.label, {}, row.num_steps))
+            for key, score in row.metrics.items():
+                if score.value is not None:
+                    into.samples.setdefault(key, {})[f"seed {seed}"] = score.value
+                    kept.setdefault((row.title, key), []).append(score)
+    for (title, key), scores in kept.items():
+        merged[title].metrics[key] = _mean(scores)
+    return list(merged.values())
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    values = [score.value for score in scores if score.value is not None]
+    mean = Score.mean(
+        values,
+        "mean over seeds; Student's interval",
+        n_generated=min(score.n_generated for score in scores),
+        n_reference=scores[0].n_reference,
+        too_few=any(score.too_few for score in scores),
+        embedding=scores[0].embedding,
+    )
+    if len(values) > 1:
+        mean.details = {"std": torch.tensor(values, dtype=torch.float64).std().item()}
+    return mean

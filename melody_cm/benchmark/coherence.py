@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.benchmark.reference import Reference
 from melody_cm.evaluation import (
+    EmbeddingStatistics,
     Score,
     chroma_agreement,
     diversity,
@@ -19,12 +19,31 @@ from melody_cm.evaluation import (
     waveform_seam_ratio,
 )
 from melody_cm.evaluation.coherence import Agreement
-from melody_cm.evaluation.uncertainty import mean_interval
-from melody_cm.interfaces import Pipeline
+from melody_cm.interfaces import AudioEmbedding, Pipeline
+from melody_cm.storage import hash_data
 
 SEGMENT_SECONDS = 5.0  # The same in all comparisons, so that their numbers can be compared.
 FEWEST_SEGMENTS = 3  # Of two, the neighbours are all the pairs.
-MEASURES = ("seam_ratio", "segment_similarity_", "tempo_agreement", "chroma_agreement", "diversity_")
+Clips = Float[Tensor, "seeds prompts t"]
+
+
+@dataclass
+class Reference:
+    """Real music in the space of one embedding."""
+
+    embedding: AudioEmbedding
+    statistics: EmbeddingStatistics
+
+    @property
+    def key(self) -> str:
+        """A hash of what results in this space depend on."""
+        return hash_data([str(self.embedding.identity), self.statistics.num_clips, self.statistics.sum.tolist()])
+
+    @property
+    def centre(self) -> Float[Tensor, " d"]:
+        """The mean of all its frames: where directions are seen from, the same for all systems."""
+        statistics = self.statistics
+        return (statistics.sum.sum(0) / statistics.frames.sum()).float()
 
 
 @dataclass(frozen=True)
@@ -32,8 +51,7 @@ class Coherence:
     """What can be asked of a row's clips.
 
     Attributes:
-        joints: seconds at which the windows begin that a pipeline puts clips together from; empty where there are none,
-            or none that it knows of.
+        joints: seconds at which the windows begin that a pipeline puts clips together from; empty where it knows none.
         segment_seconds: length of the segments that are compared; None for clips with fewer than three.
     """
 
@@ -52,9 +70,7 @@ class Coherence:
         """What the scores depend on beside clips and references; nothing where there are no scores."""
         return {"coherence": asdict(self)} if self.joints or self.segment_seconds else {}
 
-    def scores(
-        self, clips: Float[Tensor, "seeds prompts t"], sample_rate: int, references: Sequence[Reference]
-    ) -> dict[str, Score]:
+    def scores(self, clips: Clips, sample_rate: int, references: Sequence[Reference]) -> dict[str, Score]:
         """By metric key; the similarities of segments and of seeds are seen from the middle of the reference."""
         scores = {}
         if self.joints:
@@ -71,33 +87,25 @@ class Coherence:
         return scores
 
 
-def _in_space(
-    reference: Reference, clips: Float[Tensor, "seeds prompts t"], sample_rate: int, seconds: float
-) -> dict[str, Score]:
+def _in_space(reference: Reference, clips: Clips, sample_rate: int, seconds: float) -> dict[str, Score]:
     embedding, centre = reference.embedding, reference.centre
-
-    def similarity(clip: Tensor) -> Agreement:
-        return segment_similarity(embedding, clip, sample_rate, seconds, centre)
-
-    scores = {f"segment_similarity_{embedding.name}": _agreement(_each(clips, similarity), seconds, reference)}
+    found = _each(clips, lambda clip: segment_similarity(embedding, clip, sample_rate, seconds, centre))
+    scores = {f"segment_similarity_{embedding.name}": _agreement(found, seconds, reference)}
     if len(clips) > 1:
         vectors = [segment_vectors(embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
-        apart = [diversity(seeds, centre) for seeds in vectors]
+        distances = [diversity(seeds, centre) for seeds in vectors]
         method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
-        scores[f"diversity_{embedding.name}"] = _score(apart, method, reference, clips_each=len(clips))
+        scores[f"diversity_{embedding.name}"] = _score(distances, method, reference, clips_each=len(clips))
     return scores
 
 
-def _each(clips: Float[Tensor, "seeds prompts t"], measure: Callable) -> list:
+def _each(clips: Clips, measure: Callable) -> list:
     return [measure(clip[None, None]) for clip in clips.flatten(0, 1)]
 
 
 def _agreement(found: Sequence[Agreement], seconds: float, reference: Reference | None = None) -> Score:
-    score = _score(
-        [one.all_pairs for one in found],
-        f"all pairs of {seconds:g} s segments, mean over clips; Student's interval",
-        reference,
-    )
+    method = f"all pairs of {seconds:g} s segments, mean over clips; Student's interval"
+    score = _score([one.all_pairs for one in found], method, reference)
     adjacent = torch.tensor([one.adjacent for one in found], dtype=torch.float64).nanmean().item()
     score.details = {} if math.isnan(adjacent) else {"adjacent": adjacent}
     return score
@@ -106,18 +114,11 @@ def _agreement(found: Sequence[Agreement], seconds: float, reference: Reference 
 def _score(values: Sequence[float], method: str, reference: Reference | None = None, clips_each: int = 1) -> Score:
     """The mean of what could be told, each number standing for so many clips."""
     usable = [value for value in values if math.isfinite(value)]
-    value = sum(usable) / len(usable) if usable else None
-    low, high = mean_interval(sum(usable), sum(value**2 for value in usable), len(usable))
     lost = (len(values) - len(usable)) * clips_each
-    return Score(
-        value=value,
-        corrected=value if len(usable) > 1 else None,
-        low=low,
-        high=high,
-        method=method,
+    return Score.mean(
+        usable,
+        method,
         n_generated=len(usable) * clips_each,
-        n_reference=None,
-        too_few=len(usable) < 2,
         embedding=None if reference is None else asdict(reference.embedding.identity),
         dropped={"generated": {"other": lost} if lost else {}, "reference": {}},
     )

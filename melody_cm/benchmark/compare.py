@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,16 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from melody_cm.benchmark.machine import describe_machine
-from melody_cm.benchmark.paired import compare_rows
-from melody_cm.benchmark.reference import Reference
-from melody_cm.benchmark.report import write_report
-from melody_cm.benchmark.row import Row, describe_pipeline, longest_seconds
-from melody_cm.benchmark.speeds import measured_speeds
-from melody_cm.benchmark.table import csv_table, markdown_table
+from melody_cm.benchmark.clips import Clips, Task, describe_pipeline
+from melody_cm.benchmark.coherence import Reference
+from melody_cm.benchmark.report.page import write_results
+from melody_cm.benchmark.speed import REPETITIONS, measured_speeds
 from melody_cm.evaluation import EmbeddingStatistics, embed
+from melody_cm.evaluation.provenance import provenance
+from melody_cm.evaluation.results import Results, compare_rows
+from melody_cm.evaluation.uncertainty import bootstrap_interval
 from melody_cm.interfaces import AudioEmbedding, Pipeline
-from melody_cm.storage import write_json, write_text
-
-SCHEMA_VERSION = 3
+from melody_cm.pipelines import PretrainedPipeline
 
 
 @dataclass
@@ -42,9 +39,9 @@ def compare(
     embeddings: Sequence[AudioEmbedding],
     out: Path,
     batch_size: int = 8,
-    repetitions: int = 5,
+    repetitions: int = REPETITIONS,
     metadata: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Generate, judge, time; write `results.json`, `table.md`, `table.csv`, `report.html` and all clips into `out`.
 
     All prompts share each seed, so that clips of one seed differ by their prompt alone. No loudness is changed before
@@ -58,54 +55,34 @@ def compare(
         repetitions: of the speed measurement.
         metadata: added to the metadata of the results.
 
-    Returns:
-        the content of `results.json`, described by docs/results.schema.json.
-
     Raises:
         ValueError: a request that some system cannot fulfil, before anything is generated.
     """
-    out = Path(out)
-    _check(systems, prompts, seeds, seconds, batch_size, embeddings)
-    rows = [
-        Row(name, system.pipeline, num_steps, prompts, seeds, seconds, batch_size, out)
-        for name, system in systems.items()
-        for num_steps in system.num_steps
-    ]
+    out, task = Path(out), Task(prompts, seeds, seconds, batch_size)
+    _check(systems, task, embeddings)
+    rows = [Clips(name, one.pipeline, steps, task, out) for name, one in systems.items() for steps in one.num_steps]
     with Progress(console=Console(stderr=True)) as progress:
         references = _references(reference, embeddings, progress)
         for row in rows:
             row.make(progress)
         judged = [row.judge(references) for row in rows]
         speeds, probe = measured_speeds(rows, repetitions, out, progress)
-    results = {
-        "schema_version": SCHEMA_VERSION,
-        "metadata": {
-            **_metadata(systems, prompts, seeds, seconds, embeddings),
-            "probe": probe,
-            **(metadata or {}),
-        },
-        "rows": [{**row, **speed} for row, speed in zip(judged, speeds, strict=True)],
-        "comparisons": compare_rows(judged),
-    }
-    write_json(out / "results.json", results)
-    write_text(out / "table.md", markdown_table(results))
-    write_text(out / "table.csv", csv_table(results))
-    write_report(results, out)
+    for row, speed in zip(judged, speeds, strict=True):
+        row.facts |= speed
+    facts = {**_facts(systems, task, embeddings), "probe": probe, **(metadata or {})}
+    differences = compare_rows(judged, interval=bootstrap_interval)
+    results = Results("compare", provenance(**facts), judged, differences)
+    write_results(results, out)
     return results
 
 
-def _check(
-    systems: Mapping[str, System],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    seconds: float,
-    batch_size: int,
-    embeddings: Sequence[AudioEmbedding],
-) -> None:
-    if not systems or not prompts or not seeds or not embeddings or batch_size < 1:
+def _check(systems: Mapping[str, System], task: Task, embeddings: Sequence[AudioEmbedding]) -> None:
+    prompts, seeds, seconds = task.prompts, task.seeds, task.seconds
+    if not systems or not prompts or not seeds or not embeddings or task.batch_size < 1:
         raise ValueError(
             f"a comparison needs systems, prompts, seeds, embeddings and batches, got {len(systems)} system(s), "
-            f"{len(prompts)} prompt(s), {len(seeds)} seed(s), {len(embeddings)} embedding(s), batch_size {batch_size}"
+            f"{len(prompts)} prompt(s), {len(seeds)} seed(s), {len(embeddings)} embedding(s), batch_size "
+            f"{task.batch_size}"
         )
     names = [embedding.name for embedding in embeddings]
     for what, values in (("prompts", prompts), ("seeds", seeds), ("embeddings", names)):
@@ -116,8 +93,9 @@ def _check(
             raise ValueError(f"system name {name!r} cannot name a folder; use letters, digits, - and _")
         if not system.num_steps or min(system.num_steps) < 1:
             raise ValueError(f"num_steps of {name} is {system.num_steps}; give at least one number, each at least 1")
-        if not 0 < seconds <= longest_seconds(system.pipeline):
-            limit = longest_seconds(system.pipeline)
+        pipeline = system.pipeline
+        limit = pipeline.longest_seconds if isinstance(pipeline, PretrainedPipeline) else pipeline.max_seconds
+        if not 0 < seconds <= limit:
             raise ValueError(f"{seconds:g} seconds asked for, but {name} makes at most {limit:g}; ask for {limit:g}")
 
 
@@ -139,20 +117,12 @@ def _references(
     return found
 
 
-def _metadata(
-    systems: Mapping[str, System],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    seconds: float,
-    embeddings: Sequence[AudioEmbedding],
-) -> dict[str, Any]:
+def _facts(systems: Mapping[str, System], task: Task, embeddings: Sequence[AudioEmbedding]) -> dict[str, Any]:
     pipelines = {name: system.pipeline for name, system in systems.items()}
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "prompts": list(prompts),
-        "seeds": list(seeds),
-        "seconds": seconds,
+        "prompts": list(task.prompts),
+        "seeds": list(task.seeds),
+        "seconds": task.seconds,
         "embeddings": [asdict(embedding.identity) for embedding in embeddings],
         "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
         "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},

@@ -11,7 +11,7 @@ from melody_cm.evaluation.forward_passes import (
     saving,
 )
 from melody_cm.interfaces import Pipeline
-from melody_cm.pipelines import MeLoDy, MusicCM, MusicLM
+from melody_cm.pipelines import MeLoDy, MusicCM, MusicLM, PretrainedPipeline
 
 
 def closed_form(pipeline: Pipeline, seconds: float, num_steps: int) -> int | None:
@@ -28,30 +28,32 @@ def closed_form(pipeline: Pipeline, seconds: float, num_steps: int) -> int | Non
 
 
 def passes_of_a_clip(
-    counter: PassCounter, batches: int, clips: int, pipeline: Pipeline, seconds: float, num_steps: int
-) -> dict[str, Any]:
-    """The entry `passes` of a row, from what was counted while a pipeline made `clips` clips in `batches` batches.
+    pipeline: Pipeline, prompt: str, seed: int, seconds: float, num_steps: int
+) -> dict[str, Any] | None:
+    """The passes of one clip, counted while it is made; None for a system whose networks are not ours to count.
 
-    `measured` holds by network the calls a batch (guidance batched: one a step) and the rows a clip (guidance doubled:
-    two a step); `total` the sums over token models and denoisers; `closed_form` the paper's formula; `saving` the
-    formula's, else the count's, against the MusicLM of the paper for so many seconds.
+    Returns:
+        `measured`: by network the calls (guidance batched: one a step) and the rows (guidance doubled: two a step);
+        `total`: their sums over token models and denoisers; `closed_form`: the paper's formula; `saving`: of the
+        formula, else of the count, against the MusicLM of the paper for so many seconds.
     """
-    batched = {name: _whole(calls / batches) for name, calls in counter.calls.items() if calls}
-    doubled = {name: _whole(counter.rows[name] / clips) for name in batched}
-    total = _whole(counter.total(counter.calls) / batches)
-    formula = closed_form(pipeline, seconds, num_steps)
+    if not isinstance(pipeline, PretrainedPipeline):
+        return None
+    with PassCounter(pipeline.networks) as counter:
+        pipeline.generate([prompt], seconds, [seed], num_steps)
+    total, formula = counter.total(counter.calls), closed_form(pipeline, seconds, num_steps)
+    called = [name for name, calls in counter.calls.items() if calls]
     return {
-        "measured": {name: {"batched": batched[name], "doubled": doubled[name]} for name in batched},
-        "total": {"batched": total, "doubled": _whole(counter.total(counter.rows) / clips)},
+        "measured": {name: {"batched": counter.calls[name], "doubled": counter.rows[name]} for name in called},
+        "total": {"batched": total, "doubled": counter.total(counter.rows)},
         "closed_form": formula,
         "saving": saving(total if formula is None else formula, musiclm_passes(seconds)),
     }
 
 
-def passes_cells(row: Mapping[str, Any]) -> list[str]:
+def passes_cells(passes: Mapping[str, Any] | None) -> list[str]:
     """The two cells of a row of a table: passes, measured / by formula, and the saving."""
-    passes = row.get("passes")
-    if passes is None:  # Results of an older version.
+    if passes is None:
         return ["-", "-"]
     formula = "-" if passes["closed_form"] is None else str(passes["closed_form"])
     return [f"{passes['total']['batched']} / {formula}", f"{passes['saving']:.1%}"]
@@ -64,7 +66,3 @@ def passes_note(seconds: float | int | None) -> str:
         "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
         f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{reference}."
     )
-
-
-def _whole(count: float) -> int | float:
-    return int(count) if count == int(count) else count

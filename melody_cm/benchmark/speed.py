@@ -1,20 +1,61 @@
 """How fast systems make one clip each, measured in turn so that a busy moment of the machine strikes all alike."""
 
+import ctypes
+import gc
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
-from melody_cm.benchmark.memory import PeakMemory
+from melody_cm.benchmark.clips import Clips, remembered
+from melody_cm.benchmark.passes import passes_of_a_clip
+from melody_cm.evaluation.provenance import describe_machine
 from melody_cm.interfaces import GeneratedAudio, Network, Pipeline
 
 REPETITIONS = 5  # Fewer say nothing of the spread.
 PROBE_SIZE = 1024
 PROBE_REPETITIONS = 8
+STEADY = 0.6  # A probe that falls below this share of the other means that the machine did something else.
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def measured_speeds(
+    rows: Sequence[Clips], repetitions: int, out: Path, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """For each row its `speed` and `passes`; and the probe of the machine before and after.
+
+    What was measured before for the same rows on the same machine is read: only whole rounds can be compared.
+    """
+    made_from = {"rows": [row.key for row in rows], "repetitions": repetitions, "machine": describe_machine()}
+    kept = remembered(out / "speed.json", made_from, lambda: _measure(rows, repetitions, progress))
+    return kept["rows"], kept["probe"]
+
+
+def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Audio that was made elsewhere has no speed.
+    timed = [row for row in rows if not getattr(row.pipeline, "recorded", False)]
+    runners = {row.title: Runner(row.pipeline, row.task.prompts[0], row.task.seconds, row.num_steps) for row in timed}
+    before = probe_machine(device)
+    task = progress.add_task("speed", total=len(timed) * (repetitions + 1))
+    for _ in measure_in_turn(list(runners.values()), repetitions):
+        progress.advance(task)
+    after = probe_machine(device)
+    probe = {"unit": "GFLOP/s, fp32 matrix product", "before": before, "after": after}
+    probe["steady"] = min(before, after) >= STEADY * max(before, after)
+    speeds = {title: runner.summary() for title, runner in runners.items()}
+    measured = [{"speed": speeds.get(row.title), "passes": _passes(row)} for row in rows]
+    return {"rows": measured, "probe": probe}
+
+
+def _passes(row: Clips) -> dict[str, Any] | None:
+    return passes_of_a_clip(row.pipeline, row.task.prompts[0], row.task.seeds[0], row.task.seconds, row.num_steps)
 
 
 @dataclass
@@ -134,3 +175,52 @@ def _synchronized(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+class PeakMemory:
+    """The most bytes that the work inside the block held beyond what was there before.
+
+    On an accelerator that of its allocator; else resident memory of the process, which Linux alone can tell.
+
+    Args:
+        device: where the work happens.
+
+    Attributes:
+        bytes: None where it cannot be told, or before the block has ended.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif RESET.exists():
+            give_back()
+            RESET.write_text("5")  # Sets the high-water mark back to what is resident now.
+        self._before = self._peak()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        after = self._peak()
+        if self._before is not None and after is not None:
+            self.bytes = after - self._before
+
+    def _peak(self) -> int | None:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if not STATUS.exists():
+            return None
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
+
+
+def give_back() -> None:
+    """Return freed memory to the system: work that takes it again would seem to need none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
+    if trim is not None:
+        trim(0)

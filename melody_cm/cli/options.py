@@ -2,6 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+import melody_cm
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
@@ -10,6 +13,18 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine", default="cpu", help="cpu, gpu, ddp, or an overlay like configs/machines/*.yaml")
     parser.add_argument("--corpus", help="a manifest or a folder of music, in place of the procedural corpus")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+
+
+def chosen_run(arguments: argparse.Namespace, default: str) -> Any:
+    """The run of --run, below --runs.
+
+    Raises:
+        ValueError: a path in place of a name.
+    """
+    name = arguments.run or default
+    if Path(name).name != name:
+        raise ValueError(f"--run {name!r} cannot name a run; use letters, digits, - and _")
+    return melody_cm.Run(arguments.runs / name)
 
 
 def require_size(size: str | None) -> str:

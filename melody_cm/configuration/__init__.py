@@ -3,19 +3,3 @@
 from melody_cm.configuration.check import check_arguments, check_slot, open_slot, refuse_unknown
 from melody_cm.configuration.tree import Config, Keys, leaves, load_config, parse_overrides
 from melody_cm.configuration.yaml_file import find_file, parse_yaml, read_yaml, shipped
-
-__all__ = [
-    "Config",
-    "Keys",
-    "check_arguments",
-    "check_slot",
-    "find_file",
-    "leaves",
-    "load_config",
-    "open_slot",
-    "parse_overrides",
-    "parse_yaml",
-    "read_yaml",
-    "refuse_unknown",
-    "shipped",
-]

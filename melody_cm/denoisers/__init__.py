@@ -5,5 +5,3 @@ from melody_cm.denoisers.latent_image import LatentImageUNet
 from melody_cm.denoisers.musicldm import MusicLDMUNet, musicldm_teacher
 from melody_cm.denoisers.unet1d import UNet1D
 from melody_cm.denoisers.unet2d import UNet2D
-
-__all__ = ["DualPathDenoiser", "LatentImageUNet", "MusicLDMUNet", "UNet1D", "UNet2D", "musicldm_teacher"]

@@ -16,26 +16,3 @@ from melody_cm.diffusion.process import (
 from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
 from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows
 from melody_cm.diffusion.timesteps import TimestepDenoiser
-
-__all__ = [
-    "ConsistencyFunction",
-    "ConsistencyObjective",
-    "ConsistencySampler",
-    "Continuation",
-    "DDIMSampler",
-    "DenoisingObjective",
-    "GridAngles",
-    "Guided",
-    "LinearAngles",
-    "ScaledLinearBetaAngles",
-    "SharedRestriction",
-    "TimestepDenoiser",
-    "UniformAngles",
-    "clean_from_velocity",
-    "ddim_step",
-    "diffuse",
-    "lcm_settings",
-    "select_rows",
-    "velocity",
-    "velocity_from_noise",
-]

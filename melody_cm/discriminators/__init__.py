@@ -5,11 +5,3 @@ from melody_cm.discriminators.features import FeatureDiscriminator
 from melody_cm.discriminators.multi_period import MultiPeriodDiscriminator
 from melody_cm.discriminators.multi_resolution import MultiResolutionDiscriminator
 from melody_cm.discriminators.waveform import WaveformDiscriminator
-
-__all__ = [
-    "ClapFeatures",
-    "FeatureDiscriminator",
-    "MultiPeriodDiscriminator",
-    "MultiResolutionDiscriminator",
-    "WaveformDiscriminator",
-]

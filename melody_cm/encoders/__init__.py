@@ -8,23 +8,3 @@ from melody_cm.encoders.residual_tokenizers import CodecTokenizer, ResidualKMean
 from melody_cm.encoders.semantic import PretrainedSemanticEncoder, Wav2Vec2ConformerEncoder
 from melody_cm.encoders.semantic_tokenizers import LogMelKMeans, SemanticKMeans
 from melody_cm.encoders.two_towers import PretrainedTwoTowerEmbedding, TwoTowerEmbedding
-
-__all__ = [
-    "ClapJointEmbedding",
-    "ClapTextEmbedding",
-    "CodecTokenizer",
-    "LogMelKMeans",
-    "MaskedPrediction",
-    "PretrainedSemanticEncoder",
-    "PretrainedTwoTowerEmbedding",
-    "ResidualKMeans",
-    "SemanticConditioner",
-    "SemanticKMeans",
-    "TextConditioner",
-    "TwoTowerEmbedding",
-    "Wav2Vec2ConformerEncoder",
-    "cluster_stability",
-    "cluster_use",
-    "codebook_report",
-    "musicldm_text",
-]

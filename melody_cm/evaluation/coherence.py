@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.resampling import embed
+from melody_cm.evaluation.clips import embed
 from melody_cm.interfaces import AudioEmbedding, JointEmbedding
 from melody_cm.signal import MelFrontEnd, MelSettings, resample
+from melody_cm.signal.levels import SILENT_PEAK
 
 SAMPLE_RATE = 16000
 HOP_LENGTH = 160
 TEMPO_TOLERANCE = 0.04
-SILENT_PEAK = 1e-4
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,101 @@
 """Generated against real sound files: all measures of all embeddings, clip by clip."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
+from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 
 from melody_cm.data import Clip
-from melody_cm.data.synthetic import cache_folder
-from melody_cm.evaluation.corpora import Dropped, embed_clips
-from melody_cm.evaluation.fadtk import read_fadtk
-from melody_cm.evaluation.group_sums import Gaussian
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization
-from melody_cm.evaluation.reference_cache import cached_statistics
-from melody_cm.evaluation.results import SCHEMA_VERSION
-from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.statistics import EmbeddingStatistics
+from melody_cm.data.cache_folder import cache_folder
+from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
+from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
+from melody_cm.evaluation.provenance import provenance
+from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
+from melody_cm.evaluation.results import Results, Row, arrow
+from melody_cm.evaluation.score import Score, refuse_unlike
+from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
+from melody_cm.evaluation.tables import Sheet, change_sheet, embedding_notes, number
 from melody_cm.interfaces import AudioEmbedding
-from melody_cm.storage.hashing import hash_data, hash_file
+from melody_cm.storage import hash_data, hash_file
+
+WORST_SHOWN, LEFT_OUT_SHOWN = 5, 10
+DETAILS = {
+    "infinity": "extrapolated to infinitely many generated clips",
+    "shuffled": "with wrong captions",
+    "excess": "nearer to its own caption than to wrong ones by",
+    "excess_low": "lower end of the interval of that",
+    "excess_high": "upper end of the interval of that",
+    "mean_similarity": "mean cosine to the nearest training clip",
+}
+
+
+def evaluate(
+    generated: str | Path,
+    reference: str | Path,
+    embeddings: Sequence[str | AudioEmbedding] = ("logmel",),
+    *,
+    split: str | None = None,
+    generated_split: str | None = None,
+    prompts: str | Path | None = None,
+    training: str | Path | None = None,
+    against: str | Path | None = None,
+    out: str | Path | None = None,
+    show_progress: bool = False,
+) -> Results:
+    """Judge a folder of audio from any system against real music, by every measure of every embedding.
+
+    Args:
+        generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`.npz`).
+        embeddings: names as in `load_embedding`, or embeddings themselves.
+        split, generated_split: rows of a manifest: train, valid or test; all if left out.
+        prompts: file with the text of every generated file (`read_clip_prompts`).
+        training: what the system was trained on, for the memorization check.
+        against: older results, which the new ones are to be compared with: what cannot be compared is refused.
+        out: where results.json is written; nowhere if left out.
+
+    Returns:
+        One row, "generated": scores by metric key; samples: the distance of every clip (`song_distance_<embedding>`)
+        and its cosine to its prompt (`text_similarity_<embedding>`); facts: what was left out (`dropped`).
+
+    Raises:
+        FileNotFoundError: a file, folder or preset is missing.
+        ValueError: prompts or training music without an embedding that can use them, a side without a usable clip, or
+            results that cannot be compared.
+    """
+    check_place(out)
+    judges, clips = open_embeddings(embeddings), find_clips(generated, generated_split)
+    sides = Sides(
+        clips,
+        Path(reference) if str(reference).endswith(".npz") else find_clips(reference, split),
+        read_clip_prompts(prompts, clips) if prompts else None,
+        find_clips(training) if training else None,
+    )
+    if against is not None:
+        _refuse_incomparable(Results.read(Path(against), "evaluate"), judges, sides.reference_fingerprint)
+    with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
+        row = evaluate_clips(sides, judges, progress)
+    asked = {"generated": str(generated), "reference": str(reference), "split": split}
+    results = Results("evaluate", provenance(**asked, reference_fingerprint=sides.reference_fingerprint), [row])
+    if out is not None:
+        results.write(Path(out))
+    return results
+
+
+def check_place(out: str | Path | None) -> None:
+    """Refuse, before any work, a place where no file can be written.
+
+    Raises:
+        ValueError: it is a folder, or lies below a file.
+    """
+    place = None if out is None else Path(out).absolute()
+    if place and (place.is_dir() or not next(parent for parent in place.parents if parent.exists()).is_dir()):
+        raise ValueError(f"--out {out} is a folder, or lies below a file; name a file, e.g. results.json")
 
 
 @dataclass
@@ -41,125 +115,152 @@ class Sides:
         """A hash of the content of the reference; distances to unlike references must not be compared."""
         if isinstance(self.reference, Path):
             return hash_file(self.reference)
-        return hash_data(sorted([_file_hash(clip), clip.start, clip.duration or 0.0] for clip in self.reference))
+        return hash_data(
+            sorted([content_hash(clip.audio), clip.start, clip.duration or 0.0] for clip in self.reference)
+        )
 
 
-def _file_hash(clip: Clip) -> str:
-    return hash_file(clip.audio) if clip.audio.is_file() else "missing"
-
-
-def evaluate_folders(sides: Sides, embeddings: Sequence[AudioEmbedding], progress: Progress) -> dict[str, Any]:
-    """The content of results.json: schema_version, metadata, metrics, songs, dropped (docs/evaluation.md).
-
-    Raises:
-        ValueError: prompts or training music without an embedding that can use them, or a side without a usable clip.
-    """
-    refuse_unusable(sides, embeddings)
-    results: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "metadata": {
-            "embeddings": {embedding.name: asdict(embedding.identity) for embedding in embeddings},
-            "reference_fingerprint": sides.reference_fingerprint,
-        },
-        "metrics": {},
-        "songs": {},
-        "dropped": {},
-    }
-    for embedding in embeddings:
-        evaluation = _Evaluation(sides, embedding, progress)
-        results["metrics"] |= {key: score.as_dict() for key, score in evaluation.run().items()}
-        results["songs"][f"fad_{embedding.name}"] = evaluation.judge.songs
-        results["dropped"][embedding.name] = evaluation.dropped
-    return results
-
-
-def refuse_unusable(sides: Sides, embeddings: Sequence[AudioEmbedding]) -> None:
-    """Refuse, before any work, what no embedding can answer."""
+def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress: Progress) -> Row:
+    """The row of `evaluate` for clips that were found before."""
     names = ", ".join(embedding.name for embedding in embeddings)
     if sides.prompts and not any(embeds_text(embedding) for embedding in embeddings):
         raise ValueError(f"prompts need an embedding of texts too, not only {names}; add joint:STAGE or clap:FOLDER")
     if sides.training and not any(embedding.identity.trained for embedding in embeddings):
         raise ValueError(f"the memorization check needs a trained embedding, not only {names}; add e.g. joint:STAGE")
+    row = Row("generated", {}, facts={"dropped": {}})
+    for embedding in embeddings:
+        evaluation = _Evaluation(sides, embedding, progress)
+        row.metrics |= evaluation.run()
+        samples = {"song_distance": evaluation.judge.songs, "text_similarity": evaluation.judge.similarities}
+        row.samples |= {f"{key}_{embedding.name}": values for key, values in samples.items() if values}
+        row.facts["dropped"][embedding.name] = evaluation.dropped
+    return row
 
 
 class _Evaluation:
-    """One embedding's run over all sides."""
+    """One embedding's run over all sides; `dropped` are the clips left out, by side and reason."""
 
     def __init__(self, sides: Sides, embedding: AudioEmbedding, progress: Progress) -> None:
         self.sides, self.embedding, self.progress = sides, embedding, progress
         self.judge = Judge(embedding, sides.prompts)
         self.dropped: dict[str, dict[str, list[str]]] = {}
-        self.vectors: list[torch.Tensor] = []
 
     def run(self) -> dict[str, Score]:
         """All scores by key."""
-        self.judge.reference(self.reference())
-        generated: list[Dropped] = []
-        for clip, frames in self.hear("generated", self.sides.generated, generated.append):
+        self.judge.reference(self._reference())
+        vectors: list[Tensor] = []
+        for clip, frames in self._hear("generated", self.sides.generated, self.judge.drop):
             self.judge.add(frames, [clip.id], [clip.piece])
-            if self.sides.training and self.embedding.identity.trained:
-                self.vectors.append(clip_vectors(frames)[:, None])
-        for one in generated:
-            self.judge.drop(one.reason)
-        self.dropped["generated"] = by_reason(one.line() for one in generated)
-        return self.judge.scores() | (self.memorization() if self.vectors else {})
+            vectors.append(clip_vectors(frames))
+        scores = self.judge.scores()
+        if self.sides.training and self.embedding.identity.trained:
+            heard = self._hear("training", self.sides.training)
+            training = ((clip.id, clip_vectors(frames)) for clip, frames in heard)
+            scores |= memorization(self.embedding, vectors, training)
+        return scores
 
-    def reference(self) -> EmbeddingStatistics | Gaussian:
+    def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""
         if isinstance(self.sides.reference, Path):
             return read_fadtk(self.sides.reference)
-        identity, folder = self.embedding.identity, cache_folder() / "evaluation"
-        statistics = cached_statistics(identity, self.sides.reference, self.reference_statistics, folder)
-        self.dropped["reference"] = by_reason(statistics.problems)
+
+        def compute() -> EmbeddingStatistics:
+            statistics = EmbeddingStatistics.empty(self.embedding.width)
+            for clip, frames in self._hear("reference", self.sides.reference, statistics.drop):
+                statistics.add(frames, [clip.piece])
+            return statistics
+
+        folder = cache_folder() / "evaluation"
+        statistics = cached_statistics(self.embedding.identity, self.sides.reference, compute, folder)
+        self.dropped["reference"] = _by_reason(statistics.problems)
         return statistics
 
-    def reference_statistics(self) -> EmbeddingStatistics:
-        """The sums over the reference's clips, with what was left out."""
-        statistics = EmbeddingStatistics.empty(self.embedding.width)
-
-        def drop(one: Dropped) -> None:
-            statistics.drop(one.reason, one.line())
-
-        for clip, frames in self.hear("reference", self.sides.reference, drop):
-            statistics.add(frames, [clip.piece])
-        return statistics
-
-    def memorization(self) -> dict[str, Score]:
-        """How many generated clips nearly equal a training clip."""
-        check = memorization(self.embedding, self.vectors)
-        training: list[Dropped] = []
-        for clip, frames in self.hear("training", self.sides.training, training.append):
-            check.update(clip_vectors(frames), [clip.id])
-        self.dropped["training"] = by_reason(one.line() for one in training)
-        return {f"{key}_{self.embedding.name}": score for key, score in check.compute().items()}
-
-    def hear(
-        self, side: str, clips: Any, on_drop: Callable[[Dropped], Any]
-    ) -> Iterator[tuple[Clip, Float[torch.Tensor, "1 l d"]]]:
+    def _hear(
+        self, side: str, clips: Sequence[Clip], on_drop: Callable[[str, str], Any] = lambda reason, problem: None
+    ) -> Iterator[tuple[Clip, Float[Tensor, "1 l d"]]]:
         """The embeddings of one side's usable clips, with a progress bar.
 
         Raises:
             ValueError: no clip of the side is usable.
         """
         task = self.progress.add_task(f"{self.embedding.name}, {side}", total=len(clips))
-        first: list[Dropped] = []
-        used = 0
-
-        def drop(one: Dropped) -> None:
-            first[:] = first or [one]
-            on_drop(one)
-
-        for pair in embed_clips(clips, self.embedding, drop, lambda: self.progress.advance(task)):
-            used += 1
-            yield pair
-        if not used:
-            raise ValueError(f"none of the {len(clips)} {side} clips is usable; the first: {first[0].message}")
+        lost: list[tuple[str, str]] = []
+        yield from embed_clips(clips, self.embedding, lost.append, lambda: self.progress.advance(task))
+        if len(lost) == len(clips):
+            raise ValueError(f"none of the {len(clips)} {side} clips is usable; the first: {lost[0][1]}")
+        for reason, message in lost:
+            on_drop(reason, f"{reason}: {message}")
+        self.dropped[side] = _by_reason(f"{reason}: {message}" for reason, message in lost)
 
 
-def by_reason(lines: Iterable[str]) -> dict[str, list[str]]:
-    """The messages of `Dropped.line` by reason."""
+def _by_reason(problems: Iterable[str]) -> dict[str, list[str]]:
+    """The messages of lines such as "silent: a.wav: no sample above 0.0001", by reason."""
     reasons: dict[str, list[str]] = {}
-    for line in lines:
-        reason, _, message = line.partition(": ")
+    for problem in problems:
+        reason, _, message = problem.partition(": ")
         reasons.setdefault(reason, []).append(message)
     return reasons
+
+
+def _refuse_incomparable(older: Results, embeddings: Sequence[AudioEmbedding], reference_fingerprint: str) -> None:
+    """Refuse to compare with results of another reference or of other embeddings."""
+    if older.metadata["reference_fingerprint"] != reference_fingerprint:
+        raise ValueError(
+            f"the results cannot be compared, because their references differ: {older.metadata['reference']!r} has "
+            "another content (or split); evaluate both against the same music"
+        )
+    identities = {embedding.name: asdict(embedding.identity) for embedding in embeddings}
+    if not identities.keys() & older.embeddings().keys():
+        raise ValueError(
+            f"the older results know only the embedding {', '.join(older.embeddings())}; evaluate with one of them"
+        )
+    for score in older.rows[0].metrics.values():
+        if score.embedding and score.embedding["name"] in identities:
+            refuse_unlike(score, replace(score, embedding=identities[score.embedding["name"]]))
+
+
+def evaluation_sheets(results: Results, against: str | Path | None = None) -> list[Sheet]:
+    """The results of `evaluate` as a table, and what changed against older results where they are given."""
+    changes = [] if against is None else [change_sheet(Results.read(Path(against), "evaluate"), results)]
+    return [_sheet(results), *changes]
+
+
+def _sheet(results: Results) -> Sheet:
+    """The scores with their intervals, what they are not, the clips farthest from the reference and those left out."""
+    (row,) = results.rows
+    lines = []
+    for key, score in row.metrics.items():
+        counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
+        value = number(score.value) + (" †" if score.too_few else "")
+        lines.append([key + arrow(key), value, number(score.corrected), score.interval(), counts])
+    notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
+    notes += embedding_notes(results)
+    for key, score in row.metrics.items():
+        notes += [
+            f"{key}: {words} {score.details[name]:.4g}" for name, words in DETAILS.items() if name in score.details
+        ]
+        notes += [f"{key}: {warning}" for warning in score.warnings]
+    headings = ["metric", "value", "corrected", "95 % interval", "n generated / reference"]
+    return Sheet(headings, lines, [*notes, *_worst(row), *_left_out(row)])
+
+
+def _worst(row: Row) -> list[str]:
+    lines = []
+    for key, values in row.samples.items():
+        if key.startswith("song_distance_"):
+            worst = sorted(values.items(), key=lambda item: -item[1])[:WORST_SHOWN]
+            named = ", ".join(f"{name} {value:.4g}" for name, value in worst)
+            lines.append(f"farthest clips by {key.replace('song_distance', 'fad')}: {named}")
+    return lines
+
+
+def _left_out(row: Row) -> list[str]:
+    """What no embedding could use, once; a long list is only begun here."""
+    lines: dict[str, None] = {}
+    for sides in row.facts["dropped"].values():
+        for side, reasons in sides.items():
+            for reason, messages in reasons.items():
+                shown, more = messages[:LEFT_OUT_SHOWN], len(messages) - LEFT_OUT_SHOWN
+                told = [*shown, *([f"{more} more"] if more > 0 else [])]
+                lines |= dict.fromkeys(f"left out ({side}, {reason}): {message}" for message in told)
+    return list(lines)

@@ -13,8 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from melody_cm.interfaces import Denoiser, Network, TokenLM
 
-NOISE2MUSIC_STEPS = (1000, 800, 800)
-
 
 def melody_passes(seconds: float | int, num_steps: int, semantic_frame_rate: float | int = 25) -> int:
     """MeLoDy: one pass a semantic token, one a sampling step.
@@ -39,11 +37,6 @@ def musiclm_passes(
     """
     codes = coarse_codebooks + fine_codebooks
     return _frames(seconds, semantic_frame_rate) + codes * _frames(seconds, codec_frame_rate)
-
-
-def noise2music_passes() -> int:
-    """Noise2Music: the steps of its three diffusion models, whatever the length."""
-    return sum(NOISE2MUSIC_STEPS)
 
 
 def musiccm_passes(num_steps: int) -> int:

@@ -1,18 +1,16 @@
 """The Frechet distance between two Gaussians, and between two sets of clips, with its bias told (arXiv 1812.08466,
 2311.01616)."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from melody_cm.evaluation.group_sums import NUM_GROUPS, Gaussian, GroupSums
-from melody_cm.evaluation.metric import CountingMetric
+from melody_cm.evaluation.metric import distance_score
 from melody_cm.evaluation.score import SIDES, Score
-from melody_cm.evaluation.statistics import EmbeddingStatistics, usable_clips
+from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.uncertainty import Jackknifed, LeftOut, jackknife
 from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.randomness import keyed_generator
@@ -70,7 +68,7 @@ def clip_distance(frames: Float[Tensor, "l d"], reference: Gaussian) -> float:
     return max(distance.item(), 0.0)
 
 
-def frechet_infinity(generated: GroupSums, reference: Gaussian, seed: int = 0) -> float:
+def frechet_infinity(generated: EmbeddingStatistics, reference: Gaussian, seed: int = 0) -> float:
     """The distance at infinitely many generated clips: linear in 1/n over subsets drawn without replacement.
 
     Subsets are drawn group by group, so that memory does not grow; with replacement the bias would stay. The bias
@@ -94,160 +92,81 @@ def frechet_infinity(generated: GroupSums, reference: Gaussian, seed: int = 0) -
     return float(np.polyfit((1 / counts.double()).numpy(), distances.numpy(), 1)[1])
 
 
-def _left_out(sums: GroupSums, other: Gaussian) -> LeftOut:
-    """The distance to another Gaussian without each group in turn that holds clips."""
-    groups = sums.filled()
-    return LeftOut(raw_distances(other, (sums.without(group) for group in groups)), sums.clips[groups])
-
-
-def _can_be_left_out(sums: GroupSums) -> bool:
-    """Whether clips fall into two groups at least, and every one may miss."""
-    return len(sums.filled()) > 1 and bool((sums.num_frames - sums.frames >= 2).all())
-
-
-class FrechetDistance(CountingMetric):
-    """The Frechet distance of generated to reference audio in one embedding space (FAD); sums over processes.
+def frechet_score(
+    generated: EmbeddingStatistics,
+    reference: EmbeddingStatistics | Gaussian,
+    identity: EmbeddingIdentity,
+    level: float = 0.95,
+) -> Score:
+    """The Frechet distance of generated to reference audio in one embedding space (FAD), with its bias told.
 
     Frames of all clips are pooled; n counts clips, because frames of one clip are not independent. The corrected value
     and its interval come from a jackknife over groups of clips on both sides; `details` holds the raw value before it
-    is clamped at 0, and the value extrapolated to infinitely many generated clips. Memory does not grow with clips.
+    is clamped at 0, and the value extrapolated to infinitely many generated clips. With fewer than 2 d clips on a side
+    the value is mostly bias, and neither corrected nor bounded.
 
     The correction takes both sides for independent samples: of a reference against itself it is below 0.
 
     Args:
+        reference: a Gaussian does not tell its clips, so it bounds the generated side alone.
         identity: of the embedding; distances of unlike identities must not be compared.
-        num_groups: of clips, for the jackknife.
         level: of the confidence interval.
+
+    Raises:
+        ValueError: a side has fewer than two frames, or another width than the embedding.
     """
+    told = isinstance(reference, EmbeddingStatistics)
+    ours, theirs = (_gaussian(side, name, identity) for side, name in zip((generated, reference), SIDES, strict=True))
+    raw = raw_distances(theirs, [ours]).item()
+    counts = (generated.num_clips, reference.num_clips if told else None)
+    too_few = any(count is not None and count < 2 * identity.width for count in counts)
+    sides = [(generated, theirs), *([(reference, ours)] if told else [])]
+    bounded = not too_few and all(_can_be_left_out(side) for side, _ in sides)
+    sure = jackknife(raw, [_left_out(*side) for side in sides], level) if bounded else None
+    extrapolates = not too_few and len(generated.filled()) >= MIN_GROUPS_TO_EXTRAPOLATE
+    return distance_score(
+        max(raw, 0.0),
+        sure,
+        (generated, reference),
+        identity,
+        method="Frechet distance of pooled frames; jackknife over groups of clips",
+        n_generated=counts[0],
+        n_reference=counts[1],
+        too_few=too_few,
+        details={"raw": raw, **({"infinity": frechet_infinity(generated, theirs)} if extrapolates else {})},
+        warnings=_warnings(identity, too_few, sure, told),
+        level=level,
+    )
 
-    def __init__(self, identity: EmbeddingIdentity, num_groups: int = NUM_GROUPS, level: float = 0.95) -> None:
-        super().__init__()
-        if num_groups < 2 or not 0 < level < 1:
-            raise ValueError(
-                f"num_groups is {num_groups}, level {level}; at least 2 groups, and 0 < level < 1, are needed"
-            )
-        self.identity, self.level = identity, level
-        self._known: GroupSums | None = None
-        self._known_gaussian: Gaussian | None = None
-        self._known_dropped: dict[str, int] = {}
-        for side in SIDES:
-            self.add_sum(f"{side}_clips", (num_groups,), torch.int64)
-            self.add_sum(f"{side}_frames", (num_groups,), torch.int64)
-            self.add_sum(f"{side}_sum", (num_groups, identity.width))
-            self.add_sum(f"{side}_outer", (num_groups, identity.width, identity.width))
 
-    def update(self, embeddings: Float[Tensor, "b l d"], real: bool, clips: Sequence[str]) -> None:
-        """Add the clips of one batch, `real` ones to the reference side.
-
-        Args:
-            clips: one id a clip, the same on every process; clips of one id (pieces of one song) are left out together.
-
-        Raises:
-            ValueError: another width than the embedding's, another number of ids than of clips, real clips beside a
-                given reference.
-        """
-        if real and self._known_gaussian is not None:
-            raise ValueError("the reference statistics were given; add no real clips to them")
-        usable, ids, lost = usable_clips(embeddings.to(self.device), clips, self.identity.width)
-        self.sums(real).add(usable, ids)
-        self.drop_all(lost, real)
-
-    def reference(self, statistics: EmbeddingStatistics | GroupSums | Gaussian) -> None:
-        """Compare with statistics made before; they outlive `reset` and must be the same on every process.
-
-        Raises:
-            ValueError: they are of another width than the embedding's.
-        """
-        whole = isinstance(statistics, EmbeddingStatistics)
-        sums = statistics.sums if whole else statistics
-        gaussian = sums if isinstance(sums, Gaussian) else sums.cpu().gaussian()
-        if len(gaussian.mean) != self.identity.width:
-            width = self.identity.width
-            raise ValueError(
-                f"reference statistics of width {len(gaussian.mean)}, but {self.identity.name} has {width}"
-            )
-        self._known = None if isinstance(sums, Gaussian) else sums.cpu()
-        self._known_gaussian = Gaussian(*(x.double().cpu() for x in gaussian))
-        self._known_dropped = dict(statistics.dropped) if whole else {}
-
-    def sums(self, real: bool) -> GroupSums:
-        """What `update` has added to one side."""
-        side = SIDES[int(real)]
-        return GroupSums(*(getattr(self, f"{side}_{name}") for name in ("clips", "frames", "sum", "outer")))
-
-    def per_clip(self, embeddings: Float[Tensor, "b l d"]) -> Float64[Tensor, " b"]:
-        """The distance of every clip by itself (per-song FAD, see `clip_distance`) to the reference of this process.
-
-        Raises:
-            ValueError: a clip, or the reference, has fewer than two frames.
-        """
-        reference = self._gaussian(True)
-        return torch.tensor([clip_distance(frames, reference) for frames in embeddings], dtype=torch.float64)
-
-    def compute(self) -> Score:
-        """The distance; with fewer than 2 d clips on a side it is mostly bias, and neither corrected nor bounded.
-
-        Raises:
-            ValueError: a side has fewer than two frames.
-        """
-        generated, reference = self._gaussian(False), self._gaussian(True)
-        raw = raw_distances(reference, [generated]).item()
-        counts = (self.sums(False).num_clips, self._num_reference())
-        enough = 2 * self.identity.width
-        too_few = any(count is not None and count < enough for count in counts)
-        sure = None if too_few else self._jackknife(raw, generated, reference)
-        return Score(
-            value=max(raw, 0.0),
-            corrected=sure.corrected if sure else None,
-            low=sure.low if sure else None,
-            high=sure.high if sure else None,
-            method="Frechet distance of pooled frames; jackknife over groups of clips",
-            n_generated=counts[0],
-            n_reference=counts[1],
-            too_few=too_few,
-            embedding=asdict(self.identity),
-            dropped=self.dropped_counts(self._known_dropped),
-            details={"raw": raw, **self._extrapolated(reference, too_few)},
-            warnings=self._warnings(too_few, sure),
-            level=self.level,
+def _gaussian(side: EmbeddingStatistics | Gaussian, name: str, identity: EmbeddingIdentity) -> Gaussian:
+    told = isinstance(side, EmbeddingStatistics)
+    if told and side.num_frames < 2:
+        raise ValueError(
+            f"{side.num_frames} usable frame(s) of {name} audio, but a distance needs at least 2; add clips"
         )
+    gaussian = side.gaussian() if told else Gaussian(*(x.double().cpu() for x in side))
+    if len(gaussian.mean) != identity.width:
+        raise ValueError(f"{name} statistics of width {len(gaussian.mean)}, but {identity.name} has {identity.width}")
+    return gaussian
 
-    def _gaussian(self, real: bool) -> Gaussian:
-        if real and self._known_gaussian is not None:
-            return self._known_gaussian
-        sums = self.sums(real).cpu()
-        if sums.num_frames < 2:
-            side = SIDES[int(real)]
-            raise ValueError(
-                f"{sums.num_frames} usable frame(s) of {side} audio, but a distance needs at least 2; add clips"
-            )
-        return sums.gaussian()
 
-    def _num_reference(self) -> int | None:
-        sums = self._reference_sums()
-        return sums.num_clips if sums else None
+def _can_be_left_out(side: EmbeddingStatistics) -> bool:
+    """Whether clips fall into two groups at least, and every one may miss."""
+    return len(side.filled()) > 1 and bool((side.num_frames - side.frames >= 2).all())
 
-    def _reference_sums(self) -> GroupSums | None:
-        """None if the reference is a Gaussian that does not tell its groups."""
-        return self._known if self._known_gaussian is not None else self.sums(True).cpu()
 
-    def _jackknife(self, raw: float, generated: Gaussian, reference: Gaussian) -> Jackknifed | None:
-        pairs = [(self.sums(False).cpu(), reference), (self._reference_sums(), generated)]
-        if not all(_can_be_left_out(sums) for sums, _ in pairs if sums):
-            return None
-        return jackknife(raw, [_left_out(sums, other) for sums, other in pairs if sums], self.level)
+def _left_out(side: EmbeddingStatistics, other: Gaussian) -> LeftOut:
+    """The distance to another Gaussian without each group in turn that holds clips."""
+    groups, every = side.filled(), torch.arange(len(side.clips))
+    return LeftOut(raw_distances(other, (side.gaussian(every != group) for group in groups)), side.clips[groups])
 
-    def _extrapolated(self, reference: Gaussian, too_few: bool) -> dict[str, float]:
-        sums = self.sums(False).cpu()
-        if too_few or len(sums.filled()) < MIN_GROUPS_TO_EXTRAPOLATE:
-            return {}
-        return {"infinity": frechet_infinity(sums, reference)}
 
-    def _warnings(self, too_few: bool, sure: Jackknifed | None) -> list[str]:
-        known = self._known_gaussian is not None and self._known is None
-        told = [
-            (too_few, f"fewer than {2 * self.identity.width} clips on a side: the value is mostly bias"),
-            (not too_few and sure is None, "the clips fall into one group: no correction, no interval"),
-            (known, "the reference statistics do not tell their n: only the generated side is corrected and bounded"),
-        ]
-        return [warning for applies, warning in told if applies]
+def _warnings(identity: EmbeddingIdentity, too_few: bool, sure: Jackknifed | None, told: bool) -> list[str]:
+    known = "the reference statistics do not tell their n: only the generated side is corrected and bounded"
+    warnings = [
+        (too_few, f"fewer than {2 * identity.width} clips on a side: the value is mostly bias"),
+        (not too_few and sure is None, "the clips fall into one group: no correction, no interval"),
+        (not told, known),
+    ]
+    return [warning for applies, warning in warnings if applies]

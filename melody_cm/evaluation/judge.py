@@ -1,19 +1,59 @@
-"""Every measure that one embedding allows, side by side over the same clips."""
+"""An embedding as a judge: opened by its name, and all measures that it allows, side by side over the same clips."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.frechet import FrechetDistance
-from melody_cm.evaluation.group_sums import Gaussian
-from melody_cm.evaluation.kernel import KernelDistance
+from melody_cm.configuration import load_config, open_slot, shipped
+from melody_cm.evaluation.frechet import clip_distance, frechet_score
+from melody_cm.evaluation.kernel import kernel_score
 from melody_cm.evaluation.memorization import Memorization
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.statistics import EmbeddingStatistics
+from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.text_correlation import TextCorrelation
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.storage import find_class
+
+
+def load_embedding(name: str) -> AudioEmbedding:
+    """The embedding of a preset's name, of `NAME:PATH` (the preset with PATH as its first argument), or of a YAML file.
+
+    Raises:
+        FileNotFoundError: there is no such preset or file; ValueError: it describes no embedding.
+    """
+    is_file, presets = name.endswith((".yaml", ".yml")), shipped("configs/embedding")
+    preset, colon, path = (name, "", "") if is_file else name.partition(":")
+    file = Path(name) if is_file else presets / f"{preset}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(known.stem for known in presets.glob("*.yaml")))
+        raise FileNotFoundError(f"there is no embedding {name!r}; presets: {known}, or give a YAML file")
+    return open_slot(_with_path(load_config(file), path, name) if colon else file, AudioEmbedding).eval()
+
+
+def open_embeddings(embeddings: Sequence[str | AudioEmbedding]) -> list[AudioEmbedding]:
+    """Embeddings, or their names as in `load_embedding`, of which no two may share a name in metric keys.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_embedding`, or two embeddings of one name.
+    """
+    opened = [load_embedding(one) if isinstance(one, str) else one for one in embeddings]
+    names = [embedding.name for embedding in opened]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two embeddings of one name ({', '.join(names)}) would share their keys; use one at a time")
+    return opened
+
+
+def _with_path(config: dict[str, Any], path: str, name: str) -> dict[str, Any]:
+    """The preset with what follows the colon as its constructor's first argument, which must be a text."""
+    first = next(iter(inspect.signature(find_class(config["class_path"])).parameters.values()), None)
+    if not path or first is None or "str" not in str(first.annotation):
+        raise ValueError(f"--embedding {name!r}: {name.partition(':')[0]} takes no path after a colon, or it is empty")
+    return {**config, "init_args": {**(config.get("init_args") or {}), first.name: path}}
 
 
 def embeds_text(embedding: AudioEmbedding) -> bool:
@@ -26,10 +66,23 @@ def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
     return frames.float().mean(1)
 
 
-def memorization(embedding: AudioEmbedding, frames: Iterable[Float[Tensor, "1 l d"]]) -> Memorization:
-    """The memorization check of generated clips; what has no direction, like silence in some spaces, is left out."""
-    vectors = [vector for vector in map(clip_vectors, frames) if vector.any()]
-    return Memorization(embedding.identity, torch.cat([torch.zeros(0, embedding.width), *vectors]))
+def memorization(
+    embedding: AudioEmbedding,
+    generated: Iterable[Float[Tensor, "1 d"]],
+    training: Iterable[tuple[str, Float[Tensor, "1 d"]]],
+) -> dict[str, Score]:
+    """`sim_aa@90_<name>`, `sim_aa@95_<name>`: how many generated clips nearly equal a training clip.
+
+    What has no direction, like silence in some spaces, is left out of the generated clips.
+
+    Args:
+        generated: `clip_vectors` of each clip; training: the same with the clips' ids.
+    """
+    vectors = [vector for vector in generated if vector.any()]
+    metric = Memorization(embedding.identity, torch.cat([torch.zeros(0, embedding.width), *vectors]))
+    for clip, vector in training:
+        metric.update(vector, [clip])
+    return {f"{key}_{embedding.name}": score for key, score in metric.compute().items()}
 
 
 class Judge:
@@ -49,48 +102,42 @@ class Judge:
     def __init__(self, embedding: AudioEmbedding, prompts: Mapping[str, str] | None = None) -> None:
         self.embedding = embedding
         self.prompts = prompts if prompts and embeds_text(embedding) else None
-        self.frechet = FrechetDistance(embedding.identity)
-        self.kernel: KernelDistance | None = KernelDistance(embedding.identity)
+        self.generated = EmbeddingStatistics.empty(embedding.width)
         self.text = TextCorrelation(embedding.identity)
         self.songs: dict[str, float] = {}
         self.similarities: dict[str, float] = {}
 
     def reference(self, statistics: EmbeddingStatistics | Gaussian) -> None:
         """What to compare with; a Gaussian of another program has no clips for a kernel distance."""
-        self.frechet.reference(statistics)
-        if self.kernel is not None and isinstance(statistics, EmbeddingStatistics) and statistics.num_clips > 1:
-            self.kernel.reference(statistics)
-        else:
-            self.kernel = None
+        self.known = statistics
+        self.gaussian = statistics if isinstance(statistics, Gaussian) else statistics.gaussian()
 
     def add(self, frames: Float[Tensor, "b l d"], clips: Sequence[str], pieces: Sequence[str]) -> None:
         """Generated clips with their ids, and with the ids of the pieces that they belong to."""
-        self.frechet.update(frames, real=False, clips=pieces)
-        if self.kernel is not None:
-            self.kernel.update(frames, real=False, clips=pieces)
+        self.generated.add(frames, pieces)
         if frames.shape[1] > 1:
-            self.songs |= dict(zip(clips, self.frechet.per_clip(frames).tolist(), strict=True))
+            distances = (clip_distance(one, self.gaussian) for one in frames)
+            self.songs |= dict(zip(clips, distances, strict=True))
         if self.prompts:
             with torch.no_grad():
-                text = self.embedding.embed_text([self.prompts[clip] for clip in clips])
+                text = self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu()
             audio = clip_vectors(frames)
-            self.text.update(text.cpu(), audio)
-            cosines = torch.nn.functional.cosine_similarity(text.cpu(), audio)
+            self.text.update(text, audio)
+            cosines = torch.nn.functional.cosine_similarity(text, audio)
             self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, problem: str = "") -> None:
         """A generated clip that could not be used."""
-        self.frechet.drop(reason, real=False)
-        if self.kernel is not None:
-            self.kernel.drop(reason, real=False)
+        self.generated.drop(reason, problem)
         self.text.drop(reason)
 
     def scores(self) -> dict[str, Score]:
         """By metric key."""
-        name = self.embedding.name
-        scores = {f"fad_{name}": self.frechet.compute()}
-        if self.kernel is not None and scores[f"fad_{name}"].n_generated > 1:
-            scores[f"kad_{name}"] = self.kernel.compute()
+        name, identity = self.embedding.name, self.embedding.identity
+        scores = {f"fad_{name}": frechet_score(self.generated, self.known, identity)}
+        told = isinstance(self.known, EmbeddingStatistics)
+        if told and min(self.generated.num_clips, self.known.num_clips) > 1:
+            scores[f"kad_{name}"] = kernel_score(self.generated, self.known, identity)
         if self.prompts:
             scores[f"text_correlation_{name}"] = self.text.compute()
         return scores

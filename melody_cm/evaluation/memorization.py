@@ -1,13 +1,12 @@
 """Whether generated clips repeat training clips: cosine of the nearest ones (MusicCM, section 4.3: SIM_AA@90, @95)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.metric import CountingMetric
+from melody_cm.evaluation.metric import ScoreMetric
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.uncertainty import share_interval
 from melody_cm.interfaces import EmbeddingIdentity
@@ -16,7 +15,7 @@ THRESHOLDS = (90, 95)  # Hundredths of a cosine.
 CHUNK = 4096
 
 
-class Memorization(CountingMetric):
+class Memorization(ScoreMetric):
     """Share of the generated clips whose nearest training clip has a cosine above 0.90, and above 0.95.
 
     The generated clips are held, the training clips pass by in chunks, so memory does not grow with the training set.
@@ -27,24 +26,22 @@ class Memorization(CountingMetric):
         nearest: the ids of those clips, as far as this process has seen them; empty before any was seen.
 
     Args:
-        identity: of the embedding; shares of unlike identities must not be compared.
+        identity, level: as in `ScoreMetric`; the interval is the exact binomial one.
         generated: (n, d) one vector a clip, of any length.
-        level: of the (exact binomial) confidence interval.
 
     Raises:
         ValueError: another width than the embedding's, or vectors without a direction.
     """
 
     def __init__(self, identity: EmbeddingIdentity, generated: Float[Tensor, "n d"], level: float = 0.95) -> None:
-        super().__init__()
-        self.identity, self.level = identity, level
-        self._check(generated)
+        super().__init__(identity, level)
+        self.check_width(generated.shape[1])
         if not (generated.isfinite().all() and generated.any(1).all()):
             raise ValueError("generated vectors are 0 or not finite; leave those clips out")
         self.register_buffer("generated", _unit(generated), persistent=False)
         self.nearest = [""] * len(generated)
         self.add_state("similarity", torch.full((len(generated),), -1.0, dtype=torch.float64), dist_reduce_fx="max")
-        self.add_sum("count", (), torch.int64)
+        self.add_sum("count", dtype=torch.int64)
 
     def update(self, training: Float[Tensor, "b d"], clips: Sequence[str]) -> None:
         """Look among training clips, one vector and one id each; those that are not finite are left out and counted.
@@ -52,7 +49,7 @@ class Memorization(CountingMetric):
         Raises:
             ValueError: another width than the embedding's, or another number of ids than of clips.
         """
-        self._check(training)
+        self.check_width(training.shape[1])
         if len(clips) != len(training):
             raise ValueError(f"{len(clips)} clip ids for {len(training)} training clips; give one id a clip")
         usable = training.isfinite().all(1) & training.any(1)
@@ -83,25 +80,15 @@ class Memorization(CountingMetric):
         n, training = len(self.similarity), int(self.count)
         known = n > 0 and training > 0
         hits = int((self.similarity > threshold / 100).sum())
-        low, high = share_interval(hits, n, self.level) if known else (None, None)
-        return Score(
-            value=hits / n if known else None,
-            corrected=hits / n if known else None,
-            low=low,
-            high=high,
+        return self.score(
+            hits / n if known else None,
+            share_interval(hits, n, self.level) if known else (None, None),
             method=f"share of clips with a training clip at a cosine above 0.{threshold}; Clopper-Pearson interval",
             n_generated=n,
             n_reference=training,
             too_few=not known,
-            embedding=asdict(self.identity),
-            dropped=self.dropped_counts(),
             details={"mean_similarity": self.similarity.mean().item()} if known else {},
-            level=self.level,
         )
-
-    def _check(self, vectors: Tensor) -> None:
-        if vectors.shape[1] != self.identity.width:
-            raise ValueError(f"vectors of width {vectors.shape[1]}, but {self.identity.name} has {self.identity.width}")
 
 
 def _unit(vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

@@ -1,165 +1,237 @@
-"""The results of `melody-cm evaluate`: read, compared with older ones, shown as tables."""
+"""The results of every command that measures: rows of scores, differences between rows, verdicts, one file format.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+`compare`, `ablate`, `reproduce`, `evaluate` and its selftest fill a `Results`; tables, CSV and reports are made from
+it. A verdict always comes from the interval of a difference: where the interval leaves out 0, the rows differ.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Group
-from rich.table import Column, Table
-from rich.text import Text
-
-from melody_cm.evaluation.score import Score, refuse_unlike, unlike_n
+from melody_cm.evaluation.score import Score, refuse_unlike
+from melody_cm.evaluation.uncertainty import student_interval
 from melody_cm.interfaces import EmbeddingIdentity
-from melody_cm.storage.files import read_json
+from melody_cm.storage.files import read_json, write_json
 
-SCHEMA_VERSION = 2
-WORST_SHOWN, LEFT_OUT_SHOWN = 5, 10
-LARGER_IS_BETTER = ("text_correlation",)
-DETAILS = {
-    "infinity": "extrapolated to infinitely many generated clips",
-    "shuffled": "with wrong captions",
-    "excess": "nearer to its own caption than to wrong ones by",
-    "excess_low": "lower end of the interval of that",
-    "excess_high": "upper end of the interval of that",
-    "mean_similarity": "mean cosine to the nearest training clip",
-}
+SCHEMA_VERSION = 4  # Of all results files; docs/results.schema.json describes it.
+Verdict = Literal["better", "worse", "higher", "lower", "not distinguishable", "too few clips"]
+
+# Measures by how their keys begin. Of what is in neither list, no end is the better one.
+LARGER_IS_BETTER = ("text_correlation", "text_similarity", "excess", "si_snri", "times_real_time", "saving")
+SMALLER_IS_BETTER = (
+    *("fad_", "kad_", "song_distance_", "sim_aa", "velocity_mse", "sampling_error", "student_error", "teacher_error"),
+    "wall_seconds",
+)
 
 
-def read_results(
-    path: Path, verb: str = "evaluate", schema_version: int = SCHEMA_VERSION, key: str = "metrics"
-) -> dict[str, Any]:
-    """A results.json of `melody-cm evaluate`, or of another verb, whose schema and one key that it has are given.
+def larger_is_better(metric: str) -> bool | None:
+    """Whether a larger value of a measure is the better one; None for measures of which neither end is."""
+    if metric.startswith(LARGER_IS_BETTER):
+        return True
+    return False if metric.startswith(SMALLER_IS_BETTER) else None
 
-    Raises:
-        FileNotFoundError: there is no such file; ValueError: it is something else, or of another schema.
+
+def arrow(metric: str) -> str:
+    """The direction of a measure after its name: " ↑" larger is better, " ↓" smaller is, nothing for neither."""
+    return {True: " ↑", False: " ↓", None: ""}[larger_is_better(metric)]
+
+
+def side_of_zero(low: float, high: float) -> int:
+    """1 for an interval above 0, -1 for one below, 0 for one that holds it, which says nothing."""
+    return int(low > 0) - int(high < 0)
+
+
+def verdict(metric: str, low: float | None, high: float | None) -> Verdict:
+    """What the interval of the difference first - second says of the first.
+
+    "better" or "worse" where it leaves out 0 ("higher" or "lower" for a measure without a better end), "not
+    distinguishable" where it does not, "too few clips" where there is no interval.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the results.json of an earlier `melody-cm {verb}`")
-    results = read_json(path)
-    version = results.get("schema_version") if isinstance(results, dict) else None
-    if version != schema_version or key not in results:
-        raise ValueError(
-            f"{path}: results of schema {version!r}, but schema {schema_version} of `melody-cm {verb}` is needed; "
-            f"{verb} again"
-        )
-    return results
-
-
-def refuse_incomparable(
-    older: Mapping[str, Any], identities: Iterable[EmbeddingIdentity], reference_fingerprint: str
-) -> None:
-    """Refuse, before any work, to compare with results of another reference or of other embeddings.
-
-    Raises:
-        ValueError: the references differ, no embedding is shared, or one of that name has another identity.
-    """
-    if older["metadata"]["reference_fingerprint"] != reference_fingerprint:
-        raise ValueError(
-            f"the results cannot be compared, because their references differ: {older['metadata'].get('reference')!r} "
-            "has another content (or split); evaluate both against the same music"
-        )
-    known = older["metadata"]["embeddings"]
-    shared = [identity for identity in identities if identity.name in known]
-    if not shared:
-        raise ValueError(f"the older results know only the embedding {', '.join(known)}; evaluate with one of them")
-    for identity in shared:
-        refuse_unlike(_measured_in(known[identity.name]), _measured_in(asdict(identity)))
-
-
-def _measured_in(identity: dict[str, Any]) -> Score:
-    return Score(None, None, None, None, "", 0, None, True, identity)
-
-
-def scores(results: Mapping[str, Any]) -> dict[str, Score]:
-    """All scores by metric key."""
-    return {key: Score.from_dict(value) for key, value in results["metrics"].items()}
-
-
-def result_table(results: Mapping[str, Any]) -> Group:
-    """The scores with their intervals, what they are not, the clips farthest from the reference and those left out."""
-    table = Table("metric", "value", "corrected", "95 % interval", "n generated / reference")
-    for key, score in scores(results).items():
-        table.add_row(f"{key} {_arrow(key)}", *_cells(score))
-    notes = [*_notes(scores(results)), *_worst(results["songs"]), *_left_out(results["dropped"])]
-    return Group(table, *(Text(note) for note in notes))
-
-
-def change_table(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Group:
-    """Both results side by side, and whether their intervals part.
-
-    Raises:
-        ValueError: scores of unlike embeddings.
-    """
-    before, after = scores(older), scores(newer)
-    table, notes = Table("metric", "older", "interval", "this", "interval", Column("verdict", no_wrap=True)), []
-    for key in (key for key in after if key in before):
-        refuse_unlike(before[key], after[key])
-        sides = [(_number(score.value), interval(score)) for score in (before[key], after[key])]
-        table.add_row(f"{key} {_arrow(key)}", *sides[0], *sides[1], verdict(key, before[key], after[key]))
-        notes += [f"{key}: {note}" for note in (unlike_n(before[key], after[key]),) if note]
-    return Group(table, *(Text(note) for note in notes))
-
-
-def verdict(key: str, before: Score, after: Score) -> str:
-    """ "better" or "worse" where the intervals part, else "not distinguishable"; "too few clips" without intervals."""
-    if before.low is None or before.high is None or after.low is None or after.high is None:
+    if low is None or high is None:
         return "too few clips"
-    if before.low <= after.high and after.low <= before.high:
+    side, wanted = side_of_zero(low, high), larger_is_better(metric)
+    if side == 0:
         return "not distinguishable"
-    return "better" if (after.low > before.high) == key.startswith(LARGER_IS_BETTER) else "worse"
+    if wanted is None:
+        return "higher" if side > 0 else "lower"
+    return "better" if (side > 0) == wanted else "worse"
 
 
-def interval(score: Score) -> str:
-    """The interval in brackets, a dash where there is none."""
-    return "-" if score.low is None or score.high is None else f"[{score.low:.4g}, {score.high:.4g}]"
+@dataclass
+class Row:
+    """One line of a table.
+
+    Attributes:
+        label: of a system, a recipe or a damage.
+        metrics: what was measured, by key.
+        num_steps: of sampling; None where nothing was sampled.
+        samples: by key, the numbers by which rows are compared pair by pair, each under the name of what it was
+            measured on: {"song_distance_logmel": {"prompt 0": 3.1, ...}} or {"velocity_mse": {"seed 0": 0.31, ...}}.
+        facts: everything else that is known of the row, as plain data.
+    """
+
+    label: str
+    metrics: dict[str, Score]
+    num_steps: int | None = None
+    samples: dict[str, dict[str, float]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """How people call the row."""
+        return self.label if self.num_steps is None else f"{self.label}, {self.num_steps} steps"
+
+    def cell(self, metric: str) -> str:
+        """A metric for a table; a dash where it was not measured."""
+        return self.metrics[metric].cell() if metric in self.metrics else "-"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Row":
+        """The row that `dataclasses.asdict` made plain."""
+        return cls(**{**data, "metrics": {key: Score.from_dict(score) for key, score in data["metrics"].items()}})
 
 
-def _cells(score: Score) -> list[str]:
-    counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
-    return [_number(score.value) + (" †" if score.too_few else ""), _number(score.corrected), interval(score), counts]
+@dataclass(frozen=True)
+class Difference:
+    """One measure of two rows: first - second with its interval.
+
+    Attributes:
+        first, second: titles of the rows; metric: key of the measure.
+        difference: mean over pairs, or difference of two scores.
+        low, high: 95 % interval; None where it cannot be told.
+        n: pairs; None for two scores that were measured apart.
+    """
+
+    first: str
+    second: str
+    metric: str
+    difference: float
+    low: float | None
+    high: float | None
+    n: int | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the first row; see `verdict`."""
+        return verdict(self.metric, self.low, self.high)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with the verdict."""
+        return {**asdict(self), "verdict": self.verdict}
+
+    def text(self) -> str:
+        """The difference with its interval."""
+        interval = "" if self.low is None or self.high is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.difference:.4g}{interval}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+@dataclass
+class Results:
+    """What one command measured.
+
+    Attributes:
+        verb: the command: "compare", "ablate", "reproduce", "evaluate" or "selftest".
+        metadata: how it was made (`provenance`), and what was asked for.
+        rows: in the order of the table.
+        differences: between rows.
+    """
+
+    verb: str
+    metadata: dict[str, Any]
+    rows: list[Row]
+    differences: list[Difference] = field(default_factory=list)
+
+    def metrics(self) -> list[str]:
+        """The keys of all metrics, in the order in which rows bring them.
+
+        Raises:
+            ValueError: rows that were measured in unlike embeddings stand under one key.
+        """
+        first: dict[str, Score] = {}
+        for row in self.rows:
+            for key, score in row.metrics.items():
+                refuse_unlike(first.setdefault(key, score), score)
+        return list(first)
+
+    def embeddings(self) -> dict[str, EmbeddingIdentity]:
+        """By name, the embeddings in which anything was measured."""
+        scores = [score for row in self.rows for score in row.metrics.values() if score.embedding]
+        return {score.embedding["name"]: EmbeddingIdentity(**score.embedding) for score in scores}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verb": self.verb,
+            "metadata": self.metadata,
+            "rows": [asdict(row) for row in self.rows],
+            "differences": [difference.as_dict() for difference in self.differences],
+        }
+
+    def write(self, file: Path) -> None:
+        """Write results.json."""
+        write_json(file, self.as_dict())
+
+    @classmethod
+    def read(cls, file: Path, verb: str) -> "Results":
+        """The results of an earlier command.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is something else, of another schema, or of another command.
+        """
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{file}: no such file; give the results.json of an earlier `melody-cm {verb}`")
+        data = read_json(file)
+        found = (data.get("schema_version"), data.get("verb")) if isinstance(data, dict) else (None, None)
+        if found != (SCHEMA_VERSION, verb):
+            raise ValueError(
+                f"{file}: results of schema {found[0]!r} and verb {found[1]!r}, but schema {SCHEMA_VERSION} of "
+                f"`melody-cm {verb}` is needed; {verb} again"
+            )
+        parts = Difference.__dataclass_fields__
+        differences = [Difference(**{name: one[name] for name in parts}) for one in data["differences"]]
+        return cls(verb, data["metadata"], [Row.from_dict(row) for row in data["rows"]], differences)
 
 
-def _arrow(key: str) -> str:
-    return "↑" if key.startswith(LARGER_IS_BETTER) else "↓"
+def paired(metric: str, first: Row, second: Row, interval: Callable = student_interval) -> Difference | None:
+    """The mean difference of the samples that both rows have, pair by pair; None for fewer than two pairs."""
+    ours, theirs = first.samples.get(metric, {}), second.samples.get(metric, {})
+    values = [ours[name] - theirs[name] for name in ours if name in theirs]
+    if len(values) < 2:
+        return None
+    low, high = interval(values)
+    return Difference(first.title, second.title, metric, sum(values) / len(values), low, high, len(values))
 
 
-def _notes(found: Mapping[str, Score]) -> list[str]:
-    notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
-    embeddings = [score.embedding for score in found.values() if score.embedding]
-    identities = {embedding["name"]: EmbeddingIdentity(**embedding) for embedding in embeddings}
-    for identity in identities.values():
-        worth = "" if identity.trained else "; hand-made features: not plain FAD, not comparable with published numbers"
-        notes.append(f"{identity}{worth}")
-    if few := [key for key, score in found.items() if score.too_few]:
-        notes.append(f"† too few clips ({', '.join(few)}): uncertain, and a Frechet distance is mostly bias.")
-    for key, score in found.items():
-        told = [(words, score.details[name]) for name, words in DETAILS.items() if name in score.details]
-        notes += [f"{key}: {words} {value:.4g}" for words, value in told]
-        notes += [f"{key}: {warning}" for warning in score.warnings]
-    return notes
+def compare_rows(
+    rows: Sequence[Row], baseline: str | None = None, interval: Callable = student_interval
+) -> list[Difference]:
+    """The paired differences of all rows by all measures that they have samples of, sorted by measure.
+
+    Args:
+        baseline: the label of the rows that the others are compared with, at the same number of steps; None compares
+            every pair of rows.
+    """
+    pairs: Sequence[tuple[Row, Row]] = list(combinations(rows, 2))
+    if baseline is not None:
+        known = {row.num_steps: row for row in rows if row.label == baseline}
+        pairs = [(row, known[row.num_steps]) for row in rows if row.label != baseline and row.num_steps in known]
+    found = [paired(metric, first, second, interval) for first, second in pairs for metric in first.samples]
+    return sorted((one for one in found if one is not None), key=lambda one: one.metric)
 
 
-def _worst(songs: Mapping[str, Mapping[str, float]]) -> list[str]:
-    lines = []
-    for key, values in songs.items():
-        worst = sorted(values.items(), key=lambda item: -item[1])[:WORST_SHOWN]
-        named = ", ".join(f"{name} {value:.4g}" for name, value in worst)
-        lines += [f"farthest clips by {key}: {named}"] if worst else []
-    return lines
+def apart(metric: str, first: tuple[str, Score], second: tuple[str, Score]) -> Difference:
+    """The difference of two scores (title, score) that were measured apart: it leaves out 0 where their intervals part.
 
-
-def _left_out(dropped: Mapping[str, Mapping[str, Mapping[str, list[str]]]]) -> list[str]:
-    """What no embedding could use, once; a long list is only begun here."""
-    lines: dict[str, None] = {}
-    for sides in dropped.values():
-        for side, reasons in sides.items():
-            for reason, messages in reasons.items():
-                shown = [f"left out ({side}, {reason}): {message}" for message in messages[:LEFT_OUT_SHOWN]]
-                more = len(messages) - len(shown)
-                lines |= dict.fromkeys([*shown, *([f"left out ({side}, {reason}): {more} more"] if more else [])])
-    return list(lines)
+    Raises:
+        ValueError: they were measured in unlike embeddings.
+    """
+    (title, one), (other_title, other) = first, second
+    refuse_unlike(one, other)
+    difference = float("nan") if one.best is None or other.best is None else one.best - other.best
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Difference(title, other_title, metric, difference, None, None)
+    return Difference(title, other_title, metric, difference, one.low - other.high, one.high - other.low)

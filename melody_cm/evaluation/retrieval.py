@@ -1,12 +1,13 @@
 """How well texts find their music and music its text: recall at k over all held-back clips."""
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
+
+from melody_cm.evaluation.statistics import clip_key
 
 RANKS = (1, 5, 10)
 ROWS = 1024
@@ -47,7 +48,7 @@ class RetrievalRecall(Metric):
         rows = list(places)
         self.audio[rows] = torch.where(finite[:, None], audio, 0.0).to(self.audio)
         self.text[rows] = torch.where(finite[:, None], text, 0.0).to(self.text)
-        self.caption[rows] = torch.tensor([_number(caption) for caption in captions], device=self.caption.device)
+        self.caption[rows] = torch.tensor([clip_key(caption) for caption in captions], device=self.caption.device)
         self.usable[rows] = finite.to(self.usable)
 
     def compute(self) -> dict[str, float]:
@@ -101,9 +102,3 @@ def _hits(before: Tensor, equal: Tensor, own: Tensor, k: int) -> Tensor:
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
     return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-
-
-def _number(caption: str) -> int:
-    """63 bits that tell captions apart on all processes alike."""
-    digest = hashlib.blake2b(caption.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

@@ -1,7 +1,10 @@
 """What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from melody_cm.evaluation.uncertainty import mean_interval
 
 # Why a clip is left out; the first seven are those of `AudioProblem.reason`.
 REASONS = ("missing", "empty", "unreadable", "truncated", "silent", "not finite", "too short", "other")
@@ -39,6 +42,32 @@ class Score:
     details: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     level: float = 0.95
+
+    @classmethod
+    def mean(cls, values: Sequence[float], method: str, **more: Any) -> "Score":
+        """The mean of at least one number with Student's interval; `more` sets further attributes."""
+        count, total = len(values), sum(values)
+        value = total / count if count else None
+        low, high = mean_interval(total, sum(number**2 for number in values), count)
+        given = {"n_generated": count, "n_reference": None, "too_few": count < 2, **more}
+        return cls(value, value if count > 1 else None, low, high, method, **given)
+
+    @property
+    def best(self) -> float | None:
+        """The corrected estimate where there is one, else the plain one."""
+        return self.value if self.corrected is None else self.corrected
+
+    def interval(self) -> str:
+        """The interval in brackets; a dash where there is none."""
+        return "-" if self.low is None or self.high is None else f"[{self.low:.4g}, {self.high:.4g}]"
+
+    def cell(self) -> str:
+        """For a table: the corrected value with its interval, else the plain value; a dagger marks too few clips."""
+        if self.value is None:
+            return "-"
+        told = self.low is not None and self.high is not None
+        text = f"{self.best:.4g} {self.interval()}" if told else f"{self.value:.4g}"
+        return text + (" †" if self.too_few else "")
 
     def as_dict(self) -> dict[str, Any]:
         """The score as plain data for JSON."""

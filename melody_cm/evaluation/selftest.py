@@ -1,69 +1,126 @@
 """Which measure notices which damage: real music against other real music, whole and damaged."""
 
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+import librosa
+import numpy as np
+import soundfile
 import torch
 from jaxtyping import Float
-from rich.console import Group
+from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
+from scipy import signal
 from torch import Tensor
 
-from melody_cm.data import Clip
-from melody_cm.data.audio_files import SILENT_PEAK
-from melody_cm.evaluation import degradations
-from melody_cm.evaluation.corpora import read_ahead
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization
-from melody_cm.evaluation.resampling import embed
-from melody_cm.evaluation.results import LARGER_IS_BETTER, SCHEMA_VERSION, interval
+from melody_cm.data import Clip, SyntheticCorpus
+from melody_cm.evaluation.clips import embed, find_clips, read_ahead
+from melody_cm.evaluation.folders import check_place
+from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
+from melody_cm.evaluation.provenance import provenance
+from melody_cm.evaluation.results import Difference, Results, Row, arrow
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
+from melody_cm.evaluation.tables import Sheet, number
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.randomness import keyed_generator
+from melody_cm.signal.levels import SILENT_PEAK
 
 MAX_CLIPS = 200
+PROCEDURAL_CLIPS, PROCEDURAL_SECONDS = 192, 5.0
 BASELINE, COPY, SHUFFLED = "other music, undamaged", "copy of the reference", "shuffled captions"
+NOTICED = {"worse": "noticed", "better": "noticed, as better", "not distinguishable": "not noticed"}
+
+
+def white_noise(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
+    """Noise as loud as the music was."""
+    noise = torch.randn(waveform.shape, generator=keyed_generator(0, "selftest noise", 0, item))
+    return (noise * waveform.square().mean().sqrt()).clamp(-1, 1)
+
+
+def low_pass(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
+    """Without what lies above 1 kHz (Butterworth of order 4, forward and backward)."""
+    sections = signal.butter(4, 1000.0, fs=sample_rate, output="sos")
+    return torch.from_numpy(signal.sosfiltfilt(sections, waveform.double().numpy()).copy()).float()
+
+
+def pitch_shift(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
+    """Four semitones higher, at the same tempo."""
+    shifted = librosa.effects.pitch_shift(waveform.numpy(), sr=sample_rate, n_steps=4.0)
+    return torch.from_numpy(np.ascontiguousarray(shifted, dtype=np.float32))
+
+
+def mp3(waveform: Float[Tensor, " t"], sample_rate: int, item: int) -> Float[Tensor, " t"]:
+    """Through an MP3 file of the lowest quality that libsndfile offers."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform.numpy(), sample_rate, format="MP3", compression_level=0.99)
+    file.seek(0)
+    return torch.from_numpy(soundfile.read(file, dtype="float32")[0])[: len(waveform)]
+
+
+# Each takes a waveform (t,), its sample rate, and a number of its own for what it draws.
 DAMAGES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "silence": degradations.silence,
-    "white noise": degradations.white_noise,
-    "low-pass 1 kHz": degradations.low_pass,
-    "pitch +4 semitones": degradations.pitch_shift,
-    "half volume": degradations.half_volume,
-    "MP3, lowest quality": degradations.mp3,
+    "silence": lambda waveform, sample_rate, item: torch.zeros_like(waveform),
+    "white noise": white_noise,
+    "low-pass 1 kHz": low_pass,
+    "pitch +4 semitones": pitch_shift,
+    "half volume": lambda waveform, sample_rate, item: waveform / 2,
+    "MP3, lowest quality": mp3,
 }
 
 
-def selftest(clips: Sequence[Clip], embeddings: Sequence[AudioEmbedding], progress: Progress) -> dict[str, Any]:
-    """Judge one half of the clips by the other, undamaged and with each damage.
-
-    A damage is noticed by a measure if its plain value differs from that of the undamaged half by more than both 95 %
-    half-intervals together (as the root of their summed squares); plain, because at equal n the bias is alike. Silence
-    is embedded like any sound here; `evaluate` would leave it out and count it, which `left_out` says.
+def selftest(
+    reference: str | Path | None = None,
+    embeddings: Sequence[str | AudioEmbedding] = ("logmel",),
+    *,
+    split: str | None = None,
+    out: str | Path | None = None,
+    show_progress: bool = False,
+) -> Results:
+    """Judge one half of real music by the other, undamaged and with each damage.
 
     Args:
-        clips: real music of at least two pieces; at most 200 clips are used, evenly chosen.
+        reference: folder of sound files, or a manifest; 192 clips of procedural music if left out.
+        embeddings, split, out: as in `evaluate`.
 
     Returns:
-        schema_version, metadata, and `rows` by embedding: damage, metrics, verdicts, left_out.
+        A row for each damage, the undamaged one first, and the difference of each to that one (see `plain_difference`).
+        Silence is embedded like any sound here; `evaluate` would leave it out, which the fact `left_out` counts.
 
     Raises:
+        FileNotFoundError: a file, folder or preset is missing.
         ValueError: fewer than two pieces, or no readable clip in a half.
     """
+    check_place(out)
+    judges = open_embeddings(embeddings)
+    if reference is None:
+        clips = list(SyntheticCorpus(PROCEDURAL_CLIPS, PROCEDURAL_SECONDS, sample_rate=16000).clips())
+    else:
+        clips = find_clips(reference, split)
+    with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
+        rows, counts = selftest_rows(clips, judges, progress)
+    asked = {"reference": str(reference or "procedural"), "split": split, "clips": counts}
+    results = Results("selftest", provenance(**asked), rows, _differences(rows))
+    if out is not None:
+        results.write(Path(out))
+    return results
+
+
+def selftest_rows(
+    clips: Sequence[Clip], embeddings: Sequence[AudioEmbedding], progress: Progress
+) -> tuple[list[Row], dict[str, int]]:
+    """The rows of `selftest`, and how many clips each half has; at most 200 clips are used, evenly chosen."""
     chosen = [clips[index * len(clips) // MAX_CLIPS] for index in range(MAX_CLIPS)] if len(clips) > MAX_CLIPS else clips
     halves = disjoint_halves(chosen)
-    rows = {embedding.name: _Battery(embedding, halves, progress).rows() for embedding in embeddings}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "metadata": {
-            "embeddings": {embedding.name: asdict(embedding.identity) for embedding in embeddings},
-            "clips": {"generated": len(halves[1]), "reference": len(halves[0])},
-        },
-        "rows": rows,
-    }
+    rows: dict[str, Row] = {}
+    for embedding in embeddings:
+        for label, scores, left_out in _Battery(embedding, halves, progress).measure():
+            row = rows.setdefault(label, Row(label, {}, facts={"left_out": {}}))
+            row.metrics |= scores
+            row.facts["left_out"][embedding.name] = left_out
+    return list(rows.values()), {"generated": len(halves[1]), "reference": len(halves[0])}
 
 
 def disjoint_halves(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
@@ -80,7 +137,7 @@ def disjoint_halves(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
 
 
 class _Battery:
-    """One embedding's rows."""
+    """One embedding's measures of all damages."""
 
     def __init__(self, embedding: AudioEmbedding, halves: tuple[list[Clip], list[Clip]], progress: Progress) -> None:
         self.embedding, self.progress = embedding, progress
@@ -95,38 +152,29 @@ class _Battery:
         known = len(captions) == len(self.real) + len(self.other)
         self.captions = captions if known and embeds_text(embedding) else {}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows, the undamaged one first."""
+    def measure(self) -> Iterator[tuple[str, dict[str, Score], int]]:
+        """Label, scores, and how many clips are silent, of the undamaged half and then of each damage."""
         undamaged = [(clip, self._embed(waveform)) for clip, waveform in self.other]
-        baseline = self._scores(undamaged, self.captions)
-        rows = [_row(BASELINE, baseline, baseline, 0)]
+        yield BASELINE, self._scores(undamaged, self.captions), 0
         for name, damage in DAMAGES.items():
             damaged = [damage(waveform, self.embedding.sample_rate, i) for i, (_, waveform) in enumerate(self.other)]
             frames = [(clip, self._embed(x)) for (clip, _), x in zip(self.other, damaged, strict=True)]
             silent = sum(bool(waveform.abs().max() < SILENT_PEAK) for waveform in damaged)
-            rows.append(_row(name, self._scores(frames, self.captions), baseline, silent))
-        rows.append(_row(COPY, self._scores(self.frames, {}), baseline, 0))
+            yield name, self._scores(frames, self.captions), silent
+        yield COPY, self._scores(self.frames, {}), 0
         if self.captions:
-            shuffled = {
-                key: score
-                for key, score in self._scores(undamaged, _shuffled(self.other, self.captions)).items()
-                if key.startswith(LARGER_IS_BETTER)
-            }
-            rows.append(_row(SHUFFLED, shuffled, baseline, 0))
-        return rows
+            key = f"text_correlation_{self.embedding.name}"
+            yield SHUFFLED, {key: self._scores(undamaged, _shuffled(self.other, self.captions))[key]}, 0
 
     def _scores(self, frames: list[tuple[Clip, Tensor]], captions: Mapping[str, str]) -> dict[str, Score]:
         judge = Judge(self.embedding, captions)
         judge.reference(self.statistics)
         for clip, one in frames:
             judge.add(one, [clip.id], [clip.piece])
-        return judge.scores() | (self._memorized(frames) if self.embedding.identity.trained else {})
-
-    def _memorized(self, frames: list[tuple[Clip, Tensor]]) -> dict[str, Score]:
-        check = memorization(self.embedding, (one for _, one in frames))
-        for clip, one in self.frames:
-            check.update(clip_vectors(one), [clip.id])
-        return {f"{key}_{self.embedding.name}": score for key, score in check.compute().items()}
+        if not self.embedding.identity.trained:
+            return judge.scores()
+        training = ((clip.id, clip_vectors(one)) for clip, one in self.frames)
+        return judge.scores() | memorization(self.embedding, (clip_vectors(one) for _, one in frames), training)
 
     def _read(self, clips: list[Clip]) -> list[tuple[Clip, Tensor]]:
         read = list(read_ahead(clips, self.embedding.sample_rate))
@@ -147,48 +195,52 @@ def _shuffled(clips: list[tuple[Clip, Tensor]], captions: Mapping[str, str]) -> 
     return {one: captions[other] for one, other in zip(ids, ids[1:] + ids[:1], strict=True)}
 
 
-def _row(damage: str, found: Mapping[str, Score], baseline: Mapping[str, Score], left_out: int) -> dict[str, Any]:
-    judged = {} if found is baseline else {key: noticed(key, baseline[key], score) for key, score in found.items()}
-    return {
-        "damage": damage,
-        "metrics": {key: score.as_dict() for key, score in found.items()},
-        "verdicts": judged,
-        "left_out": left_out,
-    }
+def _differences(rows: Sequence[Row]) -> list[Difference]:
+    baseline, *damaged = rows
+    found = (plain_difference(row, baseline, key) for row in damaged for key in row.metrics)
+    return [one for one in found if one is not None]
 
 
-def noticed(key: str, before: Score, after: Score) -> str:
-    """ "noticed", "noticed, as better" or "not noticed"; "too few clips" where an interval is missing."""
-    widths = [score.high - score.low for score in (before, after) if score.high is not None and score.low is not None]
-    if len(widths) < 2 or before.value is None or after.value is None:
-        return "too few clips"
-    difference = after.value - before.value
-    if abs(difference) <= math.hypot(*widths) / 2:
-        return "not noticed"
-    return "noticed, as better" if (difference > 0) == key.startswith(LARGER_IS_BETTER) else "noticed"
+def plain_difference(first: Row, second: Row, metric: str) -> Difference | None:
+    """The difference of two plain values; None where one is missing.
+
+    Its interval is as wide as both 95 % intervals together (as the root of their summed squares). The values are plain,
+    because at equal n the bias is alike.
+    """
+    one, other = first.metrics[metric], second.metrics[metric]
+    if one.value is None or other.value is None:
+        return None
+    widths = [score.high - score.low for score in (one, other) if score.high is not None and score.low is not None]
+    difference, half = one.value - other.value, math.hypot(*widths) / 2
+    low, high = (difference - half, difference + half) if len(widths) == 2 else (None, None)
+    return Difference(first.title, second.title, metric, difference, low, high)
 
 
-def selftest_table(results: Mapping[str, Any], embedding: str) -> Group:
-    """One embedding's rows: each value with its interval and verdict."""
-    rows = results["rows"][embedding]
-    keys, count = list(rows[0]["metrics"]), results["metadata"]["clips"]["generated"]
-    table = Table(title=embedding, show_lines=True)
-    for title in ("damage", *(key.removesuffix(f"_{embedding}") for key in keys), "evaluate leaves out"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        cells = [_cell(row["metrics"].get(key), row["verdicts"].get(key, "")) for key in keys]
-        table.add_row(row["damage"], *cells, f"{row['left_out']} of {count}" if row["left_out"] else "-")
-    others = results["metadata"]["clips"]["reference"]
+def selftest_sheets(results: Results) -> list[Sheet]:
+    """The results of `selftest` as a table for each embedding."""
+    return [_sheet(results, embedding) for embedding in results.embeddings()]
+
+
+def _sheet(results: Results, embedding: str) -> Sheet:
+    """One embedding's rows: each value with its interval, and whether the damage was noticed."""
+    words = {(one.first, one.metric): NOTICED.get(one.verdict, one.verdict) for one in results.differences}
+    measured = [key for key, score in results.rows[0].metrics.items() if score.embedding["name"] == embedding]
+    counts, lines = results.metadata["clips"], []
+    for row in results.rows:
+        cells = [_cell(row.metrics.get(key), words.get((row.title, key), "")) for key in measured]
+        left_out = row.facts["left_out"].get(embedding, 0)
+        lines.append([row.label, *cells, f"{left_out} of {counts['generated']}" if left_out else "-"])
     note = (
-        f"{count} clips against {others} others: plain value, 95 % interval (of the corrected value). Noticed: farther "
-        "from the first row, which compares two disjoint halves of the same music, than the uncertainty of both."
+        f"{counts['generated']} clips against {counts['reference']} others: plain value, 95 % interval (of the "
+        "corrected value). Noticed: farther from the first row, which compares two disjoint halves of the same music, "
+        "than the uncertainty of both."
     )
-    return Group(table, Text(note))
+    headings = ["damage", *(key.removesuffix(f"_{embedding}") + arrow(key) for key in measured), "evaluate leaves out"]
+    return Sheet(headings, lines, [note], embedding)
 
 
-def _cell(data: Mapping[str, Any] | None, word: str) -> str:
-    if data is None:
+def _cell(score: Score | None, word: str) -> str:
+    if score is None:
         return "-"
-    score = Score.from_dict(dict(data))
-    value = "-" if score.value is None else f"{score.value:.4g}{' †' if score.too_few else ''}"
-    return "\n".join(line for line in (value, interval(score).replace("[", r"\["), word) if line)
+    value = number(score.value) + (" †" if score.too_few else "")
+    return ", ".join(part for part in (f"{value} {score.interval()}", word) if part)

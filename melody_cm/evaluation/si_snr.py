@@ -1,15 +1,24 @@
-"""Scale-invariant signal-to-noise ratio that one silent or broken clip cannot spoil (MeLoDy, section 5)."""
+"""Scale-invariant signal-to-noise ratio that one silent or broken clip cannot spoil (MeLoDy, arXiv 2305.15719): of
+waveforms (section 5), and of latents that a denoiser recovers in one step, by noise level (appendix E)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torchmetrics import Metric
 
-from melody_cm.evaluation.metric import CountingMetric
+from melody_cm.diffusion import clean_from_velocity, diffuse, velocity
+from melody_cm.evaluation.metric import ScoreMetric
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.uncertainty import mean_interval
 
 FLOOR_DB = -60.0
 CEILING_DB = 100.0
+SILENT_RMS = 1e-4  # A target quieter than this has no signal to recover.
+NUM_ANGLES = 16
 
 
 def si_snr(prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"]) -> Float64[Tensor, " b"]:
@@ -26,30 +35,33 @@ def si_snr(prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"
     return torch.where(energy[:, 0] > 0, decibel, torch.nan).clamp(FLOOR_DB, CEILING_DB)
 
 
-class MeanDecibel(CountingMetric):
-    """The mean over clips of something in dB, over processes, with Student's interval.
+class SISNR(ScoreMetric):
+    """Mean SI-SNR of predictions in dB with Student's interval; waveforms (b, 1, t) or latents (b, c, *axes).
 
     Clips with a silent target, or with anything not finite, are left out and counted.
 
     Args:
-        silence_rms: a target with a smaller root mean square is silent.
+        silence_rms: a target whose root mean square around its mean is smaller is silent.
+        level: of the confidence interval.
     """
 
-    method: str
+    higher_is_better = True
+    total: Tensor
+    squares: Tensor
+    count: Tensor
 
-    def __init__(self, silence_rms: float = 1e-4, level: float = 0.95) -> None:
-        super().__init__()
-        self.silence_rms, self.level = silence_rms, level
-        self.add_sum("total", ())
-        self.add_sum("squares", ())
-        self.add_sum("count", (), torch.int64)
+    def __init__(self, silence_rms: float = SILENT_RMS, level: float = 0.95) -> None:
+        super().__init__(level=level)
+        self.silence_rms = silence_rms
+        self.add_sum("total")
+        self.add_sum("squares")
+        self.add_sum("count", dtype=torch.int64)
 
-    def add(self, decibel: Float64[Tensor, " b"], judged: list[Tensor], target: Float[Tensor, "b *axes"]) -> None:
-        """Add one number a clip; what it was made from decides whether the clip can be judged."""
-        finite = torch.stack([x.isfinite().flatten(1).all(1) for x in (*judged, target)]).all(0)
+    def update(self, prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"]) -> None:
+        """Add the clips of one batch."""
         centred = target.double().flatten(1) - target.double().flatten(1).mean(1, keepdim=True)
-        loud = centred.square().mean(1).sqrt() >= self.silence_rms
-        usable = decibel[finite & loud]
+        finite, loud = _all_finite(prediction, target), _rms(centred) >= self.silence_rms
+        usable = si_snr(prediction, target)[finite & loud]
         self.total += usable.sum()
         self.squares += usable.square().sum()
         self.count += len(usable)
@@ -58,45 +70,105 @@ class MeanDecibel(CountingMetric):
 
     def compute(self) -> Score:
         """The mean in dB; None without a usable clip."""
-        n = int(self.count)
-        value = self.total.item() / n if n else None
-        low, high = mean_interval(self.total.item(), self.squares.item(), n, self.level)
-        return Score(
-            value=value,
-            corrected=value if n > 1 else None,
-            low=low,
-            high=high,
-            method=self.method,
+        n, total = int(self.count), self.total.item()
+        return self.score(
+            total / n if n else None,
+            mean_interval(total, self.squares.item(), n, self.level),
+            method="mean SI-SNR in dB over clips; Student's interval",
             n_generated=n,
             n_reference=n,
             too_few=n < 2,
-            dropped=self.dropped_counts(),
-            level=self.level,
         )
 
 
-class SISNR(MeanDecibel):
-    """Mean SI-SNR of predictions in dB; waveforms (b, 1, t) or latents (b, c, *axes)."""
-
-    higher_is_better = True
-    method = "mean SI-SNR in dB over clips; Student's interval"
-
-    def update(self, prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"]) -> None:
-        """Add the clips of one batch."""
-        self.add(si_snr(prediction, target), [prediction], target)
+def evaluation_angles() -> list[float]:
+    """The midpoints (k - 1/2) pi / 32, k = 1 .. 16: towards angle 0 an improvement means nothing."""
+    return [(k + 0.5) * math.pi / (2 * NUM_ANGLES) for k in range(NUM_ANGLES)]
 
 
-class SISNRImprovement(MeanDecibel):
-    """Mean SI-SNRi in dB: SI-SNR of predictions minus that of the noisy inputs they were made from, clip by clip."""
+class DenoisingScores(Metric):
+    """Velocity error and SI-SNR improvement in the latent domain of clips x angles, one angle a clip at a time.
 
-    higher_is_better = True
-    method = "mean SI-SNR improvement in dB over clips; Student's interval"
+    The improvement is that of the predicted clean latent over the noisy one. States are tables (clips, angles), so that
+    means, medians and the curve over angles are those of all processes. A silent latent and anything not finite are
+    left out and counted.
+
+    Args:
+        num_clips: over all processes.
+    """
+
+    full_state_update = False
+
+    def __init__(self, num_clips: int) -> None:
+        super().__init__()
+        for name in ("squared_error", "improvement", "usable", "silent", "not_finite"):
+            table = torch.zeros(num_clips, NUM_ANGLES, dtype=torch.float64)
+            self.add_state(name, table, dist_reduce_fx="sum")
 
     def update(
         self,
-        prediction: Float[Tensor, "b *axes"],
-        noisy: Float[Tensor, "b *axes"],
-        target: Float[Tensor, "b *axes"],
+        places: list[int],
+        angle_index: int,
+        latent: Float[Tensor, "b c *axes"],
+        noise: Float[Tensor, "b c *axes"],
+        predicted: Float[Tensor, "b c *axes"],
     ) -> None:
-        """Add the clips of one batch."""
-        self.add(si_snr(prediction, target) - si_snr(noisy, target), [prediction, noisy], target)
+        """Add the velocities that were predicted at one angle for the clips at `places`."""
+        angle = latent.new_full((len(latent),), evaluation_angles()[angle_index])
+        noisy = diffuse(latent, noise, angle)
+        estimate = clean_from_velocity(noisy, predicted, angle)
+        error = (predicted.double() - velocity(latent, noise, angle).double()).square().flatten(1).mean(1)
+        improvement = si_snr(estimate, latent) - si_snr(noisy, latent)
+        finite, loud = _all_finite(latent, noise, predicted), _rms(latent) >= SILENT_RMS
+        rows = {
+            "squared_error": torch.where(finite & loud, error, 0.0),
+            "improvement": torch.where(finite & loud, improvement, 0.0),
+            "usable": finite & loud,
+            "silent": finite & ~loud,
+            "not_finite": ~finite,
+        }
+        for name, row in rows.items():
+            getattr(self, name)[places, angle_index] = row.double().to(self.device)
+
+    def compute(self) -> dict[str, Any]:
+        """`velocity_mse` and `si_snri` (dB): means over clips and angles (None if no row is usable), `si_snri_median`;
+        `n` rows used, rows left out by reason, and the curves over `angles` (radians)."""
+        usable = self.usable > 0
+        errors, gains = self.squared_error[usable], self.improvement[usable]
+        return {
+            "velocity_mse": errors.mean().item() if len(errors) else None,
+            "si_snri": gains.mean().item() if len(gains) else None,
+            "si_snri_median": gains.quantile(0.5).item() if len(gains) else None,
+            "n": int(usable.sum()),
+            "silent": int(self.silent.sum()),
+            "not_finite": int(self.not_finite.sum()),
+            "angles": evaluation_angles(),
+            "velocity_mse_by_angle": self._by_angle(self.squared_error),
+            "si_snri_by_angle": self._by_angle(self.improvement),
+        }
+
+    def _by_angle(self, table: Tensor) -> list[float | None]:
+        counts = self.usable.sum(0).tolist()
+        return [total / n if n else None for total, n in zip(table.sum(0).tolist(), counts, strict=True)]
+
+
+def denoise_at_every_angle(
+    scores: DenoisingScores,
+    places: list[int],
+    latent: Float[Tensor, "b c *axes"],
+    noise: Float[Tensor, "b c *axes"],
+    predict: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Add what `predict(noisy latent, angle)` gives at each evaluation angle, always from the same noise."""
+    for index, angle in enumerate(evaluation_angles()):
+        angles = latent.new_full((len(latent),), angle)
+        predicted = predict(diffuse(latent, noise, angles), angles)
+        scores.update(places, index, latent, noise, predicted.float())
+
+
+def _all_finite(*tensors: Float[Tensor, "b *axes"]) -> Tensor:
+    return torch.stack([x.isfinite().flatten(1).all(1) for x in tensors]).all(0)
+
+
+def _rms(signal: Float[Tensor, "b *axes"]) -> Float64[Tensor, " b"]:
+    return signal.double().square().flatten(1).mean(1).sqrt()

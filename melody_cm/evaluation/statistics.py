@@ -1,165 +1,176 @@
-"""What is kept of the embeddings of many clips, in memory and in a file; no clip adds to its size."""
+"""What is kept of the embeddings of many clips: sums by group, and a sample; no clip adds to its size."""
 
-import json
-import zipfile
-import zlib
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor, distributed
 
-from melody_cm.evaluation.clip_sample import MAX_CLIPS, ClipSample
-from melody_cm.evaluation.group_sums import NUM_GROUPS, Gaussian, GroupSums
-from melody_cm.storage import write_atomically
+from melody_cm.evaluation.score import REASONS
 
-FORMAT = "melody_cm embedding statistics 1"
-ARRAYS = ("clips", "frames", "sum", "outer", "sample")
+NUM_GROUPS = 20
+MAX_CLIPS = 2048
 
 
-def usable_clips(
-    embeddings: Float[Tensor, "b l d"], clips: Sequence[str], width: int
-) -> tuple[Float64[Tensor, "kept l d"], list[str], Counter[str]]:
-    """The finite clips of a batch in float64, their ids, and how many were left out by reason.
+class Gaussian(NamedTuple):
+    """A mean (d,) and a covariance (d, d)."""
 
-    Raises:
-        ValueError: another width than the embedding's, or another number of ids than of clips.
-    """
-    if embeddings.shape[-1] != width:
-        raise ValueError(f"embeddings of width {embeddings.shape[-1]}, but the metric was made for width {width}")
-    if len(clips) != len(embeddings):
-        raise ValueError(f"{len(clips)} clip ids for {len(embeddings)} clips; give one id a clip")
-    finite = embeddings.isfinite().flatten(1).all(1) & (embeddings.shape[1] > 0)
-    reason = "not finite" if embeddings.shape[1] else "empty"
-    kept = [clip for clip, good in zip(clips, finite.tolist(), strict=True) if good]
-    lost = Counter({reason: len(clips) - len(kept)} if len(kept) < len(clips) else {})
-    return embeddings[finite].double(), kept, lost
+    mean: Float64[Tensor, " d"]
+    cov: Float64[Tensor, "d d"]
+
+
+def clip_key(clip: str) -> int:
+    """A number below 2^53 that depends on the clip's id alone, so that every process puts it in the same group."""
+    digest = hashlib.blake2b(clip.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 11
 
 
 @dataclass
 class EmbeddingStatistics:
     """One side of a comparison in one embedding: what Frechet and kernel distances need to know of it.
 
+    Clips fall into groups by a hash of their id; float64 sums over the frames of each group are all that means,
+    covariances and their uncertainty need. Frames of one clip are not independent, so what is left out or drawn
+    together is always whole clips. The sample holds the mean embeddings of the clips whose ids hash lowest, whatever
+    came first and wherever.
+
     Attributes:
-        sums: for the Frechet distance; sample: for the kernel distance.
+        clips, frames: (g,) how many of each group.
+        sum: (g, d) of the frames; outer: (g, d, d) of their outer products.
+        sample: (k, e) with e = 1 + d: a clip's hash, or infinity where a row is free, and its mean embedding.
         dropped: clips that were left out, by reason; problems: one message for each where there is one.
     """
 
-    sums: GroupSums
-    sample: ClipSample
+    clips: Int64[Tensor, " g"]
+    frames: Int64[Tensor, " g"]
+    sum: Float64[Tensor, "g d"]
+    outer: Float64[Tensor, "g d d"]
+    sample: Float64[Tensor, "k e"]
     dropped: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, width: int, num_groups: int = NUM_GROUPS, max_clips: int = MAX_CLIPS) -> "EmbeddingStatistics":
-        """Statistics of nothing, for embeddings of that width."""
-        return cls(GroupSums.empty(width, num_groups), ClipSample.empty(width, max_clips))
+    def empty(
+        cls, width: int, num_groups: int = NUM_GROUPS, max_clips: int = MAX_CLIPS, device: torch.device | None = None
+    ) -> "EmbeddingStatistics":
+        """Statistics of nothing, for embeddings of that width.
+
+        Raises:
+            ValueError: fewer than two groups, or than two clips in the sample.
+        """
+        if num_groups < 2 or max_clips < 2:
+            raise ValueError(f"num_groups is {num_groups}, max_clips {max_clips}; at least 2 of each are needed")
+        counts = torch.zeros(num_groups, dtype=torch.int64, device=device)
+        zeros = torch.zeros(num_groups, width, dtype=torch.float64, device=device)
+        sample = torch.full((max_clips, 1 + width), torch.inf, dtype=torch.float64, device=device)
+        return cls(counts, counts.clone(), zeros, zeros[:, :, None].expand(-1, -1, width).clone(), sample)
 
     def add(self, embeddings: Float[Tensor, "b l d"], clips: Sequence[str]) -> None:
-        """Add clips by their ids; those that are not finite are left out and counted."""
-        usable, ids, lost = usable_clips(embeddings.to(self.sums.sum.device), clips, self.width)
-        self.sums.add(usable, ids)
-        self.sample.add(usable, ids)
-        self.dropped.update(lost)
+        """Add clips; those that are not finite, or have no frame, are left out and counted.
 
-    def drop(self, reason: str, problem: str = "") -> None:
-        """Count a clip that never became an embedding."""
-        self.dropped[reason] += 1
+        Args:
+            clips: one id a clip, the same on every process; clips of one id (pieces of one song) are left out together.
+
+        Raises:
+            ValueError: another width than the embedding's, or another number of ids than of clips.
+        """
+        if embeddings.shape[-1] != self.width:
+            raise ValueError(
+                f"embeddings of width {embeddings.shape[-1]}, but the statistics are of width {self.width}"
+            )
+        if len(clips) != len(embeddings):
+            raise ValueError(f"{len(clips)} clip ids for {len(embeddings)} clips; give one id a clip")
+        usable = embeddings.isfinite().flatten(1).all(1) & (embeddings.shape[1] > 0)
+        lost = int((~usable).sum())
+        self.drop("not finite" if embeddings.shape[1] else "empty", count=lost)
+        keys = [clip_key(clip) for clip, good in zip(clips, usable.tolist(), strict=True) if good]
+        self._add_sums(embeddings[usable].to(self.sum), torch.tensor(keys, dtype=torch.int64))
+        self._add_to_sample(embeddings[usable].to(self.sum).mean(1), keys)
+
+    def _add_sums(self, embeddings: Float64[Tensor, "b l d"], keys: Int64[Tensor, " b"]) -> None:
+        groups = (keys % len(self.clips)).to(self.sum.device)
+        for group in groups.unique().tolist():
+            rows = embeddings[groups == group]
+            frames = rows.flatten(0, 1)
+            self.clips[group] += len(rows)
+            self.frames[group] += len(frames)
+            self.sum[group] += frames.sum(0)
+            self.outer[group].addmm_(frames.T, frames)
+
+    def _add_to_sample(self, means: Float64[Tensor, "b d"], keys: Sequence[int]) -> None:
+        """Each clip takes a free row, or that of the highest hash if its own is lower."""
+        for key, mean in zip(keys, means, strict=True):
+            highest = int(self.sample[:, 0].argmax())
+            if key < self.sample[highest, 0]:
+                self.sample[highest, 0], self.sample[highest, 1:] = key, mean
+
+    def drop(self, reason: str, problem: str = "", count: int = 1) -> None:
+        """Count clips that never became an embedding; a reason that is not in `REASONS` counts as "other"."""
+        self.dropped += Counter({reason if reason in REASONS else "other": count})
         self.problems += [problem] if problem else []
 
-    def __add__(self, other: "EmbeddingStatistics") -> "EmbeddingStatistics":
+    def over_processes(self) -> "EmbeddingStatistics":
+        """The statistics of all processes together, in main memory; each of them must ask."""
+        tensors = [self.clips, self.frames, self.sum, self.outer, self.sample]
+        counts = [(self.dropped, self.problems)]
+        if distributed.is_available() and distributed.is_initialized():
+            tensors = [tensor.clone() for tensor in tensors]
+            for tensor in tensors[:4]:
+                distributed.all_reduce(tensor)
+            samples = [torch.empty_like(self.sample) for _ in range(distributed.get_world_size())]
+            distributed.all_gather(samples, self.sample)
+            tensors[4] = lowest(torch.cat(samples), len(self.sample))
+            counts = [counts[0]] * len(samples)
+            distributed.all_gather_object(counts, (self.dropped, self.problems))
+        dropped = sum((one for one, _ in counts), Counter())
         return EmbeddingStatistics(
-            self.sums + other.sums,
-            self.sample + other.sample,
-            self.dropped + other.dropped,
-            self.problems + other.problems,
+            *(x.cpu() for x in tensors), dropped, [line for _, lines in counts for line in lines]
         )
 
     @property
     def width(self) -> int:
         """d of the embedding."""
-        return self.sums.sum.shape[1]
+        return self.sum.shape[1]
 
     @property
     def num_clips(self) -> int:
         """Usable clips."""
-        return self.sums.num_clips
+        return int(self.clips.sum())
 
-    def gaussian(self) -> Gaussian:
-        """Mean and covariance of all frames."""
-        return self.sums.gaussian()
+    @property
+    def num_frames(self) -> int:
+        """Of all usable clips."""
+        return int(self.frames.sum())
 
-    def save(self, path: Path, key: str) -> None:
-        """Write an `.npz` file atomically; `key` says what the statistics are of."""
-        sums, notes = (
-            self.sums,
-            {"format": FORMAT, "key": key, "dropped": dict(self.dropped), "problems": self.problems},
-        )
-        tensors = (sums.clips, sums.frames, sums.sum, sums.outer, self.sample.rows)
-        arrays = {name: tensor.cpu().numpy() for name, tensor in zip(ARRAYS, tensors, strict=True)}
-        write_arrays(path, {**arrays, "notes": np.array(json.dumps(notes))})
+    def filled(self) -> list[int]:
+        """The groups that hold a clip."""
+        return self.clips.nonzero()[:, 0].tolist()
 
-    @classmethod
-    def load(cls, path: Path, width: int, key: str) -> "EmbeddingStatistics":
-        """The statistics that `save` wrote.
+    def gaussian(self, keep: Bool[Tensor, " g"] | None = None) -> Gaussian:
+        """Mean and unbiased covariance of the frames, or of those in the groups to `keep`.
 
         Raises:
-            ValueError: the file is damaged, or of something else than `width` and `key` say.
+            ValueError: there are fewer than two frames.
         """
-        arrays = read_arrays(path)
-        try:
-            notes = json.loads(str(arrays.pop("notes")))
-            clips, frames, total, outer, rows = (torch.from_numpy(arrays[name]) for name in ARRAYS)
-            found, dropped, problems = (notes["format"], notes["key"]), Counter(notes["dropped"]), notes["problems"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: no embedding statistics ({error!r}); remove it") from error
-        if found != (FORMAT, key):
-            raise ValueError(f"{path}: statistics of {found[1]!r}, but those of {key!r} are needed; remove it")
-        if problem := _problem(clips, frames, total, outer, rows, width):
-            raise ValueError(f"{path}: {problem}; remove it")
-        return cls(GroupSums(clips, frames, total, outer), ClipSample(rows), dropped, problems)
+        weights = (torch.ones_like(self.clips) if keep is None else keep).double()
+        frames = int((weights * self.frames).sum())
+        if frames < 2:
+            raise ValueError(f"{frames} usable frame(s), but a covariance needs at least 2; add clips")
+        mean = weights @ self.sum / frames
+        outer = (weights @ self.outer.flatten(1)).view_as(self.outer[0])
+        cov = (outer - frames * torch.outer(mean, mean)) / (frames - 1)
+        return Gaussian(mean, (cov + cov.T) / 2)
+
+    def vectors(self) -> tuple[Float64[Tensor, "n d"], Int64[Tensor, " n"]]:
+        """The mean embeddings of the sampled clips and the clips' hashes, in order of the hashes."""
+        rows = lowest(self.sample[self.sample[:, 0].isfinite()])
+        return rows[:, 1:], rows[:, 0].long()
 
 
-def _problem(clips: Tensor, frames: Tensor, total: Tensor, outer: Tensor, rows: Tensor, width: int) -> str | None:
-    """What keeps arrays from being statistics of that width."""
-    groups = len(clips)
-    shapes = [tuple(x.shape) for x in (frames, total, outer, rows[:1])]
-    if shapes != [(groups,), (groups, width), (groups, width, width), (1, 1 + width)]:
-        return f"its arrays have the shapes {shapes}, which do not fit width {width}"
-    if [x.dtype for x in (clips, frames, total, outer, rows)] != 2 * [torch.int64] + 3 * [torch.float64]:
-        return "its numbers are of other types"
-    if not (total.isfinite().all() and outer.isfinite().all() and not rows.isnan().any()):
-        return "its numbers are not finite"
-    if (clips < 0).any() or (frames < clips).any():
-        return "its counts are impossible"
-    if not torch.allclose(outer, outer.mT, rtol=1e-9, atol=1e-9 * float(outer.abs().max())):
-        return "its sums of outer products are not symmetric"
-    return None
-
-
-def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an `.npz` file atomically."""
-
-    def write(aside: Path) -> None:
-        with aside.open("wb") as file:
-            np.savez(file, **arrays)
-
-    write_atomically(Path(path), write)
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """All arrays of an `.npz` file; nothing in it is ever executed.
-
-    Raises:
-        FileNotFoundError: there is no such file; ValueError: it is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); make it again or remove it") from error
+def lowest(rows: Float64[Tensor, "n e"], count: int | None = None) -> Float64[Tensor, "k e"]:
+    """The rows in order of their first numbers, at most `count`."""
+    return rows[rows[:, 0].argsort(stable=True)[:count]]

@@ -1,18 +1,16 @@
 """How well music fits its text: the mean cosine of both in a joint embedding (MeLoDy's MCC, MusicCM's CLAP score)."""
 
-from dataclasses import asdict
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.metric import CountingMetric
+from melody_cm.evaluation.metric import ScoreMetric
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.uncertainty import mean_interval
 from melody_cm.interfaces import EmbeddingIdentity
 
 
-class TextCorrelation(CountingMetric):
+class TextCorrelation(ScoreMetric):
     """Mean cosine of each clip's embedding with that of its text; sums over processes, without a clamp at 0.
 
     `details["shuffled"]` is the mean over all wrong pairs of a text and a clip, which is what shuffled captions
@@ -22,8 +20,7 @@ class TextCorrelation(CountingMetric):
     0 are left out and counted.
 
     Args:
-        identity: of the joint embedding; values of unlike identities must not be compared.
-        level: of the confidence interval (Student's, over clips).
+        identity, level: as in `ScoreMetric`.
     """
 
     higher_is_better = True
@@ -36,14 +33,13 @@ class TextCorrelation(CountingMetric):
     count: Tensor
 
     def __init__(self, identity: EmbeddingIdentity, level: float = 0.95) -> None:
-        super().__init__()
-        self.identity, self.level = identity, level
+        super().__init__(identity, level)
         for name in ("text", "audio", "weighted"):
             self.add_sum(name, (identity.width,))
         self.add_sum("products", (identity.width, identity.width))
         for name in ("total", "squares"):
-            self.add_sum(name, ())
-        self.add_sum("count", (), torch.int64)
+            self.add_sum(name)
+        self.add_sum("count", dtype=torch.int64)
 
     def update(self, text: Float[Tensor, "b d"], audio: Float[Tensor, "b d"]) -> None:
         """Add clips: the embedding of each text, and of the clip made from it; of any length.
@@ -51,8 +47,7 @@ class TextCorrelation(CountingMetric):
         Raises:
             ValueError: another width than the embedding's.
         """
-        if text.shape[1] != self.identity.width:
-            raise ValueError(f"vectors of width {text.shape[1]}, but {self.identity.name} has {self.identity.width}")
+        self.check_width(text.shape[1])
         finite = (text.isfinite() & audio.isfinite()).all(1)
         usable = finite & text.any(1) & audio.any(1)
         text, audio = (torch.nn.functional.normalize(x[usable].to(self.text), dim=1) for x in (text, audio))
@@ -70,21 +65,14 @@ class TextCorrelation(CountingMetric):
     def compute(self) -> Score:
         """The mean cosine; None without a usable clip."""
         n, total = int(self.count), self.total.item()
-        value = total / n if n else None
-        low, high = mean_interval(total, self.squares.item(), n, self.level)
-        return Score(
-            value=value,
-            corrected=value if n > 1 else None,
-            low=low,
-            high=high,
+        return self.score(
+            total / n if n else None,
+            mean_interval(total, self.squares.item(), n, self.level),
             method="mean cosine of text and audio over clips; Student's interval",
             n_generated=n,
             n_reference=n,
             too_few=n < 2,
-            embedding=asdict(self.identity),
-            dropped=self.dropped_counts(),
             details=self._beside_wrong_texts(n) if n > 1 else {},
-            level=self.level,
         )
 
     def _beside_wrong_texts(self, n: int) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""How sure a number is: intervals of means, the grouped jackknife, and the paired comparison of two systems."""
+"""How sure a number is: intervals of means, and the grouped jackknife."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy import stats
 from torch import Tensor
 
@@ -25,15 +25,6 @@ class Jackknifed(NamedTuple):
     corrected: float
     low: float
     high: float
-
-
-class PairedComparison(NamedTuple):
-    """Mean of first - second over prompts with its interval; `verdict` speaks of the first, larger being better."""
-
-    difference: float
-    low: float
-    high: float
-    verdict: Literal["better", "worse", "not distinguishable"]
 
 
 def jackknife(value: float, sides: Sequence[LeftOut], level: float = 0.95) -> Jackknifed:
@@ -83,25 +74,21 @@ def share_interval(hits: int, n: int, level: float = 0.95) -> tuple[float | None
     return float(interval.low), float(interval.high)
 
 
-def compare_paired(
-    first: Float[Tensor, " p"], second: Float[Tensor, " q"], seed: int = 0, resamples: int = 10_000, level: float = 0.95
-) -> PairedComparison:
-    """Whether one system beats another on the same prompts, by a bootstrap over prompts.
+def student_interval(numbers: Sequence[float], level: float = 0.95) -> tuple[float | None, float | None]:
+    """Student's interval of a mean: right for few numbers, such as one a seed; nothing for n < 2."""
+    return mean_interval(sum(numbers), sum(number**2 for number in numbers), len(numbers), level)
 
-    A percentile interval is right for a mean of many prompts (unlike for a Frechet distance, which is biased).
 
-    Args:
-        first, second: one number a prompt, in the same order, larger being better.
+def bootstrap_interval(
+    numbers: Sequence[float], seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile interval of a mean by a bootstrap: right for many numbers, such as one a prompt.
 
-    Raises:
-        ValueError: the prompts cannot be paired, or there are fewer than two.
+    It is wrong for a Frechet distance, which is biased.
     """
-    if len(first) != len(second) or len(first) < 2:
-        raise ValueError(f"{len(first)} against {len(second)} prompts; a paired comparison needs the same two or more")
-    differences = first.double().cpu() - second.double().cpu()
+    values = torch.tensor(numbers, dtype=torch.float64)
     generator = keyed_generator(seed, "paired bootstrap", 0, 0)
-    rows = torch.randint(len(differences), (resamples, len(differences)), generator=generator)
+    rows = torch.randint(len(values), (resamples, len(values)), generator=generator)
     tail = (1 - level) / 2
-    low, high = differences[rows].mean(1).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-    return PairedComparison(differences.mean().item(), low, high, verdict)
+    low, high = values[rows].mean(1).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

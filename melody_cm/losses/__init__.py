@@ -2,13 +2,3 @@
 
 from melody_cm.losses.adversarial import HingeLoss, LeastSquaresLoss, feature_distance, gradient_penalty
 from melody_cm.losses.spectral import LogMelLoss, MultiResolutionSTFTLoss, ReconstructionLoss
-
-__all__ = [
-    "HingeLoss",
-    "LeastSquaresLoss",
-    "LogMelLoss",
-    "MultiResolutionSTFTLoss",
-    "ReconstructionLoss",
-    "feature_distance",
-    "gradient_penalty",
-]

@@ -5,16 +5,3 @@ from melody_cm.nn.attention import RoFormerLayer, RotaryAttention, SwiGLU, rotat
 from melody_cm.nn.mlp import MLP
 from melody_cm.nn.modulation import FiLM
 from melody_cm.nn.recurrent import BidirectionalSRU, SRUCell, SRULayer
-
-__all__ = [
-    "MLP",
-    "AngleEmbedding",
-    "BidirectionalSRU",
-    "FiLM",
-    "RoFormerLayer",
-    "RotaryAttention",
-    "SRUCell",
-    "SRULayer",
-    "SwiGLU",
-    "rotate",
-]

@@ -7,15 +7,3 @@ from melody_cm.pipelines.musiccm import MusicCM, write_scheduler
 from melody_cm.pipelines.musiclm import MusicLM
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import AudioPrompt, Request
-
-__all__ = [
-    "AudioPrompt",
-    "EditingPipeline",
-    "MeLoDy",
-    "MusicCM",
-    "MusicLM",
-    "PretrainedPipeline",
-    "Request",
-    "generate_files",
-    "write_scheduler",
-]

@@ -7,24 +7,3 @@ from melody_cm.runs.recipe import SIZES, Recipe, Setting, build_data
 from melody_cm.runs.run import Interrupted, Run, train
 from melody_cm.runs.systems import preset_of, stages_of
 from melody_cm.runs.training import load_training
-
-__all__ = [
-    "SIZES",
-    "Interrupted",
-    "ListedRecipe",
-    "Plan",
-    "Recipe",
-    "Run",
-    "Setting",
-    "build_data",
-    "copy_recipe",
-    "list_recipes",
-    "load_training",
-    "plan",
-    "plan_stages",
-    "preset_of",
-    "read_finished",
-    "stage_weights",
-    "stages_of",
-    "train",
-]

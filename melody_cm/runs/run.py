@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.interfaces import Pipeline
 from melody_cm.runs.fingerprint import Fingerprint, check_inputs, fingerprint, read_finished
 from melody_cm.runs.plan import plan
 from melody_cm.runs.recipe import Recipe, Setting, build_data
@@ -87,7 +87,7 @@ class Run:
         """What a stage's finished.json says; None if the stage is not finished."""
         return read_finished(self.folder(stage))
 
-    def pipeline(self, system: str | Path) -> PretrainedPipeline:
+    def pipeline(self, system: str | Path) -> Pipeline:
         """A system built from the finished stages of this run.
 
         Args:

@@ -5,23 +5,3 @@ from melody_cm.signal.griffin_lim import PHASE_PERIOD, griffin_lim, inverse_mel,
 from melody_cm.signal.mel import MEL_FLOOR, MelFrontEnd, MelSettings, mel_filterbank
 from melody_cm.signal.resampling import resample
 from melody_cm.signal.stft import istft, stft, stft_magnitude
-
-__all__ = [
-    "MEL_FLOOR",
-    "PHASE_PERIOD",
-    "MelFrontEnd",
-    "MelSettings",
-    "fit_length",
-    "griffin_lim",
-    "inverse_mel",
-    "istft",
-    "mel_filterbank",
-    "mel_to_waveform",
-    "num_segments",
-    "overlap_add",
-    "pad_to_multiple",
-    "resample",
-    "segment",
-    "stft",
-    "stft_magnitude",
-]

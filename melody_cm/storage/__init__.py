@@ -7,29 +7,3 @@ from melody_cm.storage.files import folder_atomically, read_json, write_atomical
 from melody_cm.storage.hashing import hash_data, hash_file, hash_weights
 from melody_cm.storage.public import load_part, load_tokenizer, public_stage, read_scheduler
 from melody_cm.storage.stages import current_run, enter_run, stage_folder
-
-__all__ = [
-    "build",
-    "current_run",
-    "describe",
-    "enter_run",
-    "find_class",
-    "folder_atomically",
-    "hash_data",
-    "hash_file",
-    "hash_weights",
-    "load_network",
-    "load_part",
-    "load_stage",
-    "load_tokenizer",
-    "load_weights",
-    "public_stage",
-    "read_json",
-    "read_scheduler",
-    "save_network",
-    "stage_folder",
-    "weight_hash",
-    "write_atomically",
-    "write_json",
-    "write_text",
-]

@@ -13,21 +13,3 @@ from melody_cm.training.representation import RepresentationLearning
 from melody_cm.training.stage import Stage
 from melody_cm.training.tokenizer import TokenizerFitting
 from melody_cm.training.vocoder import VocoderTraining
-
-__all__ = [
-    "AdversarialStage",
-    "Adversary",
-    "AutoencoderTraining",
-    "BestCheckpoint",
-    "CodecTraining",
-    "ConsistencyDistillation",
-    "Generated",
-    "JointEmbeddingTraining",
-    "LanguageModelTraining",
-    "LatentDiffusion",
-    "Optimization",
-    "RepresentationLearning",
-    "Stage",
-    "TokenizerFitting",
-    "VocoderTraining",
-]

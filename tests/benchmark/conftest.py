@@ -1,8 +1,18 @@
-"""What the tests of reports share."""
+"""What the tests of comparisons share."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_speeds():
+    """Toys need no large probe; and collecting the garbage of a whole test session takes a second each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("melody_cm.benchmark.speed.PROBE_SIZE", 128)
+        patch.setattr("melody_cm.benchmark.speed.gc", SimpleNamespace(collect=lambda: None))
+        yield
 
 
 @pytest.fixture(scope="session")

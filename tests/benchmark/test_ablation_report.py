@@ -4,35 +4,32 @@ import re
 
 import pytest
 from scipy import stats
-from test_ablation import EMBEDDING
+from test_ablation import results_of
 
-from melody_cm.benchmark.ablation import Ablation, Cell
-from melody_cm.benchmark.report import write_ablation_report
+from melody_cm.benchmark.report.page import write_report
 
 DISTANCES = {"linear": {5: [20.0, 22.0, 21.0], 10: [10.0, 11.0, 12.0]}, "uniform": {5: [30.0, 31.0, 33.0]}}
-METADATA = {"folder": "recipes/ablations/angle_<b>schedule", "clips": 64, "embedding": EMBEDDING}
+METADATA = {"folder": "recipes/ablations/angle_<b>schedule", "command": "melody-cm ablate x --seeds 0,1,2"}
 
 
 def ablation(distances=DISTANCES, seeds=(0, 1, 2)):
-    cells = [Cell(recipe, seed, None, {"si_snri": 5.0 + seed}) for recipe in ("linear", "uniform") for seed in seeds]
-    cells += [
-        Cell(recipe, seed, num_steps, {"fad_logmel": values[seed]})
+    values = {(recipe, None): {"si_snri": [5.0 + seed for seed in seeds]} for recipe in ("linear", "uniform")} | {
+        (recipe, num_steps): {"fad_logmel": [numbers[seed] for seed in seeds]}
         for recipe, by_steps in distances.items()
-        for num_steps, values in by_steps.items()
-        for seed in seeds
-    ]
-    return Ablation("linear", list(seeds), cells, {**METADATA, "command": "melody-cm ablate x --seeds 0,1,2"})
+        for num_steps, numbers in by_steps.items()
+    }
+    return results_of(values, baseline="linear", clips=64, **METADATA)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return write_ablation_report(ablation(), tmp_path_factory.mktemp("ablated"))
+    return write_report(ablation(), tmp_path_factory.mktemp("ablated"))
 
 
 def test_the_page_holds_table_verdicts_command_and_identities_and_asks_for_nothing(page):
     text = page.read_text()
     assert "<td>31.33 ± 1.5\n(worse)</td>" in text
-    assert "<td>uniform, 5 steps</td><td>linear</td><td>fad_logmel</td>" in text
+    assert "<td>uniform, 5 steps</td><td>linear, 5 steps</td><td>fad_logmel</td>" in text
     assert "melody-cm ablate x --seeds 0,1,2" in text
     assert '<th scope="row">fad_logmel</th><td><code>{&#34;name&#34;: &#34;logmel&#34;' in text
     assert "angle_&lt;b&gt;schedule" in text
@@ -45,7 +42,7 @@ def test_curves_stand_at_mean_and_interval_of_the_seeds(page):
     text = page.read_text()
     values = DISTANCES["uniform"][5]
     low, high = stats.t.interval(0.95, 2, sum(values) / 3, stats.sem(values))
-    assert f"uniform, 5 steps: fad_logmel 31.33 [{low:.4g}, {high:.4g}] over 3 seeds" in text
+    assert f"uniform, 5 steps: fad_logmel 31.33 [{low:.4g}, {high:.4g}]" in text
     assert text.count('class="chart"') == 1
     assert text.count('class="point"') == 3
     assert text.count("<polyline") == 1  # A single point has no line.
@@ -59,14 +56,13 @@ def test_there_is_nothing_to_listen_to(page):
 
 
 def test_one_seed_has_no_bars_and_measures_without_samples_no_curves(tmp_path):
-    text = write_ablation_report(ablation(seeds=(0,)), tmp_path).read_text()
-    assert "fad_logmel 20, one seed" in text
+    text = write_report(ablation(seeds=(0,)), tmp_path).read_text()
+    assert "fad_logmel 20, no interval" in text
     assert 'class="interval"' not in text
     assert "Pair by pair" not in text
-    text = write_ablation_report(ablation({}), tmp_path).read_text()
+    text = write_report(ablation({}), tmp_path).read_text()
     assert 'id="charts"' not in text
     assert 'href="#charts"' not in text
-    assert "Metric identities" not in text
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])

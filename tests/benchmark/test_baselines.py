@@ -179,7 +179,7 @@ def test_a_saved_pipeline_is_loaded_from_its_folder_with_the_same_sound(tmp_path
         ("folder:/nowhere", "no folder /nowhere"),
     ],
 )
-def test_unknown_peers_are_refused_in_one_line(text, message):
+def test_unknown_baselines_are_refused_in_one_line(text, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_baseline(text)
 

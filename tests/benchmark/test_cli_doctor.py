@@ -1,18 +1,15 @@
 """`melody-cm doctor` never fails on a broken installation; it describes it."""
 
-import argparse
 from importlib.metadata import version
 
 import pytest
 
-from melody_cm.cli import doctor as verb
+from melody_cm.benchmark.doctor import usable
+from melody_cm.cli.main import main
 
 
 def test_doctor_prints_versions_devices_extras_and_caches(capsys):
-    parser = argparse.ArgumentParser()
-    verb.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["doctor"])
-    assert arguments.handler(arguments) == 0
+    assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     for word in (
         "torch",
@@ -31,9 +28,9 @@ def test_doctor_prints_versions_devices_extras_and_caches(capsys):
 def test_an_extra_that_breaks_on_import_is_described(tmp_path, monkeypatch, error):
     (tmp_path / "broken_extra.py").write_text(f"raise {error.__name__}('libc10_cuda.so:\\n not found')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert verb.usable("broken_extra") == f"installed but not usable: {error.__name__}: libc10_cuda.so: not found"
+    assert usable("broken_extra") == f"installed but not usable: {error.__name__}: libc10_cuda.so: not found"
 
 
 def test_missing_and_present_modules():
-    assert verb.usable("json") == "usable"
-    assert verb.usable("no_such_module").startswith("not installed")
+    assert usable("json") == "usable"
+    assert usable("no_such_module").startswith("not installed")

@@ -9,15 +9,12 @@ import jsonschema
 import pytest
 import soundfile
 import torch
-from rich.console import Console
 from scipy import stats
 from toy_systems import MAX_SECONDS, SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.benchmark import System, compare
-from melody_cm.benchmark.changes import change_table
-from melody_cm.benchmark.coherence import Coherence
-from melody_cm.benchmark.reference import Reference
-from melody_cm.benchmark.row import Row
+from melody_cm.benchmark.clips import Clips
+from melody_cm.benchmark.coherence import Coherence, Reference
 from melody_cm.evaluation import (
     EmbeddingStatistics,
     chroma_agreement,
@@ -26,6 +23,8 @@ from melody_cm.evaluation import (
     tempo_agreement,
     waveform_seam_ratio,
 )
+from melody_cm.evaluation.results import Results
+from melody_cm.evaluation.tables import change_sheet
 from melody_cm.storage import read_json, write_json
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/results.schema.json").read_text())
@@ -52,23 +51,22 @@ def compared(tmp_path_factory):
 
 
 def clips(row, out):
-    return [
-        torch.from_numpy(soundfile.read(out / clip["file"], dtype="float32")[0])[None, None] for clip in row["clips"]
-    ]
+    files = [out / clip["file"] for clip in row.facts["clips"]]
+    return [torch.from_numpy(soundfile.read(file, dtype="float32")[0])[None, None] for file in files]
 
 
 def assert_is_the_mean_of(score, values):
     values = [float(value) for value in values if math.isfinite(value)]
-    assert (score["value"], score["n_generated"]) == (pytest.approx(sum(values) / len(values)), len(values))
+    assert (score.value, score.n_generated) == (pytest.approx(sum(values) / len(values)), len(values))
     if max(values) > min(values):  # scipy has no interval of equal numbers.
         low, high = stats.t.interval(0.95, len(values) - 1, sum(values) / len(values), stats.sem(values))
-        assert (score["low"], score["high"]) == pytest.approx((low, high), rel=1e-4)
+        assert (score.low, score.high) == pytest.approx((low, high), rel=1e-4)
 
 
 def test_every_measure_is_the_mean_of_its_function_over_the_written_clips(compared):
     results, out = compared
     centre = ToyEmbedding()(music()).flatten(0, 1).mean(0)
-    for row in results["rows"]:
+    for row in results.rows:
         waveforms = clips(row, out)
         expected = {
             "segment_similarity_toy": [
@@ -78,37 +76,37 @@ def test_every_measure_is_the_mean_of_its_function_over_the_written_clips(compar
             "chroma_agreement": [chroma_agreement(clip, SAMPLE_RATE) for clip in waveforms],
         }
         for key, agreements in expected.items():
-            score = row["metrics"][key]
+            score = row.metrics[key]
             assert_is_the_mean_of(score, [one.all_pairs for one in agreements])
-            assert score["details"]["adjacent"] == pytest.approx(sum(one.adjacent for one in agreements) / 4, rel=1e-5)
-            assert "5 s segments" in score["method"]
+            assert score.details["adjacent"] == pytest.approx(sum(one.adjacent for one in agreements) / 4, rel=1e-5)
+            assert "5 s segments" in score.method
 
 
 def test_diversity_compares_the_seeds_of_a_prompt_as_seen_from_the_reference(compared):
     results, out = compared
     centre = ToyEmbedding()(music()).flatten(0, 1).mean(0)
-    for row in results["rows"]:
+    for row in results.rows:
         vectors = {
             (clip["prompt"], clip["seed"]): embed(ToyEmbedding(), waveform, SAMPLE_RATE).mean((0, 1)) - centre
-            for clip, waveform in zip(row["clips"], clips(row, out), strict=True)
+            for clip, waveform in zip(row.facts["clips"], clips(row, out), strict=True)
         }
         apart = [
             1 - torch.nn.functional.cosine_similarity(vectors[prompt, 0], vectors[prompt, 1], dim=0)
             for prompt in range(2)
         ]
-        score = row["metrics"]["diversity_toy"]
-        assert score["value"] == pytest.approx(float(sum(apart)) / 2, abs=1e-5)
-        assert score["n_generated"] == 4
+        score = row.metrics["diversity_toy"]
+        assert score.value == pytest.approx(float(sum(apart)) / 2, abs=1e-5)
+        assert score.n_generated == 4
 
 
 def test_seams_are_judged_only_of_a_system_that_knows_its_own(compared):
     results, out = compared
-    melody, musiccm = results["rows"]
-    assert "seam_ratio" not in melody["metrics"]
+    melody, musiccm = results.rows
+    assert "seam_ratio" not in melody.metrics
     joints = toy_musiccm().window_seconds(SECONDS)[1:]
     assert len(joints) > 20
     ratios = [waveform_seam_ratio(clip, SAMPLE_RATE, joints).item() for clip in clips(musiccm, out)]
-    assert_is_the_mean_of(musiccm["metrics"]["seam_ratio"], ratios)
+    assert_is_the_mean_of(musiccm.metrics["seam_ratio"], ratios)
 
 
 def test_all_tables_and_the_report_show_them_without_calling_either_end_better(compared):
@@ -122,13 +120,13 @@ def test_all_tables_and_the_report_show_them_without_calling_either_end_better(c
         assert f"| {column} |" in header
         assert column not in summary
     place = header.strip("| ").split(" | ").index("seam_ratio (1 is none)")
-    ratio = results["rows"][1]["metrics"]["seam_ratio"]
-    cell = f"{ratio['value']:.4g} [{ratio['low']:.4g}, {ratio['high']:.4g}]"
+    ratio = results.rows[1].metrics["seam_ratio"]
+    cell = f"{ratio.value:.4g} [{ratio.low:.4g}, {ratio.high:.4g}]"
     assert melody.strip("| ").split(" | ")[place] == "-"
     assert musiccm.strip("| ").split(" | ")[place] == cell
     assert "How long clips hang together" in (out / "report.html").read_text()
     rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
-    assert float(rows[0]["chroma_agreement.value"]) == results["rows"][0]["metrics"]["chroma_agreement"]["value"]
+    assert float(rows[0]["chroma_agreement.value"]) == results.rows[0].metrics["chroma_agreement"].value
     assert float(rows[0]["tempo_agreement.adjacent"]) >= 0
     assert rows[0]["seam_ratio.value"] == ""
     report = (out / "report.html").read_text()
@@ -137,38 +135,37 @@ def test_all_tables_and_the_report_show_them_without_calling_either_end_better(c
 
 
 def test_what_changed_is_higher_or_lower_and_never_better(compared):
-    results = json.loads(json.dumps(compared[0]))
-    older = json.loads(json.dumps(results))
-    for row, shift in zip(older["rows"], (-10, 10), strict=True):
+    results, out = compared
+    older = Results.read(out / "results.json", "compare")
+    for row, shift in zip(older.rows, (-10, 10), strict=True):
         for part in ("value", "low", "high"):
-            row["metrics"]["tempo_agreement"][part] += shift
-    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(change_table(older, results))
-    told = [line for line in console.export_text().splitlines() if "tempo_agreement" in line]
-    assert [line.split("│")[-2].strip() for line in told] == ["higher", "lower"]
+            score = row.metrics["tempo_agreement"]
+            setattr(score, part, getattr(score, part) + shift)
+    told = [line[-1] for line in change_sheet(older, results).lines if line[1] == "tempo_agreement"]
+    assert told == ["higher", "lower"]
 
 
 def test_they_are_read_again_and_added_to_what_an_older_judgement_lacks(compared, monkeypatch):
     results, out = compared
     file = out / "rows/melody_1.json"
     kept = read_json(file)
-    older = {"made_from": {key: kept["made_from"][key] for key in ("clips", "references")}, "row": {}}
+    older = {"made_from": {key: kept["made_from"][key] for key in ("clips", "references")}, "made": {}}
     write_json(file, older)
-    assert [row["metrics"] for row in run(out)["rows"]] == [row["metrics"] for row in results["rows"]]
+    assert [row.metrics for row in run(out).rows] == [row.metrics for row in results.rows]
 
-    def never(self, references):
+    def never(self, references, coherence):
         raise AssertionError("judged again")
 
-    monkeypatch.setattr(Row, "_judged", never)
-    assert [row["metrics"] for row in run(out)["rows"]] == [row["metrics"] for row in results["rows"]]
+    monkeypatch.setattr(Clips, "measure", never)
+    assert [row.metrics for row in run(out).rows] == [row.metrics for row in results.rows]
 
 
 @pytest.mark.parametrize("seconds", [0.5, 14.9])
 def test_clips_of_fewer_than_three_segments_are_not_asked(tmp_path, seconds):
-    melody, musiccm = run(tmp_path, seconds)["rows"]
-    assert not OF_SEGMENTS & melody["metrics"].keys()
-    assert not OF_SEGMENTS & musiccm["metrics"].keys()
-    assert ("seam_ratio" in musiccm["metrics"]) == (seconds > MAX_SECONDS)
+    melody, musiccm = run(tmp_path, seconds).rows
+    assert not OF_SEGMENTS & melody.metrics.keys()
+    assert not OF_SEGMENTS & musiccm.metrics.keys()
+    assert ("seam_ratio" in musiccm.metrics) == (seconds > MAX_SECONDS)
     table = (tmp_path / "table.md").read_text()
     assert "agreement" not in table
     assert ("seam_ratio" in table) == (seconds > MAX_SECONDS)

@@ -8,10 +8,10 @@ import soundfile
 import torch
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
-from melody_cm.benchmark import System, compare, markdown_table, prompt_sensitivity
+from melody_cm.benchmark import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
 from melody_cm.benchmark.speed import Runner, measure_in_turn, probe_machine
-from melody_cm.cli.compare import read_compare_recipe
 from melody_cm.evaluation import Judge, frechet_distance
+from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import GeneratedAudio, Pipeline
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
@@ -40,35 +40,30 @@ def run(tmp_path, **changes):
 def compared(tmp_path_factory):
     torch.manual_seed(0)
     out = tmp_path_factory.mktemp("compared")
-    return run(out, metadata={"command": "melody-cm compare"}), out
+    return run(out, metadata={"size": "tiny"}), out
 
 
 def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
     results, out = compared
-    assert json.loads((out / "results.json").read_text()) == results
-    assert results["schema_version"] == 3
-    assert results["metadata"]["command"] == "melody-cm compare"
-    assert results["metadata"]["systems"]["melody"]["weights"] == toy_melody().weight_hashes()
-    assert [(row["system"], row["num_steps"]) for row in results["rows"]] == [
-        ("melody", 1),
-        ("melody", 3),
-        ("musiccm", 1),
-    ]
-    for row in results["rows"]:
-        metric = row["metrics"]["fad_toy"]
-        assert (metric["n_generated"], metric["n_reference"], metric["embedding"]["name"]) == (6, 6, "toy")
-        assert metric["value"] > 0
-        assert row["metrics"]["kad_toy"]["n_generated"] == 6
-        assert row["speed"]["times_real_time"] > 0
-        assert row["silent_clips"] == 0
+    assert Results.read(out / "results.json", "compare") == results
+    assert results.metadata["size"] == "tiny"
+    assert results.metadata["systems"]["melody"]["weights"] == toy_melody().weight_hashes()
+    assert [row.title for row in results.rows] == ["melody, 1 steps", "melody, 3 steps", "musiccm, 1 steps"]
+    for row in results.rows:
+        metric = row.metrics["fad_toy"]
+        assert (metric.n_generated, metric.n_reference, metric.embedding["name"]) == (6, 6, "toy")
+        assert metric.value > 0
+        assert row.metrics["kad_toy"].n_generated == 6
+        assert row.facts["speed"]["times_real_time"] > 0
+        assert row.facts["silent_clips"] == 0
 
 
 def test_passes_are_counted_beside_the_formula(compared):
     results, out = compared
     expected = {"melody": (13, 2), "musiccm": (0, 1)}  # 0.5 s at 25 codes a second; guidance doubles melody's batch.
-    for row in results["rows"]:
-        tokens, rows_a_step = expected[row["system"]]
-        steps, passes = row["num_steps"], row["passes"]
+    for row in results.rows:
+        tokens, rows_a_step = expected[row.label]
+        steps, passes = row.num_steps, row.facts["passes"]
         assert passes["measured"]["denoiser"] == {"batched": steps, "doubled": rows_a_step * steps}
         assert passes["total"] == passes["measured"]["denoiser"]  # The toy language model has no body to be called.
         assert passes["closed_form"] == tokens + steps
@@ -79,38 +74,40 @@ def test_passes_are_counted_beside_the_formula(compared):
 
 def test_every_clip_is_the_one_its_row_names(compared):
     results, out = compared
-    for row in results["rows"]:
-        pipeline = toy_melody() if row["system"] == "melody" else toy_musiccm()
-        assert len(row["clips"]) == 6
-        for clip in row["clips"]:
-            assert clip["file"].startswith(f"audio/{row['system']}/{row['num_steps']}/")
+    for row in results.rows:
+        pipeline = toy_melody() if row.label == "melody" else toy_musiccm()
+        assert len(row.facts["clips"]) == 6
+        for clip in row.facts["clips"]:
+            assert clip["file"].startswith(f"audio/{row.label}/{row.num_steps}/")
             written, sample_rate = soundfile.read(out / clip["file"], dtype="float32")
             prompt = PROMPTS[clip["prompt"]]
-            made = pipeline.generate([prompt], 0.5, [clip["seed"]], row["num_steps"]).waveform[0, 0]
+            made = pipeline.generate([prompt], 0.5, [clip["seed"]], row.num_steps).waveform[0, 0]
             torch.testing.assert_close(torch.from_numpy(written), made, rtol=0, atol=1e-4)
             assert sample_rate == SAMPLE_RATE
 
 
 def test_the_distance_is_that_of_the_written_audio_to_the_reference(tmp_path):
     real = reference()
-    row = run(tmp_path, reference=real, systems={"melody": System(toy_melody(), [2])})["rows"][0]
-    audio = [torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row["clips"]]
+    row = run(tmp_path, reference=real, systems={"melody": System(toy_melody(), [2])}).rows[0]
+    audio = [
+        torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row.facts["clips"]
+    ]
     sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _ in real])]
     frames = [ToyEmbedding()(side).double().flatten(0, 1) for side in sides]
     expected = frechet_distance(*[part for x in frames for part in (x.mean(0), torch.cov(x.T))])
-    assert row["metrics"]["fad_toy"]["value"] == pytest.approx(expected, rel=1e-2)
+    assert row.metrics["fad_toy"].value == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize(("seeds", "too_few"), [([0], True), ([0, 1], False)])
 def test_too_few_clips_are_marked_in_results_and_table(tmp_path, seeds, too_few):
     results = run(tmp_path, seeds=seeds)
-    assert {row["metrics"]["fad_toy"]["too_few"] for row in results["rows"]} == {too_few}
+    assert {row.metrics["fad_toy"].too_few for row in results.rows} == {too_few}
     assert ("fewer than 4 clips" in (tmp_path / "table.md").read_text()) is too_few
 
 
 def test_one_clip_a_side_has_no_kernel_distance_but_still_a_row(tmp_path):
-    (row,) = run(tmp_path, seeds=[0], prompts=PROMPTS[:1], systems={"melody": System(toy_melody(), [1])})["rows"]
-    assert set(row["metrics"]) == {"fad_toy"}
+    (row,) = run(tmp_path, seeds=[0], prompts=PROMPTS[:1], systems={"melody": System(toy_melody(), [1])}).rows
+    assert set(row.metrics) == {"fad_toy"}
     assert "fewer than 4 clips" in (tmp_path / "table.md").read_text()
 
 
@@ -127,9 +124,9 @@ def test_a_system_deaf_to_its_prompt_shows(tmp_path):
     deaf = toy_musiccm()
     torch.nn.init.zeros_(deaf.denoiser.condition.weight)
     results = run(tmp_path, systems={"deaf": System(deaf, [1]), "musiccm": System(toy_musiccm(), [1])})
-    deaf_row, row = results["rows"]
-    assert deaf_row["prompt_sensitivity"] == pytest.approx(0, abs=1e-5)
-    assert row["prompt_sensitivity"] > 1e-3
+    deaf_row, row = results.rows
+    assert deaf_row.facts["prompt_sensitivity"] == pytest.approx(0, abs=1e-5)
+    assert row.facts["prompt_sensitivity"] > 1e-3
 
 
 def test_prompt_sensitivity_of_known_signals():
@@ -147,7 +144,7 @@ def test_prompt_sensitivity_of_known_signals():
 def test_silent_clips_are_counted(tmp_path):
     silent = toy_musiccm()
     silent.autoencoder.gain = 0.0
-    assert run(tmp_path, systems={"silent": System(silent, [1])})["rows"][0]["silent_clips"] == 6
+    assert run(tmp_path, systems={"silent": System(silent, [1])}).rows[0].facts["silent_clips"] == 6
 
 
 class SlowPipeline(Pipeline):
@@ -182,10 +179,10 @@ def test_speeds_are_medians_of_runs_in_turn(monkeypatch):
 
 
 def test_operations_and_parameters_of_a_clip_are_counted(compared):
-    speed = compared[0]["rows"][0]["speed"]
+    speed = compared[0].rows[0].facts["speed"]
     networks = toy_melody().networks.values()
     assert speed["parameters"] == sum(p.numel() for network in networks for p in network.parameters())
-    assert compared[0]["rows"][1]["speed"]["flops"] > speed["flops"] > 0
+    assert compared[0].rows[1].facts["speed"]["flops"] > speed["flops"] > 0
 
 
 def test_the_probe_is_a_plausible_speed():
@@ -226,9 +223,32 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     assert "| 6 / 6 |" in lines[2]
 
 
-def test_a_recipe_of_peers_alone_is_refused_because_nothing_says_what_the_reference_is(tmp_path):
-    recipe = {"size": "tiny", "recipes": "..", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": []}
-    systems = {"musicgen": {"baseline": "musicgen:random", "num_steps": [1]}}
-    (tmp_path / "baselines.yaml").write_text(json.dumps({**recipe, "reference": "test", "systems": systems}))
-    with pytest.raises(ValueError, match=r"baselines\.yaml: no system has a pipeline"):
-        read_compare_recipe(tmp_path / "baselines.yaml")
+RECIPE = {"size": "tiny", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": [], "reference": "test"}
+OWN = {"melody": {"pipeline": "configs/pipeline/melody.yaml", "num_steps": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": {"a": {"baseline": "musicgen:random", "num_steps": [1]}}}, "no system has a pipeline"),
+        ({"second": 1.0, "systems": OWN}, "second.*nearest valid key is 'seconds'"),
+        ({"seconds": "long", "systems": OWN}, "seconds"),
+        ({"reference": "all", "systems": OWN}, "reference"),
+        ({"systems": {"a": {"pipeline": "configs/pipeline/melody.yaml"}}}, "systems.a.*num_steps"),
+        ({"systems": {"a": 1}}, "systems"),
+        ({}, "systems"),
+    ],
+)
+def test_a_recipe_that_is_not_sound_is_refused_in_one_line(tmp_path, changes, message):
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, **changes}))
+    with pytest.raises(ValueError, match=rf"mine\.yaml.*{message}") as refusal:
+        read_compare_recipe(tmp_path / "mine.yaml")
+    assert "\n" not in str(refusal.value)
+
+
+def test_prompts_may_be_a_text_file_beside_the_recipe_and_presets_those_that_ship(tmp_path):
+    (tmp_path / "prompts.txt").write_text("one\n\n two \n")
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, "prompts": "prompts.txt", "systems": OWN}))
+    recipe = read_compare_recipe(tmp_path / "mine.yaml")
+    assert recipe.prompts == ["one", "two"]
+    assert recipe.presets[0].is_file()

@@ -9,9 +9,9 @@ import torch
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.benchmark import System, compare
-from melody_cm.benchmark.changes import change_table, read_older
-from melody_cm.benchmark.paired import compare_rows
-from melody_cm.benchmark.row import Row
+from melody_cm.benchmark.clips import Clips
+from melody_cm.evaluation.results import Results
+from melody_cm.evaluation.tables import change_sheet
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/results.schema.json").read_text())
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
@@ -30,9 +30,12 @@ def run(out, seconds=0.5, **changes):
 
 
 def without_times(results):
-    metadata = {key: value for key, value in results["metadata"].items() if key not in ("created", "probe")}
-    rows = [{key: value for key, value in row.items() if key != "speed"} for row in results["rows"]]
-    return metadata, rows, results["comparisons"]
+    data = results.as_dict()
+    for row in data["rows"]:
+        del row["facts"]["speed"]
+    timed = ("created", "command", "probe")
+    metadata = {key: value for key, value in data["metadata"].items() if key not in timed}
+    return metadata, data["rows"], data["differences"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def undisturbed(tmp_path_factory):
     return run(out), out
 
 
-@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+@pytest.mark.parametrize("calls", [1, 7])
 def test_a_comparison_that_was_killed_ends_like_an_undisturbed_one(tmp_path, monkeypatch, undisturbed, calls):
     generate, left = type(toy_melody()).generate, [calls]
 
@@ -62,7 +65,7 @@ def test_a_comparison_that_was_killed_ends_like_an_undisturbed_one(tmp_path, mon
 
 def test_a_clip_that_was_lost_comes_back_as_it_was(undisturbed):
     results, out = undisturbed
-    clip = out / results["rows"][0]["clips"][3]["file"]
+    clip = out / results.rows[0].facts["clips"][3]["file"]
     content = clip.read_bytes()
     clip.unlink()
     run(out)
@@ -73,20 +76,20 @@ def test_nothing_is_made_judged_or_timed_twice(monkeypatch, undisturbed):
     def never(self, *arguments, **options):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(Row, "_judged", never)
+    monkeypatch.setattr(Clips, "measure", never)
     for kind in (type(toy_melody()), type(toy_musiccm())):
         monkeypatch.setattr(kind, "generate", never)
     again = run(undisturbed[1])
     assert without_times(again) == without_times(undisturbed[0])
-    assert [row["speed"] for row in again["rows"]] == [row["speed"] for row in undisturbed[0]["rows"]]
+    assert again.rows == undisturbed[0].rows
 
 
-@pytest.mark.parametrize("change", [{"seconds": 0.25}, {"batch_size": 3}])
-def test_another_request_or_other_weights_are_made_anew(tmp_path, change):
-    run(tmp_path)
-    older = (tmp_path / "audio/melody/1/prompt000_seed0.wav").stat().st_mtime_ns
-    run(tmp_path, **change)
-    assert (tmp_path / "audio/melody/1/prompt000_seed0.wav").stat().st_mtime_ns > older
+def test_another_request_is_made_anew(tmp_path):
+    clip, made = tmp_path / "audio/melody/1/prompt000_seed0.wav", []
+    for change in ({}, {"seconds": 0.25}, {"seconds": 0.25, "batch_size": 3}):
+        run(tmp_path, **change)
+        made.append(clip.stat().st_mtime_ns)
+    assert made[0] < made[1] < made[2]
 
 
 def test_results_follow_the_published_schema(undisturbed):
@@ -103,34 +106,43 @@ def test_report_and_tables_lie_beside_the_results(undisturbed):
         assert "melody" in (undisturbed[1] / name).read_text()
 
 
-def row(system, **by_prompt):
-    return {"system": system, "num_steps": 1, "by_prompt": by_prompt}
+# What this comparison gave before comparison, ablation and evaluation shared one results model.
+GOLDEN = {
+    ("melody, 1 steps", "fad_toy"): (0.0051465, 0.0051219, 0.0044100, 0.0058338),
+    ("melody, 1 steps", "kad_toy"): (119.288, 119.736, 73.222, 166.249),
+    ("melody, 2 steps", "fad_toy"): (0.0023341, 0.0023018, 0.0014352, 0.0031684),
+    ("melody, 2 steps", "kad_toy"): (97.939, 100.765, 57.596, 143.935),
+    ("musiccm, 1 steps", "fad_toy"): (0.0072369, 0.0072318, 0.0068224, 0.0076411),
+    ("musiccm, 1 steps", "kad_toy"): (156.163, 157.711, 114.346, 201.077),
+}
+GOLDEN_DIFFERENCES = [
+    ("melody, 1 steps", "melody, 2 steps", 0.00275453, 0.00270206, 0.00279229, "worse"),
+    ("melody, 1 steps", "musiccm, 1 steps", -0.00201189, -0.00231990, -0.00167363, "better"),
+    ("melody, 2 steps", "musiccm, 1 steps", -0.00476643, -0.00508915, -0.00437569, "better"),
+]
 
 
-def test_pairs_are_judged_prompt_by_prompt_and_in_the_metrics_direction():
-    near, far = [1.0, 2.0, 3.0, 4.0, 5.0], [2.1, 3.0, 4.2, 5.0, 6.1]
-    (pair,) = compare_rows([row("a", song_distance_x=near), row("b", song_distance_x=far)])
-    assert (pair["first"], pair["second"], pair["verdict"]) == ("a, 1 steps", "b, 1 steps", "better")
-    assert pair["difference"] == pytest.approx(-1.08)
-    assert pair["low"] < pair["difference"] < pair["high"] < 0
-    (pair,) = compare_rows([row("a", text_similarity_x=near), row("b", text_similarity_x=far)])
-    assert pair["verdict"] == "worse"
-    (pair,) = compare_rows([row("a", text_similarity_x=[1.0, None, 3.0]), row("b", text_similarity_x=[2.0, 9.0, 2.0])])
-    assert (pair["n"], pair["verdict"]) == (2, "not distinguishable")
+def test_numbers_and_verdicts_are_those_of_earlier_versions(undisturbed):
+    results, _ = undisturbed
+    for row in results.rows:
+        for key, score in row.metrics.items():
+            expected = GOLDEN[row.title, key]
+            assert (score.value, score.corrected, score.low, score.high) == pytest.approx(expected, rel=1e-3)
+    assert len(results.differences) == len(GOLDEN_DIFFERENCES)
+    for found, (first, second, *numbers, verdict) in zip(results.differences, GOLDEN_DIFFERENCES, strict=True):
+        assert (found.first, found.second, found.metric) == (first, second, "song_distance_toy")
+        assert (found.difference, found.low, found.high) == pytest.approx(tuple(numbers), rel=1e-3)
+        assert (found.n, found.verdict) == (3, verdict)
 
 
-def test_changes_are_told_and_unlike_measures_refused(tmp_path, undisturbed):
+def test_what_changed_since_older_results(undisturbed):
     results, out = undisturbed
-    older = read_older(out / "results.json")
-    table = change_table(older, results)
-    assert table.row_count == sum(len(row["metrics"]) for row in results["rows"])
-    for row in older["rows"]:
-        for score in row["metrics"].values():
-            score["embedding"]["version"] = "0"
+    older = Results.read(out / "results.json", "compare")
+    sheet = change_sheet(older, results)
+    assert len(sheet.lines) == sum(len(row.metrics) for row in results.rows)
+    assert {line[-1] for line in sheet.lines} == {"not distinguishable"}
+    for row in older.rows:
+        for score in row.metrics.values():
+            score.embedding["version"] = "0"
     with pytest.raises(ValueError, match="embeddings differ in version"):
-        change_table(older, results)
-    (tmp_path / "x.json").write_text('{"schema_version": 2, "rows": []}')
-    with pytest.raises(ValueError, match="results of schema 2"):
-        read_older(tmp_path / "x.json")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        read_older(tmp_path / "missing.json")
+        change_sheet(older, results)

@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from melody_cm.benchmark.memory import PeakMemory
+from melody_cm.benchmark.speed import PeakMemory
 
 MEBIBYTE = 2**20
 PIECES, SIZE = 400, 25000  # 100 kB each: small enough to come from the heap, which keeps what is freed.

@@ -7,11 +7,12 @@ import re
 import pytest
 import torch
 
-from melody_cm.benchmark.report import write_report
 from melody_cm.benchmark.report.charts import Axis, Point, chart, fitting_axis
+from melody_cm.benchmark.report.page import write_report
 from melody_cm.benchmark.report.sounds import LOUDNESS, PEAK, loudness_gain, sound_uri
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Score
+from melody_cm.evaluation.results import Difference, Results, Row
 
 RATE = 16000
 EMBEDDING = {
@@ -28,7 +29,7 @@ PROMPTS = ["calm piano", "<b>loud</b> & </script><script>alert(1)</script>"]
 
 
 def score(value, low=None, high=None):
-    return Score(value, None, low, high, "jackknife", 4, 4, True, EMBEDDING).as_dict()
+    return Score(value, None, low, high, "jackknife", 4, 4, True, EMBEDDING)
 
 
 def row(system, num_steps, value, pace, **interval):
@@ -37,15 +38,9 @@ def row(system, num_steps, value, pace, **interval):
         for seed in (0, 1)
         for prompt in range(len(PROMPTS))
     ]
-    return {
-        "system": system,
-        "num_steps": num_steps,
-        "metrics": {"fad_logmel": score(value, **interval)},
-        "prompt_sensitivity": 0.5,
-        "silent_clips": 0,
-        "speed": {"times_real_time": pace, "times_real_time_range": [pace / 2, 2 * pace]},
-        "clips": clips,
-    }
+    speed = {"times_real_time": pace, "times_real_time_range": [pace / 2, 2 * pace]}
+    facts = {"prompt_sensitivity": 0.5, "silent_clips": 0, "speed": speed, "clips": clips}
+    return Row(system, {"fad_logmel": score(value, **interval)}, num_steps, facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +52,13 @@ def comparison(tmp_path_factory):
         row("musiccm", 1, 12.0, 30.0),
     ]
     for one in rows:
-        for clip in one["clips"]:
+        for clip in one.facts["clips"]:
             (folder / clip["file"]).parent.mkdir(parents=True, exist_ok=True)
             tone = torch.sin(torch.arange(RATE) * (0.05 + 0.02 * clip["prompt"])) * 0.3
             write_audio(folder / clip["file"], tone, RATE)
     metadata = {"prompts": PROMPTS, "seeds": [0, 1], "embeddings": [EMBEDDING], "command": "melody-cm compare x"}
-    results = {"schema_version": 2, "metadata": metadata, "rows": rows}
+    pair = Difference(rows[0].title, rows[1].title, "song_distance_logmel", 1.0, 0.5, 1.5, 8)
+    results = Results("compare", metadata, rows, [pair])
     return results, folder, write_report(results, folder)
 
 
@@ -125,6 +121,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(comparison):
     assert "melody, 5 steps: fad_logmel 20 [15, 25], 8 times real time" in text
     assert "melody-cm compare x" in text
     assert "hand-made" in text
+    assert "<td>song_distance_logmel</td><td>1 [0.5, 1.5]</td><td>worse</td>" in text
     assert "<td>20\n[15, 25] †</td>" in text  # The interval stands below its number.
 
 
@@ -137,7 +134,7 @@ def test_prompts_cannot_smuggle_markup_in(comparison):
 
 def test_prompts_without_room_are_left_out_and_counted(comparison, monkeypatch):
     results, folder, _ = comparison
-    monkeypatch.setattr("melody_cm.benchmark.report.comparison.SIZE_LIMIT", 1)
+    monkeypatch.setattr("melody_cm.benchmark.report.page.SIZE_LIMIT", 1)
     assert "2 more prompt(s) are left out" in write_report(results, folder).read_text()
     monkeypatch.undo()
     write_report(results, folder)

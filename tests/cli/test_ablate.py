@@ -1,23 +1,22 @@
 """`melody-cm ablate`: what is trained, what is shared, and what a second run reads instead of measuring it."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from melody_cm.benchmark.ablation import Cell
-from melody_cm.cli import ablate
+from melody_cm.benchmark import ablation
 from melody_cm.cli.main import main
-from melody_cm.cli.plan import Setting
-from melody_cm.cli.recipe import leaves
+from melody_cm.configuration import shipped
+from melody_cm.evaluation import Score
+from melody_cm.evaluation.results import Results, Row
+from melody_cm.runs import Run, Setting
 from melody_cm.storage import write_json
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TINY = Setting("tiny")
 
 
 def variants(name, seeds=(0, 1), setting=TINY):
-    return ablate.plan_variants(RECIPES / "ablations" / name, list(seeds), setting)
+    return ablation.plan_variants(shipped("recipes/ablations") / name, list(seeds), setting)
 
 
 def test_networks_and_seeds_are_each_trained():
@@ -43,35 +42,20 @@ def test_overrides_change_what_is_trained_but_not_what_it_needs():
     setting = Setting("tiny", overrides=["--trainer.max_steps", "3"])
     plain, short = variants("network", [0]), variants("network", [0], setting)
     assert not {one.trained.name for one in plain} & {one.trained.name for one in short}
-    steps = {stage.name: stage.config["trainer"].get("max_steps") for stage in ablate.stages_in_order(short, setting)}
+    steps = {stage.name: stage.config["trainer"].get("max_steps") for stage in ablation.stages_in_order(short, setting)}
     assert steps.pop("melody/5_audio_vae_gan") > 3
     assert [value for name, value in steps.items() if name.startswith("ablations/")] == [3] * 3
-
-
-@pytest.mark.parametrize("name", ["linear", "uniform"])
-def test_an_angle_schedule_differs_from_its_base_in_nothing_else(name):
-    for size in ("tiny", "cpu", "small", "paper"):
-        base = dict(leaves(Setting(size).compose(RECIPES / "melody/6_dual_path_diffusion.yaml").config))
-        recipe = dict(leaves(Setting(size).compose(RECIPES / f"ablations/angle_schedule/{name}.yaml").config))
-        unlike = {keys[:3] for keys in base.keys() | recipe.keys() if base.get(keys) != recipe.get(keys)}
-        assert unlike == (set() if name == "linear" else {("model", "init_args", "schedule")})
-
-
-@pytest.mark.parametrize("text", ["0,x", "1,1", "-1,2", "0.5"])
-def test_seeds_are_different_whole_numbers(text):
-    with pytest.raises(ValueError, match="--seeds"):
-        ablate.numbers("--seeds", text)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["recipes/compare/nowhere"], "holds 0 recipe(s)"),
-        (["recipes/ablations/network", "--baseline", "unet3d"], "--baseline unet3d is none of dual_path"),
-        (["recipes/ablations/network", "--clips", "1"], "--clips 1"),
+        (["recipes/ablations/network", "--baseline", "unet3d"], "the baseline unet3d is none of dual_path"),
+        (["recipes/ablations/network", "--clips", "1"], "1 clips give no distance"),
         (["recipes/ablations/network", "--seeds", "a"], "--seeds 'a'"),
-        (["recipes/ablations/network", "--seeds", ""], "--seeds '' names none"),
-        (["recipes/ablations/angle_schedule", "--steps", "5,0"], "--steps 0, recipe linear: num_steps is 0"),
+        (["recipes/ablations/network", "--seeds", ""], "needs at least one seed"),
+        (["recipes/ablations/angle_schedule", "--steps", "5,0"], "0 steps, recipe linear: num_steps is 0"),
         (["recipes/ablations/distillation", "--steps", "1,11"], "at most 10: ask for fewer steps"),
     ],
 )
@@ -89,10 +73,11 @@ def measured(monkeypatch):
 
     def measure(variant, run, steps, num_clips):
         calls.append((variant.name, variant.seed))
-        yield Cell(variant.name, variant.seed, None, {"velocity_mse": 1.0 + variant.seed})
+        mean = Score(1.0 + variant.seed, None, None, None, "", 8, None, False)
+        yield Row(variant.name, {"velocity_mse": mean})
 
-    monkeypatch.setattr(ablate, "measure", measure)
-    monkeypatch.setattr("melody_cm.cli.finished.stage_weights", lambda stage: WEIGHTS.get(stage, "same"))
+    monkeypatch.setattr(ablation, "measure", measure)
+    monkeypatch.setattr(ablation, "stage_weights", lambda stage: WEIGHTS.get(stage, "same"))
     return calls
 
 
@@ -100,49 +85,52 @@ WEIGHTS: dict[str, str] = {}
 
 
 def test_what_was_measured_on_the_same_weights_is_read(tmp_path, measured, monkeypatch):
-    planned = variants("network")
-    cells = ablate.measure_all(planned, tmp_path, tmp_path / "out", [], 8)
-    assert len(measured) == len(cells) == 6
-    assert ablate.measure_all(planned, tmp_path, tmp_path / "out", [], 8) == cells
+    planned, run, out = variants("network"), Run(tmp_path / "run"), tmp_path / "out"
+    rows = ablation.measure_all(planned, run, out, [], 8)
+    assert [len(own) for own in rows.values()] == [3, 3]
+    assert ablation.measure_all(planned, run, out, [], 8) == rows
     assert len(measured) == 6
     monkeypatch.setitem(WEIGHTS, planned[0].trained.name, "others")
-    ablate.measure_all(planned, tmp_path, tmp_path / "out", [], 8)
+    ablation.measure_all(planned, run, out, [], 8)
     assert measured[6:] == [("dual_path", 0)]
-    ablate.measure_all(planned, tmp_path, tmp_path / "out", [5], 8)
+    ablation.measure_all(planned, run, out, [5], 8)
     assert len(measured) == 7 + 6
 
 
 def test_the_table_is_written_three_times_and_as_a_page(tmp_path, measured, monkeypatch, capsys):
-    monkeypatch.setattr("melody_cm.cli.run.train_all", lambda recipes, run: 0)
-    monkeypatch.chdir(RECIPES.parent)
-    out = tmp_path / "out"
-    command = ["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0,1,2", "--runs", str(tmp_path)]
-    assert main([*command, "--out", str(out)]) == 0
-    results = json.loads((out / "results.json").read_text())
-    assert [(row["recipe"], row["mean"], row["std"]) for row in results["rows"]] == [
-        (name, 2.0, 1.0) for name in ("dual_path", "unet1d", "unet2d")
+    monkeypatch.setattr(Run, "train", lambda self, recipes: None)
+    monkeypatch.chdir(tmp_path)
+    out, folder = tmp_path / "out", str(shipped("recipes/ablations/network"))
+    assert main(["ablate", folder, "--size", "tiny", "--seeds", "0,1,2", "--out", str(out)]) == 0
+    results = Results.read(out / "results.json", "ablate")
+    assert [(row.label, row.metrics["velocity_mse"].value) for row in results.rows] == [
+        (name, 2.0) for name in ("dual_path", "unet1d", "unet2d")
     ]
-    assert results["metadata"]["baseline"] == "dual_path"
+    assert [row.metrics["velocity_mse"].details["std"] for row in results.rows] == [1.0] * 3
+    assert results.metadata["baseline"] == "dual_path"
     assert "unet1d" in (out / "table.md").read_text()
     assert "unet2d" in (out / "table.csv").read_text()
-    report = (out / "report.html").read_text()
-    assert "Ablation: network" in report
-    assert "melody-cm" in report
+    assert "Ablation: network" in (out / "report.html").read_text()
     assert f"Report: {out}/report.html" in capsys.readouterr().out
 
 
 def test_a_spoilt_cell_is_measured_again(tmp_path, measured):
     planned = variants("network", [0])
-    write_json(tmp_path / "out/cells/dual_path_seed0.json", {"made_from": "something else", "cells": []})
-    assert len(ablate.measure_all(planned, tmp_path, tmp_path / "out", [], 8)) == 3
+    write_json(tmp_path / "out/cells/dual_path_seed0.json", {"made_from": "something else", "rows": []})
+    assert len(ablation.measure_all(planned, Run(tmp_path / "run"), tmp_path / "out", [], 8)[0]) == 3
 
 
 @pytest.mark.slow
 def test_two_networks_are_trained_measured_and_tabled(tmp_path, monkeypatch):
-    monkeypatch.chdir(RECIPES.parent)
-    command = ["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0", "--clips", "2", "--steps", "2"]
-    paths = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    assert main([*command, *paths, "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]) == 0
+    monkeypatch.chdir(tmp_path)
+    folder = str(shipped("recipes/ablations/network"))
+    command = ["ablate", folder, "--size", "tiny", "--seeds", "0", "--clips", "2", "--steps", "2", "--out", "out"]
+    assert main([*command, "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]) == 0
     rows = json.loads((tmp_path / "out/results.json").read_text())["rows"]
-    assert {row["metric"] for row in rows} >= {"velocity_mse", "si_snri", "fad_logmel", "sampling_error"}
-    assert {row["recipe"] for row in rows} == {"dual_path", "unet1d", "unet2d"}
+    assert {key for row in rows for key in row["metrics"]} >= {
+        "velocity_mse",
+        "si_snri",
+        "fad_logmel",
+        "sampling_error",
+    }
+    assert {row["label"] for row in rows} == {"dual_path", "unet1d", "unet2d"}

@@ -1,6 +1,5 @@
 """`melody-cm compare` in a real process that is killed: the same command goes on as if nothing had happened."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,29 +13,26 @@ import yaml
 from toy_recipe import toy_recipe
 
 from melody_cm.cli.main import main
+from melody_cm.evaluation.results import Results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROMPTS = ["calm piano", "louder drums", "slow low strings"]
-SEEDS = [0, 1, 2, 3]
-STAGE = toy_recipe(max_steps=20, val_check_interval=10, log_every_n_steps=2)
+SEEDS = [0, 1]
+STAGE = toy_recipe(max_steps=2)
 PRESET = {
     "class_path": "slow_music.SlowMusic",
     "init_args": {
-        "denoiser": {
-            "class_path": "melody_cm.storage.FrozenAutoencoder",
-            "init_args": {"stage": "toy/1_autoencoder"},
-        }
+        "denoiser": "stage:toy/1_autoencoder",
     },
 }
 COMPARED = {
     "size": "tiny",
-    "recipes": "..",
     "seconds": 1.0,
     "prompts": PROMPTS,
     "seeds": SEEDS,
-    "embeddings": ["../../configs/embedding/logmel.yaml"],
+    "embeddings": ["configs/embedding/logmel.yaml"],
     "reference": "train",
-    "systems": {"slow": {"pipeline": "../../configs/pipeline/slow.yaml", "num_steps": [1, 2]}},
+    "systems": {"slow": {"pipeline": "slow_system.yaml", "num_steps": [1, 2]}},
 }
 
 
@@ -46,10 +42,7 @@ def house(tmp_path, monkeypatch):
     files = {
         "recipes/toy/1_autoencoder.yaml": STAGE,
         "recipes/compare/slow.yaml": COMPARED,
-        "configs/pipeline/slow.yaml": PRESET,
-        "configs/embedding/logmel.yaml": {"class_path": "melody_cm.evaluation.embeddings.LogMelEmbedding"},
-        "configs/sizes/tiny/toy/1_autoencoder.yaml": {"cost": {"seconds_per_step": 0.01}},
-        "configs/machines/cpu.yaml": yaml.safe_load((REPOSITORY / "configs/machines/cpu.yaml").read_text()),
+        "recipes/compare/slow_system.yaml": PRESET,
     }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +50,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "training")
     monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("melody_cm.benchmark.speed.PROBE_SIZE", 128)
     return tmp_path
 
 
@@ -71,7 +65,7 @@ def killed_midway(house, out):
         **os.environ,
         "PYTHONPATH": os.pathsep.join(folders),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        "PAUSE": "0.4",
+        "PAUSE": "0.3",
     }
     process = subprocess.Popen(
         [str(Path(sys.executable).parent / "melody-cm"), *arguments(out)], env=environment, stderr=subprocess.PIPE
@@ -89,11 +83,12 @@ def killed_midway(house, out):
 
 
 def without_times(out):
-    results = json.loads((out / "results.json").read_text())
-    timed = ("created", "probe", "command")
-    metadata = {key: value for key, value in results["metadata"].items() if key not in timed}
-    rows = [{key: value for key, value in row.items() if key != "speed"} for row in results["rows"]]
-    return metadata, rows, results["comparisons"]
+    data = Results.read(out / "results.json", "compare").as_dict()
+    for row in data["rows"]:
+        del row["facts"]["speed"]
+    timed = ("created", "command", "probe")
+    metadata = {key: value for key, value in data["metadata"].items() if key not in timed}
+    return metadata, data["rows"], data["differences"]
 
 
 def test_a_killed_comparison_goes_on_to_the_results_of_an_undisturbed_one(house):
@@ -107,6 +102,6 @@ def test_a_killed_comparison_goes_on_to_the_results_of_an_undisturbed_one(house)
     assert without_times(house / "killed") == without_times(house / "undisturbed")
     for file in sorted((house / "undisturbed/audio").rglob("*.wav")):
         assert (house / "killed" / file.relative_to(house / "undisturbed")).read_bytes() == file.read_bytes()
-    rows = json.loads((house / "killed/results.json").read_text())["rows"]
-    assert [len(row["clips"]) for row in rows] == [len(PROMPTS) * len(SEEDS)] * 2
-    assert {row["silent_clips"] for row in rows} == {0}
+    rows = Results.read(house / "killed/results.json", "compare").rows
+    assert [len(row.facts["clips"]) for row in rows] == [len(PROMPTS) * len(SEEDS)] * 2
+    assert {row.facts["silent_clips"] for row in rows} == {0}

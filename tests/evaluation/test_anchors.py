@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from melody_cm.evaluation.corpora import find_clips
+from melody_cm.evaluation import find_clips
 from melody_cm.evaluation.embeddings import LogMelEmbedding
-from melody_cm.evaluation.folders import Sides, evaluate_folders
+from melody_cm.evaluation.folders import Sides, evaluate_clips
 
 SECONDS = 4.0
 
@@ -28,8 +28,8 @@ def write_noise(folder, count=20):
 
 def distances(generated, reference):
     with Progress(console=Console(file=io.StringIO())) as progress:
-        results = evaluate_folders(Sides(generated, reference), [LogMelEmbedding()], progress)
-    return {key: score["value"] for key, score in results["metrics"].items()}
+        row = evaluate_clips(Sides(generated, reference), [LogMelEmbedding()], progress)
+    return {key: score.value for key, score in row.metrics.items()}
 
 
 def test_other_renders_are_nearer_than_recordings_and_those_nearer_than_noise(shared_data, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
-"""The clips that evaluations share out, and that looking leaves no trace."""
+"""The clips that evaluations share out, that looking leaves no trace, and the picture of a sound."""
 
+import math
 import random
 
 import numpy as np
@@ -10,8 +11,8 @@ from torch import nn
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data import MusicDataModule, SyntheticCorpus
-from melody_cm.evaluation.callbacks.fixed_clips import held_back_clips, prompted_clips, share_out
-from melody_cm.evaluation.callbacks.undisturbed import undisturbed
+from melody_cm.evaluation.callbacks.audio_samples import NUM_MELS, PIXELS_PER_MEL, spectrogram_picture
+from melody_cm.evaluation.callbacks.periodic import held_back_clips, prompted_clips, share_out, undisturbed
 
 
 class Data(MusicDataModule):
@@ -87,3 +88,12 @@ def test_looking_leaves_modes_gradient_and_random_numbers_as_they_were(fails):
     assert draw() == expected
     assert torch.is_grad_enabled()
     assert [part.training for part in module.modules()] == [True, True, True, True, False]
+
+
+def test_a_picture_has_a_tone_where_it_belongs():
+    time = torch.arange(16000) / 16000
+    low, high = (spectrogram_picture(torch.sin(2 * math.pi * f * time), 16000).sum(-1).sum(1) for f in (200, 4000))
+    assert len(low) == NUM_MELS * PIXELS_PER_MEL
+    assert low.argmax() > 0.85 * len(low) > 0.4 * len(low) > high.argmax(), "low notes are at the bottom"
+    louder, softer = (spectrogram_picture(gain * torch.sin(1000 * time), 16000).sum() for gain in (1.0, 0.01))
+    assert louder > softer

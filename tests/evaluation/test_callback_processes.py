@@ -1,20 +1,13 @@
 """Two processes that share the clips of an evaluation find what one process finds, even if one of them has none."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from callback_toys import LOGMEL, build_house, callback, diffusion_recipe
+from callback_toys import LOGMEL, build_house, callback, diffusion_recipe, train_in_two_processes
 
 from melody_cm.cli.main import main
 from melody_cm.data import read_audio
 from melody_cm.storage import read_json
 
-COMMAND = str(Path(sys.executable).parent / "melody-cm")
 ARGUMENTS = ["train", "recipes/toy", "--size", "tiny"]
-TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
 CALLBACKS = [
     callback("FrechetAudioDistanceCallback", embedding=LOGMEL, every_n_steps=2, num_clips=5),
     callback("SISNRCallback", every_n_steps=2, num_clips=3),
@@ -23,24 +16,14 @@ CALLBACKS = [
 ]
 
 
-def train_in_two_processes(house):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
-        "MELODY_CM_CACHE": str(house / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [COMMAND, *ARGUMENTS, "--run", "two", *TWO]
-    return subprocess.run(command, cwd=house, env=environment, text=True, capture_output=True, timeout=200)
-
-
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MELODY_CM_RUN", "")
     build_house(tmp_path, diffusion_recipe(CALLBACKS, steps=3, limit_val_batches=0))
     assert main([*ARGUMENTS, "--run", "one"]) == 0
-    done = train_in_two_processes(tmp_path)
+    done = train_in_two_processes(tmp_path, ARGUMENTS)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = (tmp_path / "runs" / name / "toy/1_stage" for name in ("one", "two"))
     for step in (2, 3):

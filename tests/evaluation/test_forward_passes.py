@@ -17,13 +17,10 @@ from toy_systems import (
 )
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder, WaveformAutoencoder, WaveformCodec
-from melody_cm.benchmark.passes import closed_form
 from melody_cm.encoders import TwoTowerEmbedding
-from melody_cm.evaluation import PassCounter, melody_passes, musiccm_passes, musiclm_passes, noise2music_passes
+from melody_cm.evaluation import PassCounter, melody_passes, musiccm_passes, musiclm_passes
 from melody_cm.evaluation.forward_passes import saving
-from melody_cm.interfaces import Network
 from melody_cm.pipelines import MeLoDy, MusicLM
-from melody_cm.storage import Frozen
 
 PROMPT, SEMANTIC = (WIDTH, CODES, 0.0), (1, CODES, 25.0)
 COARSE, FINE = (4, 4, 50.0), (8, 4, 50.0)
@@ -35,8 +32,8 @@ COARSE, FINE = (4, 4, 50.0), (8, 4, 50.0)
 def test_the_table_of_the_paper(seconds, musiclm, melody, percent):
     assert (musiclm_passes(seconds), melody_passes(seconds, 20)) == (musiclm, melody)
     assert f"{100 * saving(melody, musiclm):.2f}" == percent
-    assert (noise2music_passes(), musiccm_passes(4)) == (2600, 4)
-    assert all(type(count) is int for count in (musiclm_passes(10.0), melody_passes(10.0, 20), noise2music_passes()))
+    assert musiccm_passes(4) == 4
+    assert all(type(count) is int for count in (musiclm_passes(10.0), melody_passes(10.0, 20)))
 
 
 def test_the_saving_stays_below_96_percent_however_long_the_music():
@@ -107,8 +104,10 @@ class Slim(nn.Module):
         return SimpleNamespace(last_hidden_state=self.embedding(input_ids))
 
 
-@pytest.mark.parametrize("slim", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("seconds", [10, 30])
+@pytest.mark.parametrize(
+    ("seconds", "slim"),
+    [(10, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((10, False), (30, True), (30, False)))],
+)
 def test_musiclm_takes_625_passes_a_second(seconds, slim):
     pipeline = paper_musiclm(seconds)
     names = ("semantic_lm", "coarse_lm", "fine_lm")
@@ -130,7 +129,7 @@ def test_musiclm_over_a_codec_of_75_hz_takes_what_the_formula_says_for_75_hz():
     for model in (pipeline.semantic_lm, pipeline.coarse_lm, pipeline.fine_lm):
         model.body.model = Slim(model.layout.vocabulary_size, 16)
     counter = counted(pipeline, ["a"], 2.0)
-    assert counter.total(counter.calls) == musiclm_passes(2, codec_frame_rate=75) == closed_form(pipeline, 2.0, 1)
+    assert counter.total(counter.calls) == musiclm_passes(2, codec_frame_rate=75)
     assert counter.total(counter.calls) == 2 * (25 + 300 + 600)
 
 
@@ -159,14 +158,6 @@ def test_nothing_is_counted_before_and_after_and_in_spite_of_an_error():
     assert len(pipeline.denoiser._forward_pre_hooks) == hooks
 
 
-class Thawed(Frozen):
-    """A frozen stage without a run."""
-
-    def __init__(self, network: Network) -> None:
-        Network.__init__(self)
-        self.network = network
-
-
 def tiny_decoders():
     sizes = {"downsampling": [4, 4], "encoder_channels": [4, 4], "decoder_channels": [4, 4]}
     common = {**sizes, "decoder_first_channels": 4, "residual_kernels": [3], "residual_dilations": [1]}
@@ -189,7 +180,9 @@ def tiny_decoders():
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_decoder_counts_one_pass_a_batch(kind, frozen):
     network, decode = tiny_decoders()[kind]
-    with torch.no_grad(), PassCounter({"decoder": Thawed(network) if frozen else network}) as counter:
+    if frozen:
+        network.freeze("toy/1_decoder", "stage:toy/1_decoder")
+    with torch.no_grad(), PassCounter({"decoder": network}) as counter:
         decode()
     assert (counter.calls, counter.rows) == ({"decoder": 1}, {"decoder": 3})
     assert counter.total(counter.calls) == 0

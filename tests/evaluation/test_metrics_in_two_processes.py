@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from melody_cm.evaluation import SISNR, FrechetDistance, KernelDistance, Memorization, TextCorrelation
+from melody_cm.evaluation import (
+    SISNR,
+    EmbeddingStatistics,
+    Memorization,
+    RetrievalRecall,
+    TextCorrelation,
+    frechet_score,
+    kernel_score,
+)
 from melody_cm.interfaces import EmbeddingIdentity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,24 +30,26 @@ def scores(clips, real, alone):
     generator = torch.Generator().manual_seed(0)
     generated, reference = (torch.randn(n, 2, 8, generator=generator) for n in (1001, 50))
     names = [f"clip{index}" for index in range(1001)]
-    frechet, kernel = FrechetDistance(IDENTITY), KernelDistance(IDENTITY, max_clips=100)
-    for metric in (frechet, kernel):
-        metric.update(generated[clips] + 3, real=False, clips=names[clips])
-        metric.update(reference[real], real=True, clips=[f"real{index}" for index in range(50)][real])
+    sides = [EmbeddingStatistics.empty(8, max_clips=100) for _ in range(2)]
+    sides[0].add(generated[clips] + 3, names[clips])
+    sides[1].add(reference[real], [f"real{index}" for index in range(50)][real])
     sisnr, text = SISNR(), TextCorrelation(IDENTITY)
     sisnr.update(generated[clips], generated[clips] + 1)
     memorization = Memorization(IDENTITY, reference[:, 0])
     memorization.update(generated[clips, 0], names[clips])
     if alone:
-        frechet.drop("silent", real=True)
+        sides[1].drop("silent", "a.wav: silent")
         text.update(reference[:, 0], reference[:, 1])
-    found = {"frechet": frechet, "kernel": kernel, "sisnr": sisnr, "text": text}
-    computed = {name: metric.compute() for name, metric in found.items()} | memorization.compute()
-    return {name: score.as_dict() for name, score in computed.items()}
+    sides = [side.over_processes() for side in sides]
+    assert sides[1].problems == ["a.wav: silent"]
+    computed = {"frechet": frechet_score(*sides, IDENTITY), "kernel": kernel_score(*sides, IDENTITY)}
+    recall = RetrievalRecall(1001, 8)
+    recall.update(range(1001)[clips], generated[clips, 0], generated[clips, 1], names[clips])
+    computed |= {"sisnr": sisnr.compute(), "text": text.compute(), **memorization.compute()}
+    return {"recall": recall.compute(), **{name: score.as_dict() for name, score in computed.items()}}
 
 
 def main(rank, folder):
-    torch.set_num_threads(1)
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     found = scores(SHARES[rank], [slice(0, 20), slice(20, 50)][rank], alone=rank == 0)
@@ -49,17 +59,19 @@ def main(rank, folder):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
+    """What two processes say, of which this one is the first."""
     folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, __file__]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    processes = [subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    command = [sys.executable, __file__, "1", str(folder)]
+    other = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    main(0, folder)
+    assert other.wait(timeout=120) == 0
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def test_both_processes_say_the_same_as_one_alone(both):
     one = scores(slice(0, 1001), slice(0, 50), alone=True)
     assert both[0] == both[1]
+    assert both[0].pop("recall") == pytest.approx(one.pop("recall"), abs=1e-6)
     for name, score in one.items():
         found = both[0][name]
         for number in ("value", "corrected", "low", "high"):

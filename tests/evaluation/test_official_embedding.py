@@ -197,6 +197,7 @@ def test_an_unknown_model_is_an_error():
         OfficialEmbedding("mert")
 
 
+@pytest.mark.slow
 def test_everything_else_works_without_the_package_and_its_friends():
     """`None` in sys.modules makes every import of that name fail."""
     code = (

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from melody_cm.evaluation.embeddings.pretrained import is_hub_id, load_pretrained, whole_windows
+from melody_cm.signal.windows import whole_windows
+from melody_cm.storage.pretrained import is_hub_id, load_pretrained
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,16 @@
 """Recall while a joint embedding trains, by the real command: two processes learn and find what one does."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from callback_toys import build_house, callback, diffusion_recipe
+from callback_toys import build_house, callback, diffusion_recipe, train_in_two_processes
 from safetensors.torch import load_file
 
 from melody_cm.cli.main import main
-from melody_cm.cli.recipe import compose
-from melody_cm.cli.training import build_data
 from melody_cm.evaluation.retrieval import recall
+from melody_cm.runs import Setting, build_data
 from melody_cm.storage import load_network, read_json
 
-COMMAND = str(Path(sys.executable).parent / "melody-cm")
 ARGUMENTS = ["train", "recipes/toy", "--size", "tiny"]
-TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
 TOWERS = {
     "sample_rate": 8000, "window_seconds": 1.024, "width": 8, "num_mels": 32, "n_fft": 256, "hop_length": 128,
     "patch_stride": 16, "audio_layers": 1, "audio_width": 16, "audio_heads": 2, "text_layers": 1, "text_width": 16,
@@ -48,16 +40,11 @@ def house(tmp_path, monkeypatch):
     return tmp_path
 
 
-def train_in_two_processes(house):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    command = [COMMAND, *ARGUMENTS, "--run", "two", *TWO]
-    return subprocess.run(command, cwd=house, env=environment, text=True, capture_output=True, timeout=200)
-
-
+@pytest.mark.slow
 def test_two_processes_learn_and_find_what_one_does(house):
     build_house(house, joint_recipe([RECALL, BEST]))
     assert main([*ARGUMENTS, "--run", "one"]) == 0
-    done = train_in_two_processes(house)
+    done = train_in_two_processes(house, ARGUMENTS)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = (house / "runs" / name / "toy/1_stage" for name in ("one", "two"))
     first, second = (load_file(stage / "export/joint_embedding/model.safetensors") for stage in (one, two))
@@ -70,23 +57,13 @@ def test_two_processes_learn_and_find_what_one_does(house):
         assert read_json(two / path) == pytest.approx(read_json(one / path), abs=1e-6)
     assert read_json(one / "evaluations/step_000008/recall.json")["n"] == 6
 
-    measured = read_json(one / "finished.json")["outcome"]["measured"]
-    result = read_json(one / "evaluations/step_000008/recall.json")
-    assert measured["val/recall"] == pytest.approx(result["recall_at_5_text_to_audio"])
-    assert measured["val/recall_chance"] == pytest.approx(result["chance_at_5"])
-    for k in (1, 5, 10):
-        for way in ("text_to_audio", "audio_to_text"):
-            assert measured[f"val/recall_at_{k}_{way}"] == pytest.approx(result[f"recall_at_{k}_{way}"])
-    assert read_json(one / "best.json")["monitor"] == "val/recall"
-    assert "val/recall_at_10_audio_to_text" in (one / "logs/version_0/metrics.csv").read_text()
-
 
 def test_the_numbers_are_those_of_the_exported_embedding_on_the_whole_split(house):
-    build_house(house, joint_recipe([RECALL], steps=3))
+    build_house(house, joint_recipe([RECALL, BEST], steps=3))
     assert main([*ARGUMENTS, "--run", "one"]) == 0
     stage = house / "runs/one/toy/1_stage"
     network = load_network(stage / "export/joint_embedding")
-    data = build_data(compose(house / "recipes/toy/1_stage.yaml", "tiny").config["data"])
+    data = build_data(Setting("tiny").compose(house / "recipes/toy/1_stage.yaml").config["data"])
     whole = next(data.batches("valid", 100))
     assert len(whole) == 6
     with torch.no_grad():
@@ -95,6 +72,14 @@ def test_the_numbers_are_those_of_the_exported_embedding_on_the_whole_split(hous
     expected = recall(text, audio, groups, [1, 5])
     found = read_json(stage / "evaluations/step_000003/recall.json")
     assert [found["recall_at_1_text_to_audio"], found["recall_at_5_text_to_audio"]] == pytest.approx(expected)
+    measured, result = read_json(stage / "finished.json")["outcome"]["measured"], found
+    assert measured["val/recall"] == pytest.approx(result["recall_at_5_text_to_audio"])
+    assert measured["val/recall_chance"] == pytest.approx(result["chance_at_5"])
+    for k in (1, 5, 10):
+        for way in ("text_to_audio", "audio_to_text"):
+            assert measured[f"val/recall_at_{k}_{way}"] == pytest.approx(result[f"recall_at_{k}_{way}"])
+    assert read_json(stage / "best.json")["monitor"] == "val/recall"
+    assert "val/recall_at_10_audio_to_text" in (stage / "logs/version_0/metrics.csv").read_text()
 
 
 def test_the_first_clips_of_a_large_split_can_be_enough(house):

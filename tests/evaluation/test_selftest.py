@@ -9,12 +9,24 @@ import pytest
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from test_cli_evaluate import RATE, ToneEmbedding, run, write_preset, write_tone
+from test_cli_evaluate import ToneEmbedding, run, write_preset, write_tone
 
-from melody_cm.data import Clip, SyntheticCorpus
+from melody_cm.data import Clip
 from melody_cm.evaluation.embeddings import LogMelEmbedding
+from melody_cm.evaluation.results import Row
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.selftest import COPY, DAMAGES, SHUFFLED, disjoint_halves, noticed, selftest, selftest_table
+from melody_cm.evaluation.selftest import (
+    BASELINE,
+    COPY,
+    DAMAGES,
+    NOTICED,
+    SHUFFLED,
+    disjoint_halves,
+    plain_difference,
+    selftest,
+    selftest_rows,
+    selftest_sheets,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,39 +63,44 @@ def test_no_piece_is_in_both_halves():
 def test_noticed_means_farther_than_the_uncertainty_of_both(key, value, expected):
     before = Score(1.0, 1.0, -2.0, 4.0, "", 9, 9, False)
     after = Score(value, None, -1.5, 4.5, "", 9, 9, False)
-    assert noticed(key, before, after) == expected
-    assert noticed(key, replace(before, low=None), after) == "too few clips"
+    assert NOTICED[plain_difference(Row("damaged", {key: after}), Row("whole", {key: before}), key).verdict] == expected
+    unbounded = Row("whole", {key: replace(before, low=None)})
+    assert plain_difference(Row("damaged", {key: after}), unbounded, key).verdict == "too few clips"
 
 
 @pytest.fixture(scope="module")
 def battery(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MELODY_CM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        clips = SyntheticCorpus(68, 2.0, sample_rate=RATE).clips()
-        with Progress(console=Console(file=io.StringIO())) as progress:
-            return selftest(list(clips), [LogMelEmbedding(num_bands=8)], progress)
+        patch.setattr("melody_cm.evaluation.selftest.PROCEDURAL_CLIPS", 68)
+        patch.setattr("melody_cm.evaluation.selftest.PROCEDURAL_SECONDS", 2.0)
+        return selftest(embeddings=[LogMelEmbedding(num_bands=8)])
+
+
+def verdicts(results, metric):
+    return {one["first"]: NOTICED[one["verdict"]] for one in results["differences"] if one["metric"] == metric}
 
 
 def test_logmel_notices_every_damage_and_a_copy(battery):
-    undamaged, *rows = battery["rows"]["logmel"]
-    assert [row["damage"] for row in rows] == [*DAMAGES, COPY]
-    assert undamaged["verdicts"] == {}
-    verdicts = {row["damage"]: row["verdicts"]["fad_logmel"] for row in rows}
+    undamaged, *rows = battery.rows
+    assert [row.label for row in (undamaged, *rows)] == [BASELINE, *DAMAGES, COPY]
+    found = verdicts(battery.as_dict(), "fad_logmel")
     for damage in ("silence", "white noise", "low-pass 1 kHz", "half volume"):
-        assert verdicts[damage] == "noticed", damage
-    values = {row["damage"]: row["metrics"]["fad_logmel"]["value"] for row in rows}
+        assert found[damage] == "noticed", damage
+    values = {row.label: row.metrics["fad_logmel"].value for row in rows}
     assert values["silence"] > values["white noise"] > values["low-pass 1 kHz"] > values["half volume"]
-    assert values["half volume"] > undamaged["metrics"]["fad_logmel"]["value"]
+    assert values["half volume"] > undamaged.metrics["fad_logmel"].value
     assert values[COPY] == pytest.approx(0, abs=1e-6)
-    assert {row["damage"]: row["left_out"] for row in rows if row["left_out"]} == {"silence": 34}
-    assert json.dumps(battery, allow_nan=False)
+    left_out = {row.label: row.facts["left_out"]["logmel"] for row in rows}
+    assert {damage: count for damage, count in left_out.items() if count} == {"silence": 34}
+    assert json.dumps(battery.as_dict(), allow_nan=False)
 
 
 def test_the_table_shows_values_intervals_and_verdicts(battery):
     console = Console(record=True, width=200, file=io.StringIO())
-    console.print(selftest_table(battery, "logmel"))
+    console.print(*selftest_sheets(battery))
     text = console.export_text()
-    low = battery["rows"]["logmel"][1]["metrics"]["fad_logmel"]["low"]
+    low = battery.rows[1].metrics["fad_logmel"].low
     for words in ("low-pass 1 kHz", "noticed", "34 of 34", "fad", "kad", "logmel", f"[{low:.4g}, "):
         assert words in text
 
@@ -103,13 +120,13 @@ def test_shuffled_captions_copies_and_unreadable_clips(tmp_path, capsys):
         run("--selftest", "--reference", tmp_path, "--embedding", tmp_path / "tone.yaml", "--out", tmp_path / "s.json")
         == 0
     )
-    found = {row["damage"]: row for row in json.loads((tmp_path / "s.json").read_text())["rows"]["tone"]}
-    undamaged = found["other music, undamaged"]["metrics"]
-    assert undamaged["text_correlation_tone"]["value"] == pytest.approx(1, abs=0.01)
-    assert found[SHUFFLED]["metrics"].keys() == {"text_correlation_tone"}
-    assert found[SHUFFLED]["verdicts"] == {"text_correlation_tone": "noticed"}
-    assert "text_correlation_tone" not in found[COPY]["metrics"]
-    assert found[COPY]["metrics"]["sim_aa@95_tone"]["value"] == 1
+    results = json.loads((tmp_path / "s.json").read_text())
+    found = {row["label"]: row["metrics"] for row in results["rows"]}
+    assert found[BASELINE]["text_correlation_tone"]["value"] == pytest.approx(1, abs=0.01)
+    assert found[SHUFFLED].keys() == {"text_correlation_tone"}
+    assert verdicts(results, "text_correlation_tone")[SHUFFLED] == "noticed"
+    assert "text_correlation_tone" not in found[COPY]
+    assert found[COPY]["sim_aa@95_tone"]["value"] == 1
     printed = capsys.readouterr().out
     assert "shuffled" in printed
     assert "tone" in printed
@@ -131,7 +148,7 @@ def test_an_embedding_without_texts_has_no_caption_row(tmp_path):
         write_tone(tmp_path / f"{index}.wav", 300.0 + 50 * index)
         clips.append(Clip(str(index), tmp_path / f"{index}.wav", 0.0, None, "test", ["a"], str(index), ""))
     with Progress(console=Console(file=io.StringIO())) as progress:
-        (rows,) = selftest(clips, [Deaf(trained=False)], progress)["rows"].values()
-    assert SHUFFLED not in {row["damage"] for row in rows}
-    assert set(rows[0]["metrics"]) == {"fad_tone", "kad_tone"}
+        rows, _ = selftest_rows(clips, [Deaf(trained=False)], progress)
+    assert SHUFFLED not in {row.label for row in rows}
+    assert set(rows[0].metrics) == {"fad_tone", "kad_tone"}
     assert torch.is_grad_enabled()

@@ -5,8 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from melody_cm.evaluation import compare_paired
-from melody_cm.evaluation.uncertainty import LeftOut, jackknife, mean_interval, share_interval
+from melody_cm.evaluation.uncertainty import (
+    LeftOut,
+    bootstrap_interval,
+    jackknife,
+    mean_interval,
+    share_interval,
+    student_interval,
+)
 
 
 def test_the_jackknife_of_a_mean_is_students_interval():
@@ -65,37 +71,20 @@ def test_intervals_of_means_and_shares():
     assert share_interval(0, 0) == (None, None)
 
 
-def test_paired_systems_are_told_apart_where_their_prompts_differ_more_than_they_do():
-    prompts = 10 * torch.randn(50)
-    better = prompts + 0.5 + 0.3 * torch.randn(50)
-    result = compare_paired(better, prompts)
-    assert result.verdict == "better"
-    assert 0 < result.low < result.difference < result.high
-    assert compare_paired(prompts, better).verdict == "worse"
-    assert compare_paired(prompts, better[torch.randperm(50)]).verdict == "not distinguishable"
-
-
-def test_the_paired_interval_is_about_that_of_students_test():
-    x, y = torch.randn(200).double(), torch.randn(200).double()
-    result = compare_paired(x, y)
-    expected = stats.ttest_rel(x.numpy(), y.numpy()).confidence_interval()
-    assert result.difference == pytest.approx((x - y).mean().item())
-    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.02)
-    assert compare_paired(x, y) == result
-    assert compare_paired(x, y, seed=1) != result
+def test_the_bootstraps_interval_is_about_students():
+    numbers = torch.randn(200).double()
+    low, high = bootstrap_interval(numbers.tolist())
+    assert (low, high) == pytest.approx(student_interval(numbers.tolist()), abs=0.02)
+    expected = stats.ttest_1samp(numbers.numpy(), 0).confidence_interval()
+    assert student_interval(numbers.tolist()) == pytest.approx((expected.low, expected.high))
+    assert bootstrap_interval(numbers.tolist()) == (low, high)
+    assert bootstrap_interval(numbers.tolist(), seed=1) != (low, high)
 
 
 def test_equal_systems_are_rarely_called_different():
-    verdicts = []
+    wrong = 0
     for seed in range(200):
-        generator = torch.Generator().manual_seed(seed)
-        pair = torch.randn(2, 40, generator=generator)
-        verdicts.append(compare_paired(pair[0], pair[1], seed=seed, resamples=1000).verdict)
-    wrong = sum(verdict != "not distinguishable" for verdict in verdicts) / 200
-    assert 0.01 <= wrong <= 0.11
-
-
-@pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
-def test_unpaired_prompts_are_refused(first, second):
-    with pytest.raises(ValueError, match=f"{first} against {second} prompts"):
-        compare_paired(torch.randn(first), torch.randn(second))
+        first, second = torch.randn(2, 40, generator=torch.Generator().manual_seed(seed))
+        low, high = bootstrap_interval((first - second).tolist(), seed=seed, resamples=1000)
+        wrong += low > 0 or high < 0
+    assert 0.01 <= wrong / 200 <= 0.11

@@ -3,5 +3,3 @@
 from melody_cm.benchmark.baselines.baseline import Baseline
 from melody_cm.benchmark.baselines.open import open_baseline
 from melody_cm.benchmark.baselines.recorded import RecordedMusic
-
-__all__ = ["Baseline", "RecordedMusic", "open_baseline"]

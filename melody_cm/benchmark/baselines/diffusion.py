@@ -50,7 +50,7 @@ class DiffusionBaseline(Baseline):
         raise NotImplementedError
 
 
-class LatentMelPeer(DiffusionBaseline):
+class LatentMelBaseline(DiffusionBaseline):
     """Latent diffusion on mel spectrograms: a U-Net, a mel VAE and a HiFi-GAN; up to the length it was trained on."""
 
     num_steps = 200
@@ -84,7 +84,7 @@ class LatentMelPeer(DiffusionBaseline):
         return {"prompt": prompts}
 
 
-class MusicLDM(LatentMelPeer):
+class MusicLDM(LatentMelBaseline):
     """MusicLDM (arXiv 2308.01546), e.g. `ucsd-reach/musicldm`: 16 kHz, 10.24 s."""
 
     library_class = "MusicLDMPipeline"
@@ -118,7 +118,7 @@ class MusicLDM(LatentMelPeer):
         }
 
 
-class AudioLDM2(LatentMelPeer):
+class AudioLDM2(LatentMelBaseline):
     """AudioLDM2 (arXiv 2308.05734), e.g. `cvssp/audioldm2-music`: 16 kHz, 10.24 s."""
 
     library_class = "AudioLDM2Pipeline"

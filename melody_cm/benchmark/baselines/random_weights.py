@@ -1,16 +1,16 @@
 """The architectures of published baselines with random weights, built without any download, for measuring speed.
 
-The dictionaries hold their published sizes; what is not in them, the libraries have by default.
+The dictionaries hold their published sizes; what is not in them, the libraries have by default. Tokenizers know letters
+alone, in the classes and sizes that the pipelines expect.
 """
 
+import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-
-from melody_cm.benchmark.baselines.plain_tokenizers import roberta_tokenizer, t5_tokenizer
 
 Sizes = Mapping[str, Mapping[str, Any]]
 
@@ -37,6 +37,7 @@ MUSICGEN: Sizes = {
     "decoder": {"vocab_size": 2048, "num_hidden_layers": 24, "hidden_size": 1024, "ffn_dim": 4096},
 }
 BASELINE_SEED = 0
+LETTERS = [*string.printable.strip(), "Ġ", "▁"]
 
 
 def _seeded(build: Callable[[Sizes], dict[str, Any]]) -> Callable[[Sizes], dict[str, Any]]:
@@ -176,3 +177,26 @@ def _mel_decoder(sizes: Sizes, scaling_factor: float) -> dict[str, Any]:
         beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
     )
     return {"vae": vae, "vocoder": transformers.SpeechT5HifiGan(vocoder), "scheduler": scheduler}
+
+
+def roberta_tokenizer(config: transformers.ClapTextConfig) -> transformers.RobertaTokenizer:
+    """As many tokens as a CLAP text encoder knows; texts are padded to 512 tokens, as CLAP's release has it."""
+    words = _filled(["<s>", "<pad>", "</s>", "<unk>", *LETTERS, "<mask>"], config.vocab_size)
+    length = min(512, config.max_position_embeddings - 2)
+    return transformers.RobertaTokenizer(
+        vocab={word: place for place, word in enumerate(words)}, merges=[], model_max_length=length
+    )
+
+
+def t5_tokenizer(config: transformers.T5Config, max_length: int) -> transformers.T5Tokenizer:
+    """As many tokens as a T5 knows, at most `max_length` a text."""
+    words = _filled(["<pad>", "</s>", "<unk>", *LETTERS], config.vocab_size)
+    pieces = [(word, -float(place)) for place, word in enumerate(words)]
+    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=max_length)
+
+
+def _filled(words: list[str], size: int) -> list[str]:
+    words = list(dict.fromkeys(words))
+    if len(words) > size:
+        raise ValueError(f"a vocabulary of {size} tokens is too small for letters; {len(words)} are needed")
+    return [*words, *(f"<unused{place}>" for place in range(size - len(words)))]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from melody_cm.evaluation.callbacks.spectrogram import spectrogram_picture
+from melody_cm.evaluation.callbacks.audio_samples import spectrogram_picture
 from melody_cm.signal import resample
 
 LOUDNESS = 0.07  # RMS that all clips are brought to, about -23 dB below full scale, so that the louder one never wins.

@@ -1,62 +1,15 @@
-"""What a paper claims, and whether our own measurements bear it out: only intervals decide, never a point estimate."""
+"""What a paper claims, and whether our own results bear it out: only intervals decide, never a point estimate."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from melody_cm.evaluation.results import Results, apart, side_of_zero
+from melody_cm.evaluation.score import Score
+
 Verdict = Literal["holds", "does not hold", "not distinguishable"]
-
-
-@dataclass(frozen=True)
-class Number:
-    """One measured number.
-
-    Attributes:
-        row: what was measured, e.g. "melody, 5 steps"; quantity: which of its properties, e.g. "fad_logmel".
-        low, high: 95 % interval, or the range of repetitions of a speed; None where it cannot be told.
-        n: clips, seeds or repetitions; None for what is counted.
-    """
-
-    row: str
-    quantity: str
-    value: float | int
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of `first` - `second` over pairs of the same prompt or seed, with its 95 % interval."""
-
-    first: str
-    second: str
-    quantity: str
-    low: float
-    high: float
-    n: int
-
-
-@dataclass
-class Measurements:
-    """All that one experiment gave; quantities are looked up by how they begin, so that any embedding will do."""
-
-    numbers: list[Number] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-
-    def number(self, row: str, quantity: str) -> Number | None:
-        """The first one that fits."""
-        return next((one for one in self.numbers if one.row == row and one.quantity.startswith(quantity)), None)
-
-    def difference(self, first: str, second: str, quantity: str) -> Difference | None:
-        """The same, whichever way round it was measured."""
-        for one in self.differences:
-            if one.quantity.startswith(quantity) and (one.first, one.second) == (first, second):
-                return one
-            if one.quantity.startswith(quantity) and (one.first, one.second) == (second, first):
-                return Difference(first, second, one.quantity, -one.high, -one.low, one.n)
-        return None
+COUNTED = "counted"  # The method of a score that needs no interval.
 
 
 @dataclass(frozen=True)
@@ -75,8 +28,8 @@ class Claim(ABC):
     text: str
 
     @abstractmethod
-    def judge(self, measured: Measurements) -> Finding:
-        """The verdict of our measurements."""
+    def judge(self, results: Results) -> Finding:
+        """The verdict of our results."""
 
 
 @dataclass(frozen=True)
@@ -84,47 +37,49 @@ class Smaller(Claim):
     """That one row has less of something than another.
 
     Args:
-        smaller, larger: rows.
-        quantities: how the quantity's name begins; the first of them that has an interval decides.
+        smaller, larger: titles of rows.
+        quantities: how the metric's key begins, so that any embedding will do; the first of them that has an interval
+            decides.
     """
 
     smaller: str
     larger: str
     quantities: Sequence[str]
 
-    def judge(self, measured: Measurements) -> Finding:
+    def judge(self, results: Results) -> Finding:
         for quantity in self.quantities:
-            found = self._paired(measured, quantity) or self._apart(measured, quantity)
+            found = self._paired(results, quantity) or self._apart(results, quantity)
             if found is not None:
                 return found
         wanted = " or ".join(quantity.rstrip("_") for quantity in self.quantities)
-        return Finding(
-            self.text, "not distinguishable", f"no interval of {wanted}: too few clips or seeds, or unmeasured"
-        )
+        reason = f"no interval of {wanted}: too few clips or seeds, or unmeasured"
+        return Finding(self.text, "not distinguishable", reason)
 
-    def _paired(self, measured: Measurements, quantity: str) -> Finding | None:
-        pair = measured.difference(self.smaller, self.larger, quantity)
-        if pair is None:
-            return None
-        verdict: Verdict = "not distinguishable"
-        if pair.high < 0:
-            verdict = "holds"
-        elif pair.low > 0:
-            verdict = "does not hold"
-        because = f"{pair.quantity}, {pair.n} pairs: difference within [{pair.low:.4g}, {pair.high:.4g}]"
-        return Finding(self.text, verdict, because)
+    def _paired(self, results: Results, quantity: str) -> Finding | None:
+        """By a difference of the two rows, whichever way round it was taken."""
+        for one in results.differences:
+            if not one.metric.startswith(quantity) or one.low is None or one.high is None:
+                continue
+            if {one.first, one.second} == {self.smaller, self.larger}:
+                low, high = (one.low, one.high) if one.first == self.smaller else (-one.high, -one.low)
+                because = f"{one.metric}, {one.n} pairs: difference within [{low:.4g}, {high:.4g}]"
+                return self._finding(low, high, because)
+        return None
 
-    def _apart(self, measured: Measurements, quantity: str) -> Finding | None:
-        one, other = measured.number(self.smaller, quantity), measured.number(self.larger, quantity)
-        if one is None or other is None or None in (one.low, one.high, other.low, other.high):
+    def _apart(self, results: Results, quantity: str) -> Finding | None:
+        """By the intervals of the two rows; that of a distance that is mostly bias says nothing of the music."""
+        ours, theirs = (find(results, title, quantity) for title in (self.smaller, self.larger))
+        if ours is None or theirs is None or ours[1].too_few or theirs[1].too_few:
             return None
-        verdict: Verdict = "not distinguishable"
-        if one.high < other.low:
-            verdict = "holds"
-        elif one.low > other.high:
-            verdict = "does not hold"
-        intervals = f"[{one.low:.4g}, {one.high:.4g}] against [{other.low:.4g}, {other.high:.4g}]"
-        return Finding(self.text, verdict, f"{one.quantity}: {intervals}")
+        difference = apart(ours[0], (self.smaller, ours[1]), (self.larger, theirs[1]))
+        if difference.low is None or difference.high is None:
+            return None
+        because = f"{ours[0]}: {ours[1].interval()} against {theirs[1].interval()}"
+        return self._finding(difference.low, difference.high, because)
+
+    def _finding(self, low: float, high: float, because: str) -> Finding:
+        verdicts: dict[int, Verdict] = {-1: "holds", 0: "not distinguishable", 1: "does not hold"}
+        return Finding(self.text, verdicts[side_of_zero(low, high)], because)
 
 
 @dataclass(frozen=True)
@@ -132,7 +87,8 @@ class Equal(Claim):
     """That something which is counted, not estimated, has a value.
 
     Args:
-        row, quantity: of the number; value: what it is to be, up to `tolerance`.
+        row: its title; quantity: how the metric's key begins.
+        value: what it is to be, up to `tolerance`.
     """
 
     row: str
@@ -140,9 +96,24 @@ class Equal(Claim):
     value: float | int
     tolerance: float | int = 0
 
-    def judge(self, measured: Measurements) -> Finding:
-        found = measured.number(self.row, self.quantity)
-        if found is None:
+    def judge(self, results: Results) -> Finding:
+        found = find(results, self.row, self.quantity)
+        if found is None or found[1].value is None:
             return Finding(self.text, "not distinguishable", f"{self.quantity} of {self.row} was not measured")
-        verdict: Verdict = "holds" if abs(found.value - self.value) <= self.tolerance else "does not hold"
-        return Finding(self.text, verdict, f"{found.quantity} is {found.value:g}")
+        key, value = found[0], found[1].value
+        verdict: Verdict = "holds" if abs(value - self.value) <= self.tolerance else "does not hold"
+        return Finding(self.text, verdict, f"{key} is {value:g}")
+
+
+def find(results: Results, title: str, quantity: str) -> tuple[str, Score] | None:
+    """The first metric of a row whose key begins so, with its key."""
+    for row in results.rows:
+        for key, score in row.metrics.items():
+            if row.title == title and key.startswith(quantity):
+                return key, score
+    return None
+
+
+def counted(value: float | int) -> Score:
+    """A number that is exact."""
+    return Score(float(value), None, None, None, COUNTED, 1, None, False)

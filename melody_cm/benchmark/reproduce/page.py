@@ -1,89 +1,62 @@
-"""A reproduced table as JSON and as a page: the paper's figures on the left, ours on the right, verdicts below."""
+"""A reproduced table as a page: the paper's figures on the left, ours on the right, verdicts below."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator
 
-from melody_cm.benchmark.reproduce.claims import Measurements, Number
+from melody_cm.benchmark.reproduce.claims import COUNTED, find
 from melody_cm.benchmark.reproduce.experiments import Experiment
+from melody_cm.evaluation.results import Results
+from melody_cm.evaluation.score import Score
+from melody_cm.evaluation.tables import Sheet
 
-SCHEMA_VERSION = 1
-
-
-def as_dict(experiment: Experiment, measured: Measurements, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of NAME.json: the paper's figures and ours in places of their own."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "title": experiment.title,
-        "paper": {
-            "source": experiment.source,
-            "setting": experiment.setting,
-            "figures": [asdict(figure) for figure in experiment.published],
-        },
-        "measured": {
-            "metadata": dict(metadata),
-            "numbers": [_finite(number) for number in measured.numbers],
-            "differences": [asdict(difference) for difference in measured.differences],
-        },
-        "not_measured": experiment.not_measured,
-        "claims": [asdict(claim.judge(measured)) for claim in experiment.claims],
-    }
+QUOTED = (
+    "The columns **paper** quote the authors' figures. The columns **here** are what this command measured on\n"
+    "other data, at another size and by other measures: the figures of a line do not compare, only orders do."
+)
 
 
-def markdown(experiment: Experiment, measured: Measurements, metadata: Mapping[str, Any]) -> str:
+def markdown(experiment: Experiment, results: Results) -> str:
     """The content of NAME.md."""
-    about = ", ".join(f"{name} {value}" for name, value in metadata.items() if isinstance(value, str | int | float))
-    lines = [
-        f"# {experiment.title}",
-        "",
-        f"- **The paper**: {experiment.source}. {experiment.setting}.",
-        f"- **Here**: {about}.",
-        "",
-        "The columns **paper** quote the authors' figures. The columns **here** are what this command measured on",
-        "other data, at another size and by other measures: the figures of a line do not compare, only orders do.",
-        "",
-        "| | paper: quantity | paper: figure | here: quantity | here: value [95 % interval] | here: n |",
-        "|---|---|---:|---|---:|---:|",
-        *(f"| {' | '.join(line)} |" for line in _lines(experiment, measured)),
-        "",
-        "| claim of the paper | verdict here | by |",
-        "|---|---|---|",
+    facts = results.metadata.items()
+    about = ", ".join(f"{name} {value}" for name, value in facts if isinstance(value, str | int | float))
+    headings = ["", "paper: quantity", "paper: figure", "here: quantity", "here: value [95 % interval]", "here: n"]
+    findings = [claim.judge(results) for claim in experiment.claims]
+    claims = [[finding.claim, f"**{finding.verdict}**", finding.because] for finding in findings]
+    parts = [
+        f"# {experiment.title}\n",
+        f"- **The paper**: {experiment.source}. {experiment.setting}.\n- **Here**: {about}.\n",
+        f"{QUOTED}\n",
+        Sheet(headings, list(_lines(experiment, results)), []).markdown().rstrip() + "\n",
+        Sheet(["claim of the paper", "verdict here", "by"], claims, _notes(experiment)).markdown(),
     ]
-    findings = [claim.judge(measured) for claim in experiment.claims]
-    lines += [f"| {finding.claim} | **{finding.verdict}** | {finding.because} |" for finding in findings]
-    lines += ["", *(f"- {note}" for note in _notes(experiment)), ""]
-    return "\n".join(lines)
+    return "\n".join(parts)
 
 
-def _lines(experiment: Experiment, measured: Measurements) -> Iterator[list[str]]:
-    """A line for each figure of the paper with its counterpart, then one for each number that has none."""
-    shown = []
+def _lines(experiment: Experiment, results: Results) -> Iterator[list[str]]:
+    """A line for each figure of the paper with its counterpart, then one for each of our numbers that has none."""
+    shown = set()
     for figure in experiment.published:
-        ours = None if figure.ours is None else measured.number(figure.row, figure.ours)
-        shown.append(ours)
-        yield [figure.row, figure.quantity, f"{figure.value:g}", *_cells(ours)]
-    for number in measured.numbers:
-        if not any(number is other for other in shown):
-            yield [number.row, "-", "-", *_cells(number)]
+        key, score = (figure.ours and find(results, figure.row, figure.ours)) or (None, None)
+        shown.add((figure.row, key))
+        yield [figure.row, figure.quantity, f"{figure.value:g}", *_cells(results, figure.row, key, score)]
+    for row in results.rows:
+        for key, score in row.metrics.items():
+            if (row.title, key) not in shown:
+                yield [row.title, "-", "-", *_cells(results, row.title, key, score)]
 
 
-def _cells(number: Number | None) -> list[str]:
-    if number is None:
+def _cells(results: Results, title: str, key: str | None, score: Score | None) -> list[str]:
+    if key is None or score is None:
         return ["not measured", "-", "-"]
-    if number.n is None:
-        return [number.quantity, f"{number.value:.6g}", "counted"]
-    interval = "" if number.low is None or number.high is None else f" [{number.low:.4g}, {number.high:.4g}]"
-    return [number.quantity, f"{number.value:.4g}{interval}", str(number.n)]
+    if score.method == COUNTED:
+        return [key, f"{score.value:.6g}", COUNTED]
+    samples = next(row.samples.get(key) for row in results.rows if row.title == title)
+    return [key, score.cell(), str(len(samples) if samples else score.n_generated)]
 
 
 def _notes(experiment: Experiment) -> list[str]:
     return [
         "A verdict needs intervals: holds or does not hold where they part (or where that of the paired difference "
-        "leaves out 0), else not distinguishable; too few clips have no interval. Counted numbers need none.",
+        "leaves out 0), else not distinguishable; too few clips (†) have none. Counted numbers need none.",
         "times_real_time: in brackets the range of its repetitions.",
         *([experiment.not_measured] if experiment.not_measured else []),
     ]
-
-
-def _finite(number: Number) -> dict[str, Any]:
-    return {key: None if value != value else value for key, value in asdict(number).items()}

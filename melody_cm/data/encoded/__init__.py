@@ -4,14 +4,3 @@ from melody_cm.data.encoded.cache import EncodedClips, encoded_folder, find_enco
 from melody_cm.data.encoded.dataset import EncodedDataset
 from melody_cm.data.encoded.encoding import Encoding, prepare
 from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs
-
-__all__ = [
-    "EncodedClips",
-    "EncodedDataset",
-    "Encoding",
-    "FrozenOutput",
-    "encoded_folder",
-    "find_encoded",
-    "frozen_outputs",
-    "prepare",
-]

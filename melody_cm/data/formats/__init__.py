@@ -12,5 +12,3 @@ FORMATS = {
     "fma": fma,
     "jamendo": jamendo,
 }
-
-__all__ = ["FORMATS", "Rows", "audiocraft", "csv_table", "fma", "jamendo", "musiccaps", "song_describer"]

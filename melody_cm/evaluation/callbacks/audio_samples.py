@@ -1,19 +1,29 @@
-"""Music to listen to while training, in files and in TensorBoard."""
+"""Music to listen to while training, with a picture of each sound, in files and in TensorBoard."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data import write_audio
 from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation
-from melody_cm.evaluation.callbacks.spectrogram import spectrogram_picture, write_picture
-from melody_cm.storage import write_json
+from melody_cm.signal import MelFrontEnd, MelSettings
+from melody_cm.storage import write_atomically, write_json
+
+WINDOW_SECONDS = 0.064
+NUM_MELS = 96
+PIXELS_PER_MEL = 2
+# Natural logarithms of the mel magnitudes that are black and white, about 100 dB apart.
+DARKEST, BRIGHTEST = -9.0, 3.0
+# Black, violet, red, orange, white: louder is brighter, in a print without colours too.
+COLOURS = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]])
 
 
 class AudioSamplesCallback(PeriodicEvaluation):
@@ -68,9 +78,23 @@ class AudioSamplesCallback(PeriodicEvaluation):
             waveform = waveform.clamp(-1.0, 1.0)
             picture = spectrogram_picture(waveform, rate)
             write_audio(folder / f"{index:02d}.wav", waveform, rate)
-            write_picture(folder / f"{index:02d}.png", picture)
+            write_atomically(
+                folder / f"{index:02d}.png",
+                lambda aside, shown=picture: Image.fromarray(shown).save(aside, format="PNG"),
+            )
             for board in boards:
                 board.add_audio(f"{source}/{index:02d}", waveform[None], step, sample_rate=rate)
                 board.add_image(f"{source}_spectrogram/{index:02d}", picture, step, dataformats="HWC")
         captions: Sequence[str] = self.clips(trainer).captions
         write_json(folder / "captions.json", {f"{index:02d}": text for index, text in enumerate(captions)})
+
+
+def spectrogram_picture(waveform: Float[Tensor, " t"], sample_rate: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Log-mel over time in RGB: low frequencies at the bottom, a column every 16 ms or so, one scale for all sounds."""
+    n_fft = 2 ** round(np.log2(WINDOW_SECONDS * sample_rate))
+    front_end = MelFrontEnd(MelSettings(sample_rate, n_fft, n_fft // 4, NUM_MELS, 0.0, sample_rate / 2))
+    mel = front_end(waveform.cpu()[None, None])[0].T.flip(0)
+    loudness = ((mel - DARKEST) / (BRIGHTEST - DARKEST)).clamp(0.0, 1.0).numpy()
+    stops = np.linspace(0.0, 1.0, len(COLOURS))
+    picture = np.stack([np.interp(loudness, stops, channel) for channel in COLOURS.T], axis=-1)
+    return np.repeat(picture.round().astype(np.uint8), PIXELS_PER_MEL, axis=0)

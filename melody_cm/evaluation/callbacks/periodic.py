@@ -1,19 +1,37 @@
-"""The base of all evaluations while training: when they run, on which clips, and where their results go."""
+"""The base of all evaluations while training: when they run, on which clips, and that they leave no trace in it."""
 
+import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.evaluation.callbacks.fixed_clips import FixedClips, held_back_clips, prompted_clips, share_out
-from melody_cm.evaluation.callbacks.undisturbed import undisturbed
+from melody_cm.data import MusicDataModule, collate
+from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.storage import write_json
+
+
+class Share(NamedTuple):
+    """Some of a process's clips: the batch, and the places of its clips among those of all processes."""
+
+    places: list[int]
+    batch: MusicBatch
+
+
+class FixedClips(NamedTuple):
+    """captions of the clips of all processes, and this process's own clips in batches."""
+
+    captions: list[str]
+    shares: list[Share]
 
 
 class PeriodicEvaluation(Callback, ABC):
@@ -110,3 +128,61 @@ class PeriodicEvaluation(Callback, ABC):
     def refuse(self, module: LightningModule, reason: str) -> None:
         """Raise the ValueError of a stage that cannot be evaluated."""
         raise ValueError(f"{type(self).__name__} cannot evaluate {type(module).__name__}: {reason}")
+
+
+def share_out(singles: Iterator[MusicBatch], batch_size: int, rank: int, num_processes: int) -> FixedClips:
+    """Process `rank` gets every num_processes-th clip, none twice, and none at all where there are too few.
+
+    Args:
+        singles: the clips of all processes, batches of one.
+        batch_size: clips at a time over all processes.
+    """
+    captions: list[str] = []
+    own: list[tuple[int, MusicBatch]] = []
+    for place, clip in enumerate(singles):
+        captions += clip.captions
+        if place % num_processes == rank:
+            own.append((place, clip))
+    size = max(1, batch_size // num_processes)
+    parts = [own[start : start + size] for start in range(0, len(own), size)]
+    shares = [Share([place for place, _ in part], collate([clip for _, clip in part])) for part in parts]
+    return FixedClips(captions, shares)
+
+
+def held_back_clips(data: MusicDataModule, num_clips: int) -> Iterator[MusicBatch]:
+    """The first clips of the validation split, real audio with their captions."""
+    return islice(data.batches("valid", 1), num_clips)
+
+
+def prompted_clips(data: MusicDataModule, prompts: Sequence[str]) -> Iterator[MusicBatch]:
+    """Clips of the data's length of which nothing but the caption is known."""
+    length = round(data.seconds * data.sample_rate)
+    for item, prompt in enumerate(prompts):
+        yield MusicBatch(
+            item=torch.tensor([item]),
+            epoch=torch.tensor([EVALUATION_EPOCH]),
+            waveform=torch.zeros(1, 1, length),
+            frame_mask=torch.ones(1, length, dtype=torch.bool),
+            captions=[prompt],
+        )
+
+
+@contextmanager
+def undisturbed(module: LightningModule) -> Iterator[None]:
+    """Run a block in evaluation mode and without gradient.
+
+    Then, even after an error, every part of the module is in the mode it was in, and every global random stream
+    (Python, numpy, torch on CPU and GPU) goes on where it was.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = [module.device] if module.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            module.eval()
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        for part, mode in modes:
+            part.training = mode

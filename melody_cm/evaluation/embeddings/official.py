@@ -16,14 +16,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding, whole_windows
+from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
 from melody_cm.interfaces import EmbeddingIdentity
+from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
 
 PACKAGE = "frechet-audio-distance"
 INSTALL = "pip install 'melody_cm[fad]'"
 DOWNLOAD = "curl -L --create-dirs -o {file} "
 VGGISH = "https://github.com/harritaylor/torchvggish"
+VGGISH_FILES = f"{DOWNLOAD}{VGGISH}/releases/download/v0.1/"
+LAION = "https://huggingface.co/lukewys/laion_clap/resolve/main"
 ENCODEC = "https://dl.fbaipublicfiles.com/encodec/v0"
 
 
@@ -50,27 +53,17 @@ MODELS = {
         16000, 128, 15600, lambda samples: (1 + (samples - 400) // 160) // 96, "0.96 s patches without overlap",
         {
             "harritaylor_torchvggish_master/hubconf.py": f"git clone {VGGISH} {{file.parent}}",
-            "checkpoints/vggish-10086976.pth": f"{DOWNLOAD}{VGGISH}/releases/download/v0.1/vggish-10086976.pth",
-            "checkpoints/vggish_pca_params-970ea276.pth": (
-                f"{DOWNLOAD}{VGGISH}/releases/download/v0.1/vggish_pca_params-970ea276.pth"
-            ),
+            "checkpoints/vggish-10086976.pth": f"{VGGISH_FILES}vggish-10086976.pth",
+            "checkpoints/vggish_pca_params-970ea276.pth": f"{VGGISH_FILES}vggish_pca_params-970ea276.pth",
         },
     ),
     "pann": Model(
         16000, 2048, 16000, lambda samples: 1, "whole clips",
-        {
-            "Cnn14_16k_mAP%3D0.438.pth": (
-                f"{DOWNLOAD}https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth"
-            ),
-        },
+        {"Cnn14_16k_mAP%3D0.438.pth": f"{DOWNLOAD}https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth"},
     ),
     "clap": Model(
         48000, 512, 4800, lambda samples: 1, "10 s windows, evenly spread",
-        {
-            "630k-audioset-best.pt": (
-                f"{DOWNLOAD}https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt"
-            ),
-        },
+        {"630k-audioset-best.pt": f"{DOWNLOAD}{LAION}/630k-audioset-best.pt"},
     ),
     "encodec": Model(
         24000, 128, 2400, lambda samples: -(-samples // 320), "13.3 ms encoder frames",

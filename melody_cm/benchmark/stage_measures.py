@@ -10,8 +10,7 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.data import MusicDataModule
 from melody_cm.diffusion import DDIMSampler, Guided
-from melody_cm.evaluation import EmbeddingStatistics, Judge, Score, embed
-from melody_cm.evaluation.callbacks.denoising import DenoisingScores, denoise_at_every_angle
+from melody_cm.evaluation import DenoisingScores, EmbeddingStatistics, Judge, Score, denoise_at_every_angle, embed
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 
@@ -47,7 +46,7 @@ class HeldBackClips:
 
 
 @torch.no_grad()
-def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips) -> dict[str, float]:
+def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips) -> dict[str, Score]:
     """`velocity_mse`, `si_snri` and `si_snri_median` (dB) of one call without guidance, over 16 noise levels."""
     batches = list(clips.batches())
     scores = DenoisingScores(sum(len(batch) for batch in batches))
@@ -62,8 +61,9 @@ def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: 
 
         denoise_at_every_angle(scores, places, latent, noise, predict)
         first += len(batch)
-    result = scores.compute()
-    return {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median") if result[name] is not None}
+    result, method = scores.compute(), "over clips and 16 noise levels"
+    found = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
+    return {name: _plain(value, method, first) for name, value in found.items() if value is not None}
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def sample_scores(
     return judge.scores()
 
 
-def sampling_errors(stage: LatentDiffusion, clips: HeldBackClips, steps: Sequence[int]) -> list[float]:
+def sampling_errors(stage: LatentDiffusion, clips: HeldBackClips, steps: Sequence[int]) -> list[Score]:
     """How far a deterministic sampler ends, at each number of steps, from its own solution at 100 steps from the same
     noise, relative to the RMS of that solution: the error of few steps alone, whatever the denoiser is worth."""
     errors: list[list[Tensor]] = [[] for _ in steps]
@@ -93,10 +93,10 @@ def sampling_errors(stage: LatentDiffusion, clips: HeldBackClips, steps: Sequenc
         solution = stage.sample_latent(batch, FINE_STEPS)
         for found, num_steps in zip(errors, steps, strict=True):
             found.append(relative_distance(stage.sample_latent(batch, num_steps), solution))
-    return [_mean(found) for found in errors]
+    return [_mean(found, f"against {FINE_STEPS} steps from the same noise") for found in errors]
 
 
-def one_step_measures(stage: ConsistencyDistillation, clips: HeldBackClips) -> dict[str, float]:
+def one_step_measures(stage: ConsistencyDistillation, clips: HeldBackClips) -> dict[str, Score]:
     """Distance of one step from the teacher's 50 guided steps from the same noise, relative to their RMS: the
     student's (`student_error`) and the guided teacher's own (`teacher_error`)."""
     errors: dict[str, list[Tensor]] = {"student_error": [], "teacher_error": []}
@@ -104,7 +104,8 @@ def one_step_measures(stage: ConsistencyDistillation, clips: HeldBackClips) -> d
         student, teacher, solution = one_step_latents(stage, batch)
         errors["student_error"].append(relative_distance(student, solution))
         errors["teacher_error"].append(relative_distance(teacher, solution))
-    return {name: _mean(values) for name, values in errors.items()}
+    method = f"against the teacher's {TEACHER_STEPS} guided steps from the same noise"
+    return {name: _mean(values, method) for name, values in errors.items()}
 
 
 @torch.no_grad()
@@ -126,5 +127,11 @@ def relative_distance(first: Float[Tensor, "b c *axes"], second: Float[Tensor, "
     return (first - second).flatten(1).norm(dim=1) / second.flatten(1).norm(dim=1)
 
 
-def _mean(values: Sequence[Tensor]) -> float:
-    return torch.cat(values).mean().item()
+def _mean(values: Sequence[Tensor], method: str) -> Score:
+    joined = torch.cat(values)
+    return _plain(joined.mean().item(), method, len(joined))
+
+
+def _plain(value: float, method: str, clips: int) -> Score:
+    """A number without an interval of its own: that comes from several seeds."""
+    return Score(value, None, None, None, method, clips, None, False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from melody_cm.data import Clip
-from melody_cm.evaluation.prompt_files import read_prompts
+from melody_cm.evaluation.clips import read_clip_prompts
 
 
 def clips(*names):
@@ -18,7 +18,7 @@ THREE = clips("a.wav", "b/c.wav", "d.wav")
 
 def test_lines_belong_to_the_files_in_order(tmp_path):
     (tmp_path / "p.txt").write_text("\ufeffcalm piano\n\n  loud drums \nslow strings\n", encoding="utf-8")
-    prompts = read_prompts(tmp_path / "p.txt", THREE)
+    prompts = read_clip_prompts(tmp_path / "p.txt", THREE)
     assert prompts == {"a.wav": "calm piano", "b/c.wav": "loud drums", "d.wav": "slow strings"}
 
 
@@ -39,7 +39,7 @@ def as_csv(path, rows):
 @pytest.mark.parametrize(("name", "write"), [("p.jsonl", as_jsonl), ("p.csv", as_csv)])
 def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
     write(tmp_path / name, ROWS)
-    prompts = read_prompts(tmp_path / name, THREE)
+    prompts = read_clip_prompts(tmp_path / name, THREE)
     assert prompts == {"a.wav": "three", "b/c.wav": "two\u2028lines", "d.wav": 'a, "quoted" one'}
 
 
@@ -59,12 +59,12 @@ def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
 def test_what_does_not_fit_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_prompts(tmp_path / name, THREE)
+        read_clip_prompts(tmp_path / name, THREE)
 
 
 def test_missing_and_undecodable_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"p\.txt: no such file of prompts"):
-        read_prompts(tmp_path / "p.txt", THREE)
+        read_clip_prompts(tmp_path / "p.txt", THREE)
     (tmp_path / "p.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(ValueError, match="not UTF-8 text"):
-        read_prompts(tmp_path / "p.txt", THREE)
+        read_clip_prompts(tmp_path / "p.txt", THREE)

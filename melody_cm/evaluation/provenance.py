@@ -1,18 +1,39 @@
-"""What a result was made with: versions and hardware."""
+"""How a result was made: when, by which command and code, with which versions, on which machine."""
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from melody_cm.storage.versions import versions
 
 
+def provenance(**facts: Any) -> dict[str, Any]:
+    """The metadata of every results file.
+
+    Args:
+        facts: what only the caller knows, such as size, run, corpus or seeds; None values are left out.
+
+    Returns:
+        `created` (ISO 8601, UTC), `command`, `git_revision`, `machine`, then the facts.
+    """
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git_revision": git_revision(),
+        "machine": describe_machine(),
+        **{name: fact for name, fact in facts.items() if fact is not None},
+    }
+
+
 def describe_machine() -> dict[str, Any]:
     """Versions, system, processors, threads and accelerators, as plain data."""
-    import torch
-
     return {
         "versions": versions(),
         "system": platform.platform(),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from melody_cm.batch import MusicBatch
-from melody_cm.benchmark.measure_stage import (
+from melody_cm.benchmark.stage_measures import (
     FINE_STEPS,
     HeldBackClips,
     denoising_measures,
@@ -120,9 +120,9 @@ def test_the_best_linear_predictor_sits_on_its_anchors(stage, clips):
         SPREAD**2 / (SPREAD**2 * math.cos(angle) ** 2 + math.sin(angle) ** 2)
         for angle in ((k + 0.5) * math.pi / 32 for k in range(16))
     ]
-    assert measures["velocity_mse"] == pytest.approx(sum(errors) / 16, rel=0.01)
-    assert measures["velocity_mse"] == pytest.approx(SPREAD, rel=0.03)
-    assert measures["si_snri"] == pytest.approx(0, abs=1e-3)
+    assert measures["velocity_mse"].value == pytest.approx(sum(errors) / 16, rel=0.01)
+    assert measures["velocity_mse"].value == pytest.approx(SPREAD, rel=0.03)
+    assert measures["si_snri"].value == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("schedule", [LinearAngles(), UniformAngles()])
@@ -135,8 +135,9 @@ def test_the_error_of_few_steps_has_a_closed_form_for_a_linear_denoiser(stage, c
     stage.schedule = schedule
     expected = abs(end(5) - end(FINE_STEPS)) / end(FINE_STEPS)
     few, many = sampling_errors(stage, clips, [5, 20])
-    assert few == pytest.approx(expected, rel=1e-4)
-    assert many < expected
+    assert few.value == pytest.approx(expected, rel=1e-4)
+    assert many.value < expected
+    assert few.n_generated == 8
 
 
 def test_samples_that_come_from_the_right_distribution_are_near_and_others_far(stage, clips):

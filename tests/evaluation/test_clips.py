@@ -9,8 +9,8 @@ import torch
 from toy_systems import SAMPLE_RATE, ToyEmbedding
 
 from melody_cm.data import read_audio
-from melody_cm.evaluation import corpora
-from melody_cm.evaluation.corpora import embed_clips, find_clips, read_ahead
+from melody_cm.evaluation import clips as module
+from melody_cm.evaluation.clips import embed, embed_clips, find_clips, read_ahead
 
 FILE_RATE = 2 * SAMPLE_RATE
 
@@ -81,13 +81,13 @@ def test_only_a_few_clips_are_read_ahead_and_stopping_stops_the_reading(folder, 
             begun.append(clip)
         return torch.zeros(1)
 
-    monkeypatch.setattr(corpora, "_read", count)
-    monkeypatch.setattr(corpora.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(module, "_read", count)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
     stream = read_ahead(clips, SAMPLE_RATE)
     next(stream)
-    assert len(begun) <= corpora.AHEAD * 2 + 1
+    assert len(begun) <= module.AHEAD * 2 + 1
     stream.close()
-    assert len(begun) <= corpora.AHEAD * 2 + 1
+    assert len(begun) <= module.AHEAD * 2 + 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
@@ -107,8 +107,8 @@ def test_unusable_clips_are_named_with_their_reason_and_leave_the_others_alone(f
         "b-nan.wav": "not finite",
         "b-silent.wav": "silent",
     }
-    assert [drop.reason for drop in dropped] == list(reasons.values())
-    assert all(name in drop.message for name, drop in zip(reasons, dropped, strict=True))
+    assert [reason for reason, _ in dropped] == list(reasons.values())
+    assert all(name in message for name, (_, message) in zip(reasons, dropped, strict=True))
     assert len(seen) == 7
 
 
@@ -126,5 +126,10 @@ def test_an_embedding_that_fails_on_a_clip_drops_that_clip(folder):
     dropped = []
     (kept,) = embed_clips(find_clips(str(folder)), BrokenEmbedding(), dropped.append)
     assert kept[0].id == "c.wav"
-    assert [drop.reason for drop in dropped] == ["not finite", "other"]
-    assert dropped[1].line() == f"other: {folder}/b.wav: refused"
+    assert [reason for reason, _ in dropped] == ["not finite", "other"]
+    assert dropped[1][1] == f"{folder}/b.wav: refused"
+
+
+def test_embed_brings_audio_to_the_embeddings_rate():
+    tone = torch.sin(torch.arange(12000) / 24000 * 63)[None, None]
+    assert embed(ToyEmbedding(), tone, 24000).shape == (1, 4, 2)

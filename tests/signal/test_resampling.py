@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from toy_systems import ToyEmbedding
 
-from melody_cm.evaluation import embed, resample
+from melody_cm.signal import resample
 
 
 def tone(sample_rate, seconds=0.5, hertz=100.0):
@@ -26,8 +25,3 @@ def test_a_tone_stays_the_same_tone(source, target):
 def test_the_same_rate_is_left_untouched():
     waveform = tone(16000)
     assert resample(waveform, 16000, 16000) is waveform
-
-
-def test_embed_brings_audio_to_the_embeddings_rate():
-    embedding = ToyEmbedding()
-    assert embed(embedding, tone(24000, hertz=10.0), 24000).shape == (1, 4, 2)

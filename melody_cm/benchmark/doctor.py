@@ -1,0 +1,52 @@
+"""What a bug report should hold: versions, devices, which optional parts are usable, and where caches are."""
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants
+
+from melody_cm.data.synthetic import cache_folder
+from melody_cm.evaluation.provenance import describe_machine
+
+EXTRAS = {"encodec": "encodec", "fad": "frechet_audio_distance"}
+
+
+def doctor() -> list[dict[str, str]]:
+    """Sections of facts about this installation, by name: versions, devices, optional parts, programs, caches."""
+    machine = describe_machine()
+    devices = {
+        "system": machine["system"],
+        "CPU": f"{machine['cpu_cores']} cores, {machine['threads']} threads used by torch",
+        "accelerators": ", ".join(machine["accelerators"]) or "none",
+    }
+    return [
+        {name: found or "not installed" for name, found in machine["versions"].items()},
+        devices,
+        {f"extra {extra}": usable(module) for extra, module in EXTRAS.items()},
+        {"fluidsynth (only to render MIDI)": shutil.which("fluidsynth") or "not found"},
+        _caches(),
+    ]
+
+
+def usable(module: str) -> str:
+    """ "usable", or why importing the module fails: broken binary parts raise more than ImportError."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return f"not installed ({error})"
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"installed but not usable: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return "usable"
+
+
+def _caches() -> dict[str, str]:
+    places = {
+        "procedural music (MELODY_CM_CACHE)": str(cache_folder()),
+        "model hub cache": constants.HF_HUB_CACHE,
+        "torch hub cache": torch.hub.get_dir(),
+    }
+    described = {name: f"{path}{'' if Path(path).is_dir() else ' (empty)'}" for name, path in places.items()}
+    return {**described, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set")}
