@@ -1,7 +1,5 @@
 """How fast systems make one clip each, measured in turn so that a busy moment of the machine strikes all alike."""
 
-import ctypes
-import gc
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -14,15 +12,15 @@ from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.benchmark.clips import Clips, remembered
-from melody_cm.benchmark.passes import passes_of_a_clip
+from melody_cm.benchmark.costs import passes_of_a_clip, peak_memory
 from melody_cm.evaluation.provenance import describe_machine
-from melody_cm.interfaces import GeneratedAudio, Network, Pipeline
+from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.pipelines.request import Stopwatch
 
 REPETITIONS = 5  # Fewer say nothing of the spread.
 PROBE_SIZE = 1024
 PROBE_REPETITIONS = 8
 STEADY = 0.6  # A probe that falls below this share of the other means that the machine did something else.
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measured_speeds(
@@ -82,23 +80,28 @@ class Runner:
     flops: int = 0
     memory: int | None = None
 
+    def __post_init__(self) -> None:
+        self._device = getattr(self.pipeline, "device", torch.device("cpu"))
+
     def warm_up(self) -> None:
         """One clip that is not timed; it counts operations and memory."""
         with FlopCounterMode(display=False) as counter:
             self.make()
         self.flops = counter.get_total_flops()
-        with PeakMemory(self._device()) as peak:
-            self.make()
-        self.memory = peak.bytes
+        self.memory = peak_memory(self.make, self._device)
 
     def run(self) -> None:
         """One timed clip, then one whose stream is broken off at its first sound."""
-        wall, cpu = self._now(), time.process_time()
-        audio = self.make()
-        self.walls.append(self._now() - wall)
+        clock, cpu = Stopwatch(self._device), time.process_time()
+        with clock.part("clip"):
+            audio = self.make()
         self.cpus.append(time.process_time() - cpu)
         self.parts.append(audio.timings)
-        self.first_audio.append(self._until_first_sound())
+        if hasattr(self.pipeline, "stream"):
+            with clock.part("first audio"):
+                next(iter(self.pipeline.stream([self.prompt], self.seconds, seed=0, num_steps=self.num_steps)))
+        self.walls.append(clock.seconds["clip"])
+        self.first_audio.append(clock.seconds.get("first audio", self.walls[-1]))
 
     def make(self) -> GeneratedAudio:
         """The clip."""
@@ -107,6 +110,7 @@ class Runner:
     def summary(self) -> dict[str, Any]:
         """The entry `speed` of a row: medians, and the range of the repetitions."""
         wall = statistics.median(self.walls)
+        networks = getattr(self.pipeline, "networks", {}).values()
         return {
             "times_real_time": self.seconds / wall,
             "times_real_time_range": [self.seconds / max(self.walls), self.seconds / min(self.walls)],
@@ -116,31 +120,10 @@ class Runner:
             "first_audio_seconds": statistics.median(self.first_audio),
             "flops": self.flops,
             "peak_memory_bytes": self.memory,
-            "parameters": self._parameters(),
+            "parameters": sum(parameter.numel() for network in networks for parameter in network.parameters()),
             "batch_size": 1,
             "repetitions": len(self.walls),
         }
-
-    def _until_first_sound(self) -> float:
-        stream = getattr(self.pipeline, "stream", None)
-        if stream is None:
-            return self.walls[-1]
-        start = self._now()
-        chunks = stream([self.prompt], self.seconds, seed=0, num_steps=self.num_steps)
-        next(iter(chunks))
-        return self._now() - start
-
-    def _now(self) -> float:
-        if self._device().type == "cuda":
-            torch.cuda.synchronize(self._device())
-        return time.perf_counter()
-
-    def _device(self) -> torch.device:
-        return getattr(self.pipeline, "device", torch.device("cpu"))
-
-    def _parameters(self) -> int:
-        networks: dict[str, Network] = getattr(self.pipeline, "networks", {})
-        return sum(parameter.numel() for network in networks.values() for parameter in network.parameters())
 
 
 def measure_in_turn(runners: Sequence[Runner], repetitions: int = REPETITIONS) -> Iterator[None]:
@@ -163,64 +146,10 @@ def measure_in_turn(runners: Sequence[Runner], repetitions: int = REPETITIONS) -
 def probe_machine(device: torch.device) -> float:
     """GFLOP/s of a matrix product of 1024 x 1024 in fp32, the best of a few: how fast the machine is at this moment."""
     left, right = torch.rand(2, PROBE_SIZE, PROBE_SIZE, device=device)
-    best = float("inf")
+    seconds = []
     for _ in range(PROBE_REPETITIONS):
-        start = _synchronized(device)
-        left @ right
-        best = min(best, _synchronized(device) - start)
-    return 2 * PROBE_SIZE**3 / best / 1e9
-
-
-def _synchronized(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-class PeakMemory:
-    """The most bytes that the work inside the block held beyond what was there before.
-
-    On an accelerator that of its allocator; else resident memory of the process, which Linux alone can tell.
-
-    Args:
-        device: where the work happens.
-
-    Attributes:
-        bytes: None where it cannot be told, or before the block has ended.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> "PeakMemory":
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        elif RESET.exists():
-            give_back()
-            RESET.write_text("5")  # Sets the high-water mark back to what is resident now.
-        self._before = self._peak()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        after = self._peak()
-        if self._before is not None and after is not None:
-            self.bytes = after - self._before
-
-    def _peak(self) -> int | None:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        if not STATUS.exists():
-            return None
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return None
-
-
-def give_back() -> None:
-    """Return freed memory to the system: work that takes it again would seem to need none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
-    if trim is not None:
-        trim(0)
+        clock = Stopwatch(device)
+        with clock.part("product"):
+            left @ right
+        seconds.append(clock.seconds["product"])
+    return 2 * PROBE_SIZE**3 / min(seconds) / 1e9

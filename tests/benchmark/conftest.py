@@ -11,7 +11,7 @@ def _quick_speeds():
     """Toys need no large probe; and collecting the garbage of a whole test session takes a second each time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("melody_cm.benchmark.speed.PROBE_SIZE", 128)
-        patch.setattr("melody_cm.benchmark.speed.gc", SimpleNamespace(collect=lambda: None))
+        patch.setattr("melody_cm.benchmark.costs.gc", SimpleNamespace(collect=lambda: None))
         yield
 
 

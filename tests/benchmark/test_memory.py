@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from melody_cm.benchmark.speed import PeakMemory
+from melody_cm.benchmark.costs import peak_memory
 
 MEBIBYTE = 2**20
 PIECES, SIZE = 400, 25000  # 100 kB each: small enough to come from the heap, which keeps what is freed.
@@ -19,13 +19,9 @@ def test_memory_that_was_held_before_is_counted_again():
     kept = [torch.ones(SIZE) for _ in range(PIECES)]
     last = torch.ones(SIZE)  # Holds the end of the heap, so that it does not shrink by itself.
     del kept
-    with PeakMemory(torch.device("cpu")) as peak:
-        work()
-    assert peak.bytes == pytest.approx(4 * PIECES * SIZE, abs=10 * MEBIBYTE)
+    assert peak_memory(work, torch.device("cpu")) == pytest.approx(4 * PIECES * SIZE, abs=10 * MEBIBYTE)
     assert last.sum() == SIZE
 
 
 def test_work_without_memory_takes_none():
-    with PeakMemory(torch.device("cpu")) as peak:
-        pass
-    assert peak.bytes < MEBIBYTE
+    assert peak_memory(lambda: None, torch.device("cpu")) < MEBIBYTE

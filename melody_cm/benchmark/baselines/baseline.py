@@ -1,10 +1,11 @@
-"""What the pipelines of other libraries share here: a checked request, one generator a clip, seconds by part."""
+"""What the pipelines of other libraries share here: a checked request, one seed a clip, seconds by part."""
 
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import GeneratedAudio, Pipeline
-from melody_cm.pipelines.request import Stopwatch, clip_keys
+from melody_cm.pipelines.request import Batch, Request, Stopwatch, clip_keys
 from melody_cm.randomness import keyed_seed
 from melody_cm.storage import hash_weights
 
@@ -23,29 +24,35 @@ class Baseline(Pipeline):
     Args:
         source: where its weights come from: a hub id, a folder, or "random".
         networks: its networks by name.
-        parts: the modules whose calls make up the planner, the denoiser and the decoder.
 
     Attributes:
         random_weights: True for the published architecture without its weights: fit for measuring speed alone.
         num_steps, guidance_scale: used where a call gives none; a guidance scale of 1 is none.
+        timed: by part, planner, denoiser and decoder, the modules that do its work: "vae.decoder" is that of "vae".
     """
 
     num_steps: int
     guidance_scale: float
+    timed: Mapping[str, Sequence[str]]
 
-    def __init__(
-        self, source: str, networks: Mapping[str, nn.Module], parts: Mapping[str, Sequence[nn.Module]]
-    ) -> None:
+    def __init__(self, source: str, networks: Mapping[str, nn.Module]) -> None:
         self.source = source
         self.random_weights = source == "random"
         self.networks = {name: network.eval() for name, network in networks.items()}
-        self.parts = parts
+
+    @classmethod
+    @abstractmethod
+    def load(cls, source: str) -> "Baseline":
+        """From a hub id or a folder."""
+
+    @classmethod
+    @abstractmethod
+    def random(cls, sizes: Mapping[str, Mapping[str, Any]] | None = None) -> "Baseline":
+        """The published architecture, or one of other sizes, with random weights."""
 
     @abstractmethod
-    def make(
-        self, prompts: list[str], seconds: float, seeds: Sequence[int], num_steps: int, guidance_scale: float
-    ) -> Float[Tensor, "b c _"]:
-        """At least `seconds` of each clip, of one channel or more; clip i draws from seed i alone."""
+    def make(self, batch: Batch, seeds: Sequence[int]) -> Float[Tensor, "b c _"]:
+        """At least `batch.seconds` of each clip, of one channel or more; clip i draws from seed i alone."""
 
     def generate(
         self,
@@ -60,13 +67,38 @@ class Baseline(Pipeline):
         Raises:
             ValueError: no prompts, a length or a number of steps that this system cannot do, or sound that is no sound.
         """
-        steps, scale = self._check(prompts, seconds, num_steps, guidance_scale)
-        seeds = [keyed_seed(one, "baseline", 0, clip) for one, clip in clip_keys(seed, len(prompts))]
-        stopwatch = Stopwatch(self.device)
-        with torch.no_grad(), self._timed(stopwatch):
-            waveform = self.make(list(prompts), seconds, seeds, steps, scale)
-        cut = self._cut(waveform.float().mean(1, keepdim=True), round(seconds * self.sample_rate))
-        return GeneratedAudio(cut, self.sample_rate, stopwatch.lap())
+        batch = self.batch(Request(prompts, seconds, seed, num_steps, guidance_scale))
+        seeds = [keyed_seed(one, "baseline", 0, clip) for one, clip in batch.keys]
+        with torch.no_grad(), self._timed(batch.stopwatch):
+            waveform = self.make(batch, seeds).float().mean(1, keepdim=True)
+        length = round(seconds * self.sample_rate)
+        if waveform.shape[-1] < length or not waveform.isfinite().all():
+            raise ValueError(f"{self._name} gave fewer than {length} finite samples; its weights are damaged")
+        return GeneratedAudio(waveform[..., :length].clamp(-1, 1), self.sample_rate, batch.stopwatch.lap())
+
+    def batch(self, request: Request) -> Batch:
+        """The request with this system's own numbers where it has none.
+
+        Raises:
+            ValueError: what this system cannot make.
+        """
+        if not request.prompts:
+            raise ValueError("prompts must be a non-empty list of non-empty texts, got none")
+        if not 0 < request.seconds <= self.max_seconds:
+            asked, limit = f"{request.seconds:g}", f"{self.max_seconds:g}"
+            raise ValueError(f"{asked} seconds asked for, but {self._name} makes at most {limit}; ask for {limit}")
+        steps = self.num_steps if request.num_steps is None else request.num_steps
+        scale = self.guidance_scale if request.guidance_scale is None else request.guidance_scale
+        if steps < 1:
+            raise ValueError(f"num_steps is {steps}; sampling takes at least 1 step")
+        if not (math.isfinite(scale) and scale >= 1):
+            raise ValueError(f"guidance_scale is {scale}; give a finite number of at least 1, which is none")
+        return Batch(
+            **vars(request) | {"num_steps": steps, "guidance_scale": scale},
+            keys=clip_keys(request.seed, len(request.prompts)),
+            device=self.device,
+            stopwatch=Stopwatch(self.device),
+        )
 
     def identity(self) -> dict[str, Any]:
         """What decides how it sounds, as plain data."""
@@ -85,45 +117,13 @@ class Baseline(Pipeline):
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return next(parameter.device for network in self.networks.values() for parameter in network.parameters())
+        return next(nn.ModuleList(self.networks.values()).parameters()).device
 
     def to(self, device: torch.device | str) -> "Baseline":
         """Move every network; returns the pipeline."""
         for network in self.networks.values():
             network.to(device)
         return self
-
-    def check_steps(self, num_steps: int) -> None:
-        """Refuse a number of steps that this system cannot do.
-
-        Raises:
-            ValueError: fewer than one.
-        """
-        if num_steps < 1:
-            raise ValueError(f"num_steps is {num_steps}; sampling takes at least 1 step")
-
-    def _check(
-        self, prompts: Sequence[str], seconds: float, num_steps: int | None, guidance_scale: float | None
-    ) -> tuple[int, float]:
-        if isinstance(prompts, str) or not prompts or not all(prompt.strip() for prompt in prompts):
-            raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {prompts!r}")
-        if not 0 < seconds <= self.max_seconds:
-            limit = f"{self.max_seconds:g}"
-            raise ValueError(f"{seconds:g} seconds asked for, but {self._name} makes at most {limit}; ask for {limit}")
-        steps = self.num_steps if num_steps is None else num_steps
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        self.check_steps(steps)
-        if not (math.isfinite(scale) and scale >= 1):
-            raise ValueError(f"guidance_scale is {scale}; give a finite number of at least 1, which is none")
-        return steps, scale
-
-    def _cut(self, waveform: Float[Tensor, "b 1 _"], length: int) -> Float[Tensor, "b 1 t"]:
-        if waveform.shape[-1] < length:
-            made = waveform.shape[-1]
-            raise ValueError(f"{self._name} gave {made} samples of {length} asked for; ask for fewer seconds")
-        if not waveform.isfinite().all():
-            raise ValueError(f"{self._name} gave samples that are not finite; its weights are damaged")
-        return waveform[..., :length].clamp(-1, 1)
 
     @property
     def _name(self) -> str:
@@ -132,23 +132,14 @@ class Baseline(Pipeline):
     @contextmanager
     def _timed(self, stopwatch: Stopwatch) -> Iterator[None]:
         """Let every call of a part's modules count for that part; what happens between them counts for none."""
-        handles, running = [], []
-
-        def start(part: str) -> None:
-            running.append(stopwatch.part(part))
-            running[-1].__enter__()
-
-        def stop(*_: Any) -> None:
-            running.pop().__exit__(None, None, None)
-
-        for part, modules in self.parts.items():
-            for module in modules:
-                handles.append(module.register_forward_pre_hook(lambda *_, part=part: start(part)))
-                handles.append(module.register_forward_hook(stop))
+        modules = []
+        for part, names in self.timed.items():
+            for name in names:
+                network, _, inside = name.partition(".")
+                modules.append(attrgetter(inside)(self.networks[network]) if inside else self.networks[network])
+                modules[-1].forward = stopwatch.part(part)(modules[-1].forward)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
-        for part in self.parts:
-            stopwatch.seconds.setdefault(part, 0.0)
+            for module in modules:
+                del module.forward

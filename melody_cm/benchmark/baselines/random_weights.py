@@ -5,7 +5,8 @@ alone, in the classes and sizes that the pipelines expect.
 """
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import diffusers
@@ -36,22 +37,18 @@ MUSICGEN: Sizes = {
     "codec": {"num_filters": 64, "codebook_size": 2048, "upsampling_ratios": [8, 5, 4, 4], "target_bandwidths": [2.2]},
     "decoder": {"vocab_size": 2048, "num_hidden_layers": 24, "hidden_size": 1024, "ffn_dim": 4096},
 }
-BASELINE_SEED = 0
 LETTERS = [*string.printable.strip(), "Ġ", "▁"]
 
 
-def _seeded(build: Callable[[Sizes], dict[str, Any]]) -> Callable[[Sizes], dict[str, Any]]:
+@contextmanager
+def _seeded() -> Iterator[None]:
     """The same weights at every call, and the caller's random numbers as they were: libraries draw from torch's own."""
-
-    def seeded(sizes: Sizes) -> dict[str, Any]:
-        with torch.random.fork_rng():
-            torch.manual_seed(BASELINE_SEED)
-            return build(sizes)
-
-    return seeded
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
-@_seeded
+@_seeded()
 def musicldm_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' MusicLDMPipeline holds: CLAP's text vector steers the U-Net as a class does."""
     unet, clap = sizes["unet"], _clap(sizes["clap"])
@@ -71,7 +68,7 @@ def musicldm_parts(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-@_seeded
+@_seeded()
 def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' AudioLDM2Pipeline holds: GPT-2 goes on from CLAP's and T5's texts."""
     clap, t5 = _clap(sizes["clap"]), _t5(sizes["t5"])
@@ -94,7 +91,7 @@ def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-@_seeded
+@_seeded()
 def stable_audio_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' StableAudioPipeline holds, with the scheduler that the library names for it."""
     t5, transformer = _t5(sizes["t5"]), diffusers.StableAudioDiTModel(**sizes["transformer"])
@@ -117,7 +114,7 @@ def stable_audio_parts(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-@_seeded
+@_seeded()
 def musicgen_parts(sizes: Sizes) -> dict[str, Any]:
     """The model and the tokenizer of MusicGen."""
     t5 = transformers.T5Config(**sizes["t5"])
@@ -197,6 +194,4 @@ def t5_tokenizer(config: transformers.T5Config, max_length: int) -> transformers
 
 def _filled(words: list[str], size: int) -> list[str]:
     words = list(dict.fromkeys(words))
-    if len(words) > size:
-        raise ValueError(f"a vocabulary of {size} tokens is too small for letters; {len(words)} are needed")
     return [*words, *(f"<unused{place}>" for place in range(size - len(words)))]

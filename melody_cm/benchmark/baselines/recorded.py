@@ -67,7 +67,13 @@ class RecordedMusic(Pipeline):
                 f"num_steps {num_steps}, guidance_scale {guidance_scale} asked for, but the clips in {self.folder} are "
                 "made already; say 1 and leave guidance_scale out"
             )
-        self._one_seed([seed] if isinstance(seed, int) else seed)
+        for one in [seed] if isinstance(seed, int) else seed:
+            self._seed = one if self._seed is None else self._seed
+            if one != self._seed:
+                raise ValueError(
+                    f"seeds {self._seed} and {one} asked for, but {self.folder} has one clip a prompt; compare it with "
+                    "a single seed"
+                )
         clips = [self._read(prompt, seconds) for prompt in prompts]
         return GeneratedAudio(torch.stack(clips)[:, None], self.sample_rate, {})
 
@@ -75,25 +81,14 @@ class RecordedMusic(Pipeline):
         """The content of every clip."""
         return {"class": "RecordedMusic", "clips": {prompt: hash_file(file) for prompt, file in self.files.items()}}
 
-    def _one_seed(self, seeds: Sequence[int]) -> None:
-        for seed in seeds:
-            self._seed = seed if self._seed is None else self._seed
-            if seed != self._seed:
-                raise ValueError(
-                    f"seeds {self._seed} and {seed} asked for, but {self.folder} has one clip a prompt; compare "
-                    "it with a single seed"
-                )
-
     def _read(self, prompt: str, seconds: float) -> Float[Tensor, " t"]:
         if prompt not in self.files:
             raise ValueError(f"{self.folder} has no clip of the prompt {prompt!r}; make one, or leave the prompt out")
         file, length = self.files[prompt], round(seconds * self.sample_rate)
         clip = read_audio(file, 0.0, seconds, self.sample_rate)
         if len(clip) < length:
-            made = len(clip) / self.sample_rate
-            raise AudioProblem(
-                f"{file}: {made:g} s long, but {seconds:g} s are compared; ask for {made:g}", "too short"
-            )
+            made = f"{len(clip) / self.sample_rate:g}"
+            raise AudioProblem(f"{file}: {made} s long, but {seconds:g} s are compared; ask for {made}", "too short")
         return clip
 
 
@@ -117,23 +112,21 @@ def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
 
 
 def _by_name(folder: Path, named: list[tuple[str, Path]], prompts: Sequence[str] | None) -> dict[str, Path]:
-    wanted = [(prompt, file) for prompt, file in named if prompts is None or prompt in prompts]
-    files = dict(wanted)
-    if len(files) < len(wanted):
-        twice = next(prompt for prompt, _ in wanted if sum(prompt == other for other, _ in wanted) > 1)
-        raise ValueError(
-            f"{folder} has several clips of the prompt {twice!r}; one clip a prompt is compared, so keep one"
-        )
+    files: dict[str, Path] = {}
+    for prompt, file in named:
+        if prompt in files:
+            raise ValueError(
+                f"{folder} has several clips of the prompt {prompt!r}; one clip a prompt is compared, so keep one"
+            )
+        if prompts is None or prompt in prompts:
+            files[prompt] = file
     if missing := [prompt for prompt in prompts or [] if prompt not in files]:
         raise ValueError(f"{folder} has no clip of the prompt {missing[0]!r} ({len(missing)} missing); make them first")
     return files
 
 
 def _prompt_of(file: Path) -> str | None:
-    """The prompt in the JSON file beside a sound; None where there is none, or it says something else."""
+    """The prompt in the JSON file beside a sound; None where there is none."""
     beside = file.with_suffix(".json")
-    if not beside.is_file():
-        return None
-    facts = read_json(beside)
-    prompt = facts.get("prompt") if isinstance(facts, dict) else None
-    return prompt if isinstance(prompt, str) else None
+    facts = read_json(beside) if beside.is_file() else None
+    return facts.get("prompt") if isinstance(facts, dict) else None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from melody_cm.benchmark.ablation import ablate
 from melody_cm.benchmark.compare_recipe import CompareRecipe, compare_recipe, plan_systems, read_compare_recipe
-from melody_cm.benchmark.passes import passes_of_a_clip
+from melody_cm.benchmark.costs import passes_of_a_clip
 from melody_cm.benchmark.reproduce.claims import counted
 from melody_cm.benchmark.reproduce.experiments import (
     EXPERIMENTS,
