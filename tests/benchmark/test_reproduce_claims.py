@@ -10,9 +10,8 @@ from toy_systems import toy_melody, toy_musiccm
 
 from melody_cm.benchmark.reproduce import EXPERIMENTS
 from melody_cm.benchmark.reproduce.claims import Equal, Smaller, counted
-from melody_cm.benchmark.reproduce.experiments import LongMusic
-from melody_cm.benchmark.reproduce.measure import clip_by_clip, judged, of_comparison, of_long_music, of_passes
-from melody_cm.benchmark.reproduce.page import markdown
+from melody_cm.benchmark.reproduce.measure import LongMusic, clip_by_clip, with_speeds
+from melody_cm.benchmark.reproduce.page import judged, markdown
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 
@@ -94,7 +93,7 @@ def verdicts(name, results):
 
 
 def test_a_comparison_is_judged_by_its_intervals_pairs_and_speeds():
-    assert verdicts("melody-speed", of_comparison(comparison())) == {
+    assert verdicts("melody-speed", with_speeds(comparison())) == {
         "10 steps are nearer to real music than 5": "holds",
         "20 steps are nearer to real music than 10": "not distinguishable",
         "10 steps follow the text better than 5": "holds",
@@ -105,7 +104,7 @@ def test_a_comparison_is_judged_by_its_intervals_pairs_and_speeds():
 
 
 def test_too_few_clips_or_prompts_decide_nothing():
-    found = verdicts("melody-speed", of_comparison(comparison(too_few=True, pairs=4)))
+    found = verdicts("melody-speed", with_speeds(comparison(too_few=True, pairs=4)))
     assert found["10 steps are nearer to real music than 5"] == "not distinguishable"
     assert found["10 steps follow the text better than 5"] == "not distinguishable"
 
@@ -123,7 +122,7 @@ def test_an_ablation_is_judged_seed_by_seed():
 
 
 def test_formulas_and_counted_passes():
-    made = of_passes({"melody": toy_melody()}, {"melody": 20, "musiclm": 1}, "calm piano")
+    made = EXPERIMENTS["melody-passes"].run.count({"melody": toy_melody()}, "calm piano")
     by_title = {row.title: {key: one.value for key, one in row.metrics.items()} for row in made.rows}
     assert by_title["10 s"]["musiclm passes by formula"] == 6250
     assert by_title["10 s"]["melody passes by formula"] == 270
@@ -152,7 +151,7 @@ def test_long_music_is_compared_clip_by_clip_and_constant_clips_are_left_out():
 
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_long_music_is_made_with_one_canvas_and_with_one_for_each_window():
-    made = of_long_music(toy_musiccm(), ["a", "b"], [0, 1], LongMusic("musiccm", 1, windows=3))
+    made = LongMusic("musiccm", 1, windows=3).of(toy_musiccm(), ["a", "b"], [0, 1])
     assert [row.label for row in made.rows] == ["independent", "shared"]
     assert {len(values) for row in made.rows for values in row.samples.values()} == {4}
     assert {one.metric for one in made.differences} == {"seam_ratio", "adjacent_similarity_logmel"}
@@ -164,13 +163,13 @@ def test_figures_of_the_paper_are_never_among_ours(name):
     made = judged(experiment, results())
     data = made.as_dict()
     assert (data["verb"], data["rows"]) == ("reproduce", [])
-    assert len(data["metadata"]["paper"]["figures"]) == len(experiment.published)
+    assert len(data["metadata"]["paper"]["figures"]) == len(experiment.figures())
     assert {claim["verdict"] for claim in data["metadata"]["claims"]} == {"not distinguishable"}
     table = [line for line in markdown(experiment, made).splitlines() if line[:2] == "| "]
     figures = [line.split(" | ") for line in table if " | not measured | " in line]
-    assert len(figures) == len(experiment.published)
-    for cells, figure in zip(figures, experiment.published, strict=True):
-        assert cells[2] == f"{figure.value:g}"
+    assert len(figures) == len(experiment.figures())
+    for cells, figure in zip(figures, experiment.figures(), strict=True):
+        assert cells[2] == f"{figure['value']:g}"
         assert cells[3:] == ["not measured", "-", "- |"]
 
 
@@ -189,7 +188,7 @@ def test_a_page_shows_ours_beside_the_papers_and_what_has_no_counterpart_below()
 # Typed by hand from the papers' tables a second time.
 def test_the_papers_figures():
     def column(name, quantity):
-        return [figure.value for figure in EXPERIMENTS[name].published if figure.quantity == quantity]
+        return [figures[quantity] for figures in EXPERIMENTS[name].published.values()]
 
     assert column("melody-speed", "FAD") == [7.23, 5.93, 5.41]
     assert column("melody-speed", "times real time on a V100") == [7.5, 4.4, 2.4]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from melody_cm.benchmark import ablation
+from melody_cm.benchmark import ablation, read_compare_recipe
 from melody_cm.benchmark.reproduce import EXPERIMENTS, measure
 from melody_cm.cli.main import main
 from melody_cm.evaluation import Score
@@ -59,7 +59,7 @@ def test_a_comparison_has_the_systems_of_the_table_and_the_prompts_of_the_size(t
     assert reproduce("musiccm-quality", tmp_path) == 0
     systems = {name: system["num_steps"] for name, system in seen["recipe"].systems.items()}
     assert systems == {"musiccm": [1, 4], "musiccm_teacher": [50]}
-    assert seen["recipe"].prompts == measure.read_compare_recipe("recipes/compare/tiny.yaml").prompts
+    assert seen["recipe"].prompts == read_compare_recipe("recipes/compare/tiny.yaml").prompts
     assert (seen["setting"].size, seen["run"].name, seen["missing"]) == ("tiny", "reproduce-tiny", True)
     results = Results.read(tmp_path / "musiccm-quality.json", "reproduce")
     assert results.metadata["size"] == "tiny"
@@ -101,4 +101,6 @@ def test_every_table_runs_at_tiny_size(name, tmp_path_factory):
     assert len(results.metadata["claims"]) == len(EXPERIMENTS[name].claims)
     assert any(row.metrics for row in results.rows)
     shown = (folder / f"{name}.md").read_text()
-    assert all(figure.ours is None or "not measured" not in shown for figure in EXPERIMENTS[name].published)
+    for figure in EXPERIMENTS[name].figures():
+        missing = f"| {figure['row']} | {figure['quantity']} | {figure['value']:g} | not measured |"
+        assert (missing in shown) == (figure["ours"] is None)

@@ -1,4 +1,4 @@
 """The papers' tables beside what is measured here, with a verdict on each of their claims."""
 
 from melody_cm.benchmark.reproduce.experiments import EXPERIMENTS
-from melody_cm.benchmark.reproduce.measure import reproduce
+from melody_cm.benchmark.reproduce.page import reproduce
