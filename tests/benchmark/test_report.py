@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from melody_cm.benchmark.report.charts import Axis, Point, chart, fitting_axis
-from melody_cm.benchmark.report.page import write_report
-from melody_cm.benchmark.report.sounds import LOUDNESS, PEAK, loudness_gain, sound_uri
+from melody_cm.benchmark.report.charts import Axis, Chart, Point
+from melody_cm.benchmark.report.clips import LOUDNESS, PEAK, loudness_gain, sound_uri
+from melody_cm.benchmark.report.page import environment, write_report
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
@@ -63,12 +63,16 @@ def comparison(tmp_path_factory):
 
 
 def test_axes_place_numbers_by_difference_or_by_ratio():
-    assert Axis(0.0, 10.0, 100.0, 200.0).place(2.5) == pytest.approx(125)
-    assert Axis(0.0, 10.0, 200.0, 100.0).place(2.5) == pytest.approx(175)
-    logarithmic = Axis(1.0, 100.0, 0.0, 50.0, logarithmic=True)
+    axis, falling = Axis([0.0, 10.0], 100.0, 200.0), Axis([0.0, 10.0], 200.0, 100.0)
+    room = 0.8 / 11.6  # 8 % of the reach on either side.
+    assert [axis.place(value) for value in (0.0, 5.0, 10.0)] == pytest.approx(
+        [100 + 100 * room, 150, 200 - 100 * room], abs=0.05
+    )
+    assert falling.place(0.0) == pytest.approx(300 - axis.place(0.0), abs=0.05)
+    logarithmic = Axis([1.0, 100.0], 0.0, 50.0, logarithmic=True)
     assert logarithmic.place(10.0) == pytest.approx(25)
-    assert logarithmic.ticks() == pytest.approx([1, 2, 5, 10, 20, 50, 100])
-    assert Axis(0.0, 10.0, 0.0, 1.0).ticks() == pytest.approx([0, 2, 4, 6, 8, 10])
+    assert [text for text, _ in logarithmic.ticks()] == ["1", "2", "5", "10", "20", "50", "100"]
+    assert [text for text, _ in axis.ticks()] == ["0", "5", "10"]
 
 
 @pytest.mark.parametrize("values", [[3.0], [0.0, 0.0], [-2.0, 5.0], [1e-3, 1e3]])
@@ -76,7 +80,7 @@ def test_every_value_has_room(values):
     for logarithmic in (False, True):
         if logarithmic and min(values) <= 0:
             continue
-        axis = fitting_axis(values, 0.0, 100.0, logarithmic)
+        axis = Axis(values, 0.0, 100.0, logarithmic)
         assert all(0 < axis.place(value) < 100 for value in values)
         assert len(axis.ticks()) >= 2
 
@@ -87,9 +91,10 @@ def test_points_stand_where_their_numbers_are_and_say_them():
         Point("a", 10.0, 4.0, None, None, "a at 10"),
         Point("b", 3.0, 3.0, None, None, "b"),
     ]
-    svg = chart(points, "title", "x", "y")
-    (x0, y0), (x1, y1) = ((float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg))
-    x2, y2 = map(float, re.search(r'<path transform="translate\(([\d.]+) ([\d.]+)\)', svg).groups())
+    template = environment().get_template("chart.svg")
+    svg = str(template.module.chart(Chart("title", "x", "y", "caption", points)))
+    place = r'<path class="shape" transform="translate\(([\d.]+) ([\d.]+)\)'
+    (x0, y0), (x1, y1), (x2, y2) = ((float(x), float(y)) for x, y in re.findall(place, svg))
     assert (x2 - x0) / (x1 - x0) == pytest.approx(math.log10(3), abs=1e-3)
     assert (y2 - y0) / (y1 - y0) == pytest.approx(0.5, abs=1e-3)
     low, high = map(float, re.search(r'class="interval" d="M[\d.]+ ([\d.]+)V([\d.]+)', svg).groups())
@@ -134,7 +139,7 @@ def test_prompts_cannot_smuggle_markup_in(comparison):
 
 def test_prompts_without_room_are_left_out_and_counted(comparison, monkeypatch):
     results, folder, _ = comparison
-    monkeypatch.setattr("melody_cm.benchmark.report.page.SIZE_LIMIT", 1)
+    monkeypatch.setattr("melody_cm.benchmark.report.clips.SIZE_LIMIT", 1)
     assert "2 more prompt(s) are left out" in write_report(results, folder).read_text()
     monkeypatch.undo()
     write_report(results, folder)

@@ -1,6 +1,7 @@
 """The report of a comparison or an ablation: one HTML file with tables, charts, clips and how all was made.
 
 It makes no request: style, script, pictures and sounds are inside. A comparison also has a blind listening test.
+`page.html` is its template.
 """
 
 import json
@@ -8,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from melody_cm.benchmark.report.charts import Point, chart, legend_mark
-from melody_cm.benchmark.report.sounds import sound_uri, spectrogram_uri
+from melody_cm.benchmark.report.charts import NUM_COLOURS, SHAPES, Chart, Point
+from melody_cm.benchmark.report.clips import clips_by_prompt
 from melody_cm.benchmark.tables import markdown_table, sheets
 from melody_cm.evaluation.results import Results, Row
 from melody_cm.evaluation.tables import csv_text
 from melody_cm.storage import write_text
 
-SIZE_LIMIT = 24 * 2**20  # Bytes of sound and pictures, so that the page can be sent by mail.
+FOLDER = Path(__file__).parent
 ASIDE = 1.02  # Recipes stand side by side where they took equally many steps, or their intervals would be one.
 LABELS = {"speed": "times real time (seconds of audio per second of waiting)", "steps": "sampling steps"}
 PARETO = (
@@ -40,35 +41,40 @@ def write_report(results: Results, folder: Path) -> Path:
     metadata, labels = results.metadata, list(dict.fromkeys(row.label for row in results.rows))
     prompts, left_out = clips_by_prompt(results, folder)
     ablated = results.verb == "ablate"
-    html = _template("html").render(
-        css=Markup(_source("css")),
-        js=Markup(_source("js")),
-        title=f"Ablation: {Path(metadata['folder']).name}" if ablated else f"{', '.join(labels)} side by side",
-        sheets=sheets(results),
-        facts=_facts(metadata),
-        identities=_identities(results),
-        differences=results.differences,
-        legend=[(label, Markup(legend_mark(index))) for index, label in enumerate(labels)],
-        figures=_figures(results),
-        prompts=prompts,
-        left_out=left_out,
-        seed=metadata["seeds"][0],
-        pairs=Markup(json.dumps(pairs(prompts)).replace("<", "\\u003c")),
+    html = (
+        environment()
+        .get_template("page.html")
+        .render(
+            css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+            js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
+            title=f"Ablation: {Path(metadata['folder']).name}" if ablated else f"{', '.join(labels)} side by side",
+            sheets=sheets(results),
+            facts=_facts(metadata),
+            identities=_identities(results),
+            differences=results.differences,
+            labels=labels,
+            charts=_charts_of_ablation(results) if ablated else _charts_of_comparison(results),
+            prompts=prompts,
+            left_out=left_out,
+            seed=metadata["seeds"][0],
+            pairs=Markup(json.dumps(_pairs(prompts)).replace("<", "\\u003c")),
+        )
     )
     write_text(folder / "report.html", html)
     return folder / "report.html"
 
 
-def _source(kind: str) -> str:
-    return Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8")
-
-
-def _template(kind: str) -> Any:
-    loader = PackageLoader("melody_cm.benchmark.report", ".")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def environment() -> Environment:
+    """What renders the templates of this folder; texts are escaped."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template(f"page.{kind}")
+    made.globals |= {"shapes": SHAPES, "colours": NUM_COLOURS}
+    return made
 
 
 def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,24 +89,28 @@ def _identities(results: Results) -> list[tuple[str, str]]:
     return [(key, json.dumps(one.embedding) if one.embedding else one.method) for key, one in scores.items()]
 
 
-def _figures(results: Results) -> list[dict[str, Any]]:
-    """Charts with what stands below them: of a comparison by speed and steps, of an ablation by steps alone."""
+def _charts_of_comparison(results: Results) -> list[Chart]:
+    """The first distance over speed, and over steps."""
+    key = f"fad_{results.metadata['embeddings'][0]['name']}"
+    captions = {"speed": PARETO.format(key), "steps": f"{key} over sampling steps."}
+    charts = [_chart(results.rows, key, against, caption) for against, caption in captions.items()]
+    return [chart for chart in charts if chart is not None]
+
+
+def _charts_of_ablation(results: Results) -> list[Chart]:
+    """Every measure of samples over steps."""
     sampled = [row for row in results.rows if row.num_steps is not None]
-    if results.verb == "ablate":
-        keys = dict.fromkeys(key for row in sampled for key in row.metrics)
-        bars = "; bars: 95 % interval of the mean over seeds" if len(results.metadata["seeds"]) > 1 else ""
-        wanted = [(key, "steps", f"{key} over sampling steps{bars}.") for key in keys]
-    else:
-        key = f"fad_{results.metadata['embeddings'][0]['name']}"
-        wanted = [(key, "speed", PARETO.format(key)), (key, "steps", f"{key} over sampling steps.")]
-    labels = list(dict.fromkeys(row.label for row in sampled)) if results.verb == "ablate" else []
-    figures = []
-    for key, against, caption in wanted:
-        points = [point for row in sampled if (point := _point(row, key, against, labels)) is not None]
-        if points:
-            drawn = chart(points, f"{key} over {LABELS[against]}", LABELS[against], key)
-            figures.append({"chart": Markup(drawn), "caption": caption})
-    return figures
+    labels = list(dict.fromkeys(row.label for row in sampled))
+    bars = "; bars: 95 % interval of the mean over seeds" if len(results.metadata["seeds"]) > 1 else ""
+    keys = dict.fromkeys(key for row in sampled for key in row.metrics)
+    charts = [_chart(sampled, key, "steps", f"{key} over sampling steps{bars}.", labels) for key in keys]
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(rows: Sequence[Row], key: str, against: str, caption: str, beside: Sequence[str] = ()) -> Chart | None:
+    points = [point for row in rows if (point := _point(row, key, against, beside)) is not None]
+    title = f"{key} over {LABELS[against]}"
+    return Chart(title, LABELS[against], key, caption, points) if points else None
 
 
 def _point(row: Row, metric: str, against: str, beside: Sequence[str]) -> Point | None:
@@ -116,40 +126,8 @@ def _point(row: Row, metric: str, against: str, beside: Sequence[str]) -> Point 
     return Point(row.label, x * aside, y, score.low, score.high, f"{row.title}: {metric} {y:.4g}{interval}{pace}")
 
 
-def clips_by_prompt(results: Results, folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Every prompt with the clip of every row from the first seed; and how many prompts found no room."""
-    prompts, seed = results.metadata.get("prompts", []), results.metadata["seeds"][0]
-    shown: list[dict[str, Any]] = []
-    size = 0
-    for index, prompt in enumerate(prompts):
-        clips = [clip for row in results.rows if (clip := _clip(row, index, seed, folder)) is not None]
-        size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in clips)
-        if size > SIZE_LIMIT:
-            return shown, len(prompts) - index
-        shown.append({"text": prompt, "clips": clips})
-    return shown, 0
-
-
-def _clip(row: Row, prompt: int, seed: int, folder: Path) -> dict[str, Any] | None:
-    for clip in row.facts["clips"]:
-        if (clip["prompt"], clip["seed"]) == (prompt, seed):
-            return {
-                "id": f"clip-{prompt}-{row.label}-{row.num_steps}",
-                "name": row.title,
-                "system": row.label,
-                "sound": sound_uri(folder / clip["file"]),
-                "picture": spectrogram_uri(folder / clip["file"]),
-            }
-    return None
-
-
-def pairs(prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _pairs(prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the listening test draws from: clips by prompt, as ids of the players above."""
-    return [
-        {
-            "prompt": prompt["text"],
-            "clips": [{key: clip[key] for key in ("id", "name", "system")} for clip in prompt["clips"]],
-        }
-        for prompt in prompts
-        if len(prompt["clips"]) > 1
-    ]
+    told = ("id", "name", "system")
+    clips = [(one["text"], [{key: clip[key] for key in told} for clip in one["clips"]]) for one in prompts]
+    return [{"prompt": text, "clips": own} for text, own in clips if len(own) > 1]

@@ -3,6 +3,7 @@
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -11,12 +12,39 @@ from PIL import Image
 from torch import Tensor
 
 from melody_cm.evaluation.callbacks.audio_samples import spectrogram_picture
+from melody_cm.evaluation.results import Results
 from melody_cm.signal import resample
 
+SIZE_LIMIT = 24 * 2**20  # Bytes of sound and pictures, so that the page can be sent by mail.
 LOUDNESS = 0.07  # RMS that all clips are brought to, about -23 dB below full scale, so that the louder one never wins.
 PEAK = 0.98
 PICTURE_WIDTH = 480
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+def clips_by_prompt(results: Results, folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """Every prompt with the clip of every row from the first seed; and how many prompts found no room."""
+    prompts, seed = results.metadata.get("prompts", []), results.metadata["seeds"][0]
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for index, prompt in enumerate(prompts):
+        clips = [
+            {
+                "id": f"clip-{index}-{row.label}-{row.num_steps}",
+                "name": row.title,
+                "system": row.label,
+                "sound": sound_uri(folder / clip["file"]),
+                "picture": spectrogram_uri(folder / clip["file"]),
+            }
+            for row in results.rows
+            for clip in row.facts["clips"]
+            if (clip["prompt"], clip["seed"]) == (index, seed)
+        ]
+        size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in clips)
+        if size > SIZE_LIMIT:
+            return shown, len(prompts) - index
+        shown.append({"text": prompt, "clips": clips})
+    return shown, 0
 
 
 def sound_uri(path: Path) -> str:
