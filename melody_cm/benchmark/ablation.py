@@ -1,5 +1,6 @@
 """An ablation: recipes that differ in one thing, each trained with several seeds, in one table with mean and spread."""
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from rich.progress import Progress
 from melody_cm.benchmark.clips import remembered
 from melody_cm.benchmark.report.page import write_results
 from melody_cm.benchmark.stage_measures import (
-    HeldBackClips,
     denoising_measures,
+    held_back_clips,
     one_step_measures,
     sample_scores,
     sampling_errors,
@@ -74,39 +75,32 @@ def ablate(
     Raises:
         ValueError: a request that cannot be fulfilled, before anything is trained.
     """
+    for what, numbers in (("seeds", seeds), ("steps", steps)):
+        if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
+            raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
+    if clips < 2:
+        raise ValueError(f"{clips} clips give no distance; take at least 2")
     variants = plan_variants(Path(folder), seeds, setting, recipes)
     names = list(dict.fromkeys(variant.name for variant in variants))
     baseline = baseline or names[0]
-    _check(variants, names, baseline, seeds, steps, clips)
+    if baseline not in names:
+        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
+    _check_steps(variants, steps)
     run.train(stages_in_order(variants, setting))
     run.enter()
     rows = over_seeds(measure_all(variants, run, Path(out), steps, clips))
     facts = {
         **{"folder": str(folder), "size": setting.size, "corpus": setting.corpus or "procedural"},
         **{"overrides": list(setting.overrides), "clips": clips, "seeds": list(seeds), "baseline": baseline},
-        "embeddings": [asdict(judging_embedding().identity)],
+        "embeddings": [asdict(LogMelEmbedding().identity)],
     }
     results = Results("ablate", provenance(**facts), rows, compare_rows(rows, baseline))
     write_results(results, Path(out))
     return results
 
 
-def _check(
-    variants: Sequence[Variant],
-    names: Sequence[str],
-    baseline: str,
-    seeds: Sequence[int],
-    steps: Sequence[int],
-    clips: int,
-) -> None:
-    """Refuse what cannot be measured, before the trainings."""
-    for what, numbers in (("seeds", seeds), ("steps", steps)):
-        if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
-            raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
-    if clips < 2:
-        raise ValueError(f"{clips} clips give no distance; take at least 2")
-    if baseline not in names:
-        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
+def _check_steps(variants: Sequence[Variant], steps: Sequence[int]) -> None:
+    """Refuse, before the trainings, steps that the schedule of a recipe cannot do."""
     for name, config in {variant.name: variant.sampled.config for variant in variants}.items():
         schedule = build(config["model"]["init_args"]["schedule"])
         for num_steps in steps:
@@ -181,15 +175,10 @@ def _made_from(variant: Variant, steps: Sequence[int], num_clips: int) -> dict[s
         "weights": {stage: stage_weights(stage) for stage in [variant.trained.name, *variant.trained.needs]},
         "sampling": {key: slots[key] for key in SAMPLING_KEYS if key in slots},
         "data": variant.sampled.config["data"],
-        "embedding": str(judging_embedding().identity),
+        "embedding": str(LogMelEmbedding().identity),
         "steps": list(steps),
         "clips": num_clips,
     }
-
-
-def judging_embedding() -> LogMelEmbedding:
-    """The space of the distances: features that need no training and no download."""
-    return LogMelEmbedding()
 
 
 def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) -> Iterator[Row]:
@@ -197,14 +186,14 @@ def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) ->
     stage, data = load_training(variant.sampled, run.folder(variant.trained.name))
     on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
     stage = stage.to("cuda" if on_gpu else "cpu").eval()
-    clips = HeldBackClips(data, num_clips, device=stage.device)
+    clips = held_back_clips(data, num_clips, device=stage.device)
     distilled = isinstance(stage, ConsistencyDistillation)
     yield Row(variant.name, (one_step_measures if distilled else denoising_measures)(stage, clips))
     steps = list(steps) or [stage.num_steps]
     deterministic = not distilled and isinstance(stage.sampler, DDIMSampler)
     errors = sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
     for num_steps, error in zip(steps, errors, strict=True):
-        scores = sample_scores(stage, clips, num_steps, judging_embedding())
+        scores = sample_scores(stage, clips, num_steps, LogMelEmbedding())
         yield Row(variant.name, scores if error is None else {**scores, "sampling_error": error}, num_steps)
 
 
@@ -220,20 +209,17 @@ def over_seeds(rows: Mapping[int, Sequence[Row]]) -> list[Row]:
                     into.samples.setdefault(key, {})[f"seed {seed}"] = score.value
                     kept.setdefault((row.title, key), []).append(score)
     for (title, key), scores in kept.items():
-        merged[title].metrics[key] = _mean(scores)
+        merged[title].metrics[key] = _mean(list(merged[title].samples[key].values()), scores)
     return list(merged.values())
 
 
-def _mean(scores: Sequence[Score]) -> Score:
-    values = [score.value for score in scores if score.value is not None]
-    mean = Score.mean(
+def _mean(values: Sequence[float], scores: Sequence[Score]) -> Score:
+    return Score.mean(
         values,
         "mean over seeds; Student's interval",
         n_generated=min(score.n_generated for score in scores),
         n_reference=scores[0].n_reference,
         too_few=any(score.too_few for score in scores),
         embedding=scores[0].embedding,
+        details={"std": statistics.stdev(values)} if len(values) > 1 else {},
     )
-    if len(values) > 1:
-        mean.details = {"std": torch.tensor(values, dtype=torch.float64).std().item()}
-    return mean

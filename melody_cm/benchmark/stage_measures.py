@@ -1,6 +1,7 @@
 """What an ablation asks of a trained denoiser: how well it denoises, and what its samples are worth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -14,52 +15,42 @@ from melody_cm.evaluation import DenoisingScores, EmbeddingStatistics, Judge, Sc
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 
+Stage = LatentDiffusion | ConsistencyDistillation
 EVALUATION_SEED = 0  # The noise of the denoising measures is the same for all stages.
 FINE_STEPS = 100  # Of the solution that a sampler's few steps are compared with.
 TEACHER_STEPS = 50
 COMPARED_CLIPS = 8  # With either of them.
 
 
-class HeldBackClips:
-    """The first test clips of a stage's own music; every stage of an ablation is judged on the same.
+def held_back_clips(
+    data: MusicDataModule, num_clips: int, batch_size: int = 8, device: torch.device | str = "cpu"
+) -> list[MusicBatch]:
+    """The first test clips of a stage's own music, in whole batches; every stage of an ablation is judged on the same.
 
     Args:
         data: where they come from.
-        num_clips: at most so many.
-        batch_size: clips at a time.
+        num_clips: at most so many, filled up to whole batches of `batch_size`.
         device: where they are put, that of the stage.
     """
+    batches = islice(data.batches("test", batch_size), -(-num_clips // batch_size))
+    return [batch.to(device) for batch in batches]
 
-    def __init__(
-        self, data: MusicDataModule, num_clips: int, batch_size: int = 8, device: torch.device | str = "cpu"
-    ) -> None:
-        self.data = data
-        self.num_clips = num_clips
-        self.batch_size = batch_size
-        self.device = device
 
-    def batches(self, at_most: int | None = None) -> Iterator[MusicBatch]:
-        """All of them, or so many at most, in whole batches."""
-        wanted = min(self.num_clips, at_most or self.num_clips)
-        batches = islice(self.data.batches("test", self.batch_size), -(-wanted // self.batch_size))
-        return (batch.to(self.device) for batch in batches)
+def _few(clips: Sequence[MusicBatch]) -> Sequence[MusicBatch]:
+    """The first whole batches with `COMPARED_CLIPS` clips."""
+    return clips[: -(-COMPARED_CLIPS // len(clips[0]))]
 
 
 @torch.no_grad()
-def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips) -> dict[str, Score]:
+def denoising_measures(stage: Stage, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """`velocity_mse`, `si_snri` and `si_snri_median` (dB) of one call without guidance, over 16 noise levels."""
-    batches = list(clips.batches())
-    scores = DenoisingScores(sum(len(batch) for batch in batches))
+    scores = DenoisingScores(sum(map(len, clips)))
     first = 0
-    for batch in batches:
+    for batch in clips:
         latent, conditioning, denoiser = stage.denoising(batch)
         noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
         places = list(range(first, first + len(batch)))
-
-        def predict(noisy: Tensor, angle: Tensor, denoiser=denoiser, conditioning=conditioning) -> Tensor:
-            return denoiser(noisy, angle, conditioning)
-
-        denoise_at_every_angle(scores, places, latent, noise, predict)
+        denoise_at_every_angle(scores, places, latent, noise, partial(denoiser, conditioning=conditioning))
         first += len(batch)
     result, method = scores.compute(), "over clips and 16 noise levels"
     found = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
@@ -68,13 +59,16 @@ def denoising_measures(stage: LatentDiffusion | ConsistencyDistillation, clips: 
 
 @torch.no_grad()
 def sample_scores(
-    stage: LatentDiffusion | ConsistencyDistillation, clips: HeldBackClips, num_steps: int, embedding: AudioEmbedding
+    stage: Stage,
+    clips: Sequence[MusicBatch],
+    num_steps: int,
+    embedding: AudioEmbedding,
 ) -> dict[str, Score]:
     """Distances of samples to the test clips themselves, from whose tokens or captions they were made."""
     stage.num_steps = num_steps
     reference, judge = EmbeddingStatistics.empty(embedding.width), Judge(embedding)
     made: list[tuple[Tensor, list[str]]] = []
-    for batch in clips.batches():
+    for batch in clips:
         names = [str(item) for item in batch.item.tolist()]
         reference.add(embed(embedding, batch.need_waveform().cpu(), stage.sample_rate), names)
         sampled = stage.sample(batch).float().clamp(-1, 1).cpu()
@@ -85,22 +79,22 @@ def sample_scores(
     return judge.scores()
 
 
-def sampling_errors(stage: LatentDiffusion, clips: HeldBackClips, steps: Sequence[int]) -> list[Score]:
+def sampling_errors(stage: LatentDiffusion, clips: Sequence[MusicBatch], steps: Sequence[int]) -> list[Score]:
     """How far a deterministic sampler ends, at each number of steps, from its own solution at 100 steps from the same
     noise, relative to the RMS of that solution: the error of few steps alone, whatever the denoiser is worth."""
     errors: list[list[Tensor]] = [[] for _ in steps]
-    for batch in clips.batches(COMPARED_CLIPS):
+    for batch in _few(clips):
         solution = stage.sample_latent(batch, FINE_STEPS)
         for found, num_steps in zip(errors, steps, strict=True):
             found.append(relative_distance(stage.sample_latent(batch, num_steps), solution))
     return [_mean(found, f"against {FINE_STEPS} steps from the same noise") for found in errors]
 
 
-def one_step_measures(stage: ConsistencyDistillation, clips: HeldBackClips) -> dict[str, Score]:
+def one_step_measures(stage: ConsistencyDistillation, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """Distance of one step from the teacher's 50 guided steps from the same noise, relative to their RMS: the
     student's (`student_error`) and the guided teacher's own (`teacher_error`)."""
     errors: dict[str, list[Tensor]] = {"student_error": [], "teacher_error": []}
-    for batch in clips.batches(COMPARED_CLIPS):
+    for batch in _few(clips):
         student, teacher, solution = one_step_latents(stage, batch)
         errors["student_error"].append(relative_distance(student, solution))
         errors["teacher_error"].append(relative_distance(teacher, solution))

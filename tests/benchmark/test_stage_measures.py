@@ -7,8 +7,8 @@ import torch
 from melody_cm.batch import MusicBatch
 from melody_cm.benchmark.stage_measures import (
     FINE_STEPS,
-    HeldBackClips,
     denoising_measures,
+    held_back_clips,
     relative_distance,
     sample_scores,
     sampling_errors,
@@ -89,7 +89,7 @@ class WhiteMusic(MusicDataModule):
 
 @pytest.fixture(scope="module")
 def clips():
-    return HeldBackClips(WhiteMusic(), num_clips=8, batch_size=4)
+    return held_back_clips(WhiteMusic(), num_clips=8, batch_size=4)
 
 
 @pytest.fixture
@@ -102,14 +102,13 @@ def stage():
 
 
 def test_only_so_many_clips_are_used_in_whole_batches(clips):
-    assert [len(batch) for batch in clips.batches()] == [4, 4]
-    assert [len(batch) for batch in clips.batches(3)] == [4]
-    assert [batch.item.tolist() for batch in HeldBackClips(WhiteMusic(), 5, 3).batches()] == [[0, 1, 2], [3, 4, 5]]
+    assert [len(batch) for batch in clips] == [4, 4]
+    assert [batch.item.tolist() for batch in held_back_clips(WhiteMusic(), 5, 3)] == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_clips_are_put_where_the_stage_is():
     """The device `meta` stands for an accelerator that is not here."""
-    batches = list(HeldBackClips(WhiteMusic(), 8, 4, device="meta").batches())
+    batches = held_back_clips(WhiteMusic(), 8, 4, device="meta")
     assert {batch.waveform.device.type for batch in batches} == {"meta"}
 
 
