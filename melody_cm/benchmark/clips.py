@@ -42,6 +42,10 @@ class Task:
     seconds: float
     batch_size: int
 
+    def clips(self) -> list[tuple[int, int]]:
+        """Every seed with the place of every prompt, seed by seed."""
+        return [(seed, place) for seed in self.seeds for place in range(len(self.prompts))]
+
     def batches(self) -> Iterator[tuple[int, list[int]]]:
         """Seed by seed, the places of the prompts of each batch."""
         for seed in self.seeds:
@@ -86,7 +90,7 @@ class Clips:
         if not made_from.is_file() or read_json(made_from) != {"key": self.key}:
             shutil.rmtree(made_from.parent, ignore_errors=True)
             write_json(made_from, {"key": self.key})
-        task = progress.add_task(self.title, total=len(self.task.prompts) * len(self.task.seeds))
+        task = progress.add_task(self.title, total=len(self.task.clips()))
         for seed, places in self.task.batches():
             files = [self.out / self.file(place, seed) for place in places]
             if not all(file.is_file() for file in files):
@@ -98,8 +102,9 @@ class Clips:
 
     def read(self) -> Float[Tensor, "seeds prompts t"]:
         """The clips as they were written."""
-        places = range(len(self.task.prompts))
-        return torch.stack([torch.stack([self._read(place, seed) for place in places]) for seed in self.task.seeds])
+        files = [self.out / self.file(place, seed) for seed, place in self.task.clips()]
+        clips = [torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files]
+        return torch.stack(clips).unflatten(0, (len(self.task.seeds), -1))
 
     def judge(self, references: Sequence[Reference]) -> Row:
         """What the files are worth; read from disk where the same files were judged in the same way before."""
@@ -122,20 +127,19 @@ class Clips:
         return row
 
     def _facts(self, clips: Float[Tensor, "seeds prompts t"]) -> dict[str, Any]:
-        places = [(prompt, seed) for seed in self.task.seeds for prompt in range(len(self.task.prompts))]
         return {
             "prompt_sensitivity": prompt_sensitivity(clips),
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
             "random_weights": getattr(self.pipeline, "random_weights", False),
             "clips": [
-                {"prompt": prompt, "seed": seed, "file": self.file(prompt, seed).as_posix()} for prompt, seed in places
+                {"prompt": place, "seed": seed, "file": self.file(place, seed).as_posix()}
+                for seed, place in self.task.clips()
             ],
         }
 
     def _judge(self, reference: Reference, clips: Float[Tensor, "seeds prompts t"]) -> Judge:
         prompts, task = self.task.prompts, self.task
-        known = {_id(place, seed): prompts[place] for seed, places in task.batches() for place in places}
-        judge = Judge(reference.embedding, known)
+        judge = Judge(reference.embedding, {_id(place, seed): prompts[place] for seed, place in task.clips()})
         judge.reference(reference.statistics)
         for seed, places in task.batches():
             waveforms = clips[list(task.seeds).index(seed), places][:, None]
@@ -148,13 +152,9 @@ class Clips:
         """Numbers of single clips, averaged over seeds, prompt by prompt."""
         found = {}
         for place in range(len(self.task.prompts)):
-            ids = [_id(place, seed) for seed in self.task.seeds]
-            own = [values[one] for one in ids if one in values]
+            own = [values[_id(place, seed)] for seed in self.task.seeds if _id(place, seed) in values]
             found |= {f"prompt {place}": sum(own) / len(own)} if own else {}
         return found
-
-    def _read(self, prompt: int, seed: int) -> Float[Tensor, " t"]:
-        return torch.from_numpy(soundfile.read(self.out / self.file(prompt, seed), dtype="float32")[0])
 
 
 def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -183,12 +183,12 @@ def prompt_sensitivity(clips: Float[Tensor, "seeds prompts t"]) -> float | None:
     The RMS of the difference of two prompts' clips under one seed, relative to their mean RMS, averaged over pairs and
     seeds; None for a single prompt.
     """
+
+    def rms(x: Tensor) -> Tensor:
+        return x.square().mean(-1).sqrt()
+
     relative = []
     for first, second in combinations(clips.double().unbind(1), 2):
-        scale = (_rms(first) + _rms(second)) / 2
-        relative.append(torch.where(scale > 0, _rms(first - second) / scale, 0.0))
+        scale = (rms(first) + rms(second)) / 2
+        relative.append(torch.where(scale > 0, rms(first - second) / scale, 0.0))
     return torch.stack(relative).mean().item() if relative else None
-
-
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean(-1).sqrt()

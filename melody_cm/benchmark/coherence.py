@@ -1,7 +1,7 @@
 """How the clips of a row hang together, where they are long enough to be asked (MusicCM, section 3.3)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -72,35 +72,31 @@ class Coherence:
 
     def scores(self, clips: Clips, sample_rate: int, references: Sequence[Reference]) -> dict[str, Score]:
         """By metric key; the similarities of segments and of seeds are seen from the middle of the reference."""
-        scores = {}
+        scores, seconds = {}, self.segment_seconds
+        every = [clip[None, None] for clip in clips.flatten(0, 1)]
         if self.joints:
-            ratios = _each(clips, lambda clip: waveform_seam_ratio(clip, sample_rate, self.joints).item())
             method = f"change at {len(self.joints)} joints over change elsewhere; Student's interval over clips"
+            ratios = [waveform_seam_ratio(clip, sample_rate, self.joints).item() for clip in every]
             scores["seam_ratio"] = _score(ratios, method)
-        if self.segment_seconds is None:
+        if seconds is None:
             return scores
-        for reference in references:
-            scores |= _in_space(reference, clips, sample_rate, self.segment_seconds)
-        for name, measure in (("tempo_agreement", tempo_agreement), ("chroma_agreement", chroma_agreement)):
-            found = _each(clips, lambda clip, measure=measure: measure(clip, sample_rate, self.segment_seconds))
-            scores[name] = _agreement(found, self.segment_seconds)
+        for one in references:
+            alike = [segment_similarity(one.embedding, clip, sample_rate, seconds, one.centre) for clip in every]
+            scores[f"segment_similarity_{one.embedding.name}"] = _agreement(alike, seconds, one)
+            if len(clips) > 1:
+                scores[f"diversity_{one.embedding.name}"] = _diversity(clips, sample_rate, one)
+        scores["tempo_agreement"] = _agreement([tempo_agreement(clip, sample_rate, seconds) for clip in every], seconds)
+        scores["chroma_agreement"] = _agreement(
+            [chroma_agreement(clip, sample_rate, seconds) for clip in every], seconds
+        )
         return scores
 
 
-def _in_space(reference: Reference, clips: Clips, sample_rate: int, seconds: float) -> dict[str, Score]:
-    embedding, centre = reference.embedding, reference.centre
-    found = _each(clips, lambda clip: segment_similarity(embedding, clip, sample_rate, seconds, centre))
-    scores = {f"segment_similarity_{embedding.name}": _agreement(found, seconds, reference)}
-    if len(clips) > 1:
-        vectors = [segment_vectors(embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
-        distances = [diversity(seeds, centre) for seeds in vectors]
-        method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
-        scores[f"diversity_{embedding.name}"] = _score(distances, method, reference, clips_each=len(clips))
-    return scores
-
-
-def _each(clips: Clips, measure: Callable) -> list:
-    return [measure(clip[None, None]) for clip in clips.flatten(0, 1)]
+def _diversity(clips: Clips, sample_rate: int, reference: Reference) -> Score:
+    vectors = [segment_vectors(reference.embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
+    distances = [diversity(seeds, reference.centre) for seeds in vectors]
+    method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
+    return _score(distances, method, reference, clips_each=len(clips))
 
 
 def _agreement(found: Sequence[Agreement], seconds: float, reference: Reference | None = None) -> Score:

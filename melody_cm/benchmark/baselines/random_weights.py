@@ -15,27 +15,18 @@ import transformers
 
 Sizes = Mapping[str, Mapping[str, Any]]
 
-_MEL_UNET = {"block_out_channels": (128, 256, 384, 640), "layers_per_block": 2, "sample_size": 256}
-_MEL_VAE = {"block_out_channels": (128, 256, 512), "layers_per_block": 2, "norm_num_groups": 32, "latent_channels": 8}
-_VOCODER: dict[str, Any] = {
-    "upsample_initial_channel": 1024,
-    "resblock_kernel_sizes": (3, 7, 11),
-    "resblock_dilation_sizes": [[1, 3, 5]] * 3,
-}
-_CLAP: dict[str, Any] = {"text_config": {}, "audio_config": {}, "projection_dim": 512}
-_T5_BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
-_FLAN_T5_LARGE = {
-    **{"vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
-    "feed_forward_proj": "gated-gelu",
-}
+_MEL_UNET = {"block_out_channels": (128, 256, 384, 640), "sample_size": 256}
+_MEL_VAE = {"block_out_channels": (128, 256, 512), "layers_per_block": 2, "latent_channels": 8}
+_T5_BASE = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
+_FLAN_T5_LARGE = {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "feed_forward_proj": "gated-gelu"}
 
-MUSICLDM: Sizes = {"unet": _MEL_UNET, "vae": _MEL_VAE, "vocoder": _VOCODER, "clap": _CLAP}
-AUDIOLDM2: Sizes = {**MUSICLDM, "t5": _FLAN_T5_LARGE, "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12}}
+MUSICLDM: Sizes = {"unet": _MEL_UNET, "vae": _MEL_VAE, "vocoder": {"upsample_initial_channel": 1024}, "clap": {}}
+AUDIOLDM2: Sizes = {**MUSICLDM, "t5": _FLAN_T5_LARGE, "gpt2": {}}
 STABLE_AUDIO: Sizes = {"transformer": {}, "vae": {}, "t5": _T5_BASE}
 MUSICGEN: Sizes = {
     "t5": _T5_BASE,
     "codec": {"num_filters": 64, "codebook_size": 2048, "upsampling_ratios": [8, 5, 4, 4], "target_bandwidths": [2.2]},
-    "decoder": {"vocab_size": 2048, "num_hidden_layers": 24, "hidden_size": 1024, "ffn_dim": 4096},
+    "decoder": {"vocab_size": 2048},
 }
 LETTERS = [*string.printable.strip(), "Ġ", "▁"]
 

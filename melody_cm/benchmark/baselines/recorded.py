@@ -34,8 +34,6 @@ class RecordedMusic(Pipeline):
     """
 
     recorded = True
-    random_weights = False
-    num_steps = 1
 
     def __init__(self, folder: Path, prompts: Sequence[str] | None = None) -> None:
         self.folder = Path(folder)
