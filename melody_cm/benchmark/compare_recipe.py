@@ -1,6 +1,6 @@
 """A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,19 +15,13 @@ from melody_cm.runs.recipe import find_recipe
 
 
 @dataclass
-class OwnSystem:
-    """A system of the run: the preset of its pipeline, and the numbers of steps that it is asked for."""
+class Side:
+    """A system of the recipe: the numbers of steps that it is asked for, and the preset of its pipeline or, where it is
+    of other people, the name of a baseline (`open_baseline`)."""
 
-    pipeline: str
     num_steps: list[int]
-
-
-@dataclass
-class BaselineSystem:
-    """A system of other people (`open_baseline`), and the numbers of steps that it is asked for."""
-
-    baseline: str
-    num_steps: list[int]
+    pipeline: str | None = None
+    baseline: str | None = None
 
 
 @dataclass
@@ -41,7 +35,7 @@ class CompareRecipe:
         seeds: every prompt is made with every seed.
         embeddings: presets of the spaces in which clips are judged.
         reference: the split of real music that clips are compared with.
-        systems: by name, keys and values of `OwnSystem` or `BaselineSystem`.
+        systems: by name.
         file: where it was read; recipes of stages are also looked for in the folders beside its own.
     """
 
@@ -51,13 +45,13 @@ class CompareRecipe:
     seeds: list[int]
     embeddings: list[str]
     reference: Literal["train", "valid", "test"]
-    systems: dict[str, dict[str, Any]]
+    systems: dict[str, Any]
     file: Path | None = field(default=None, init=False)
 
     @property
     def presets(self) -> list[Path]:
         """The pipelines of the systems that are ours."""
-        return [Path(system["pipeline"]) for system in self.systems.values() if "pipeline" in system]
+        return [Path(side.pipeline) for side in self.systems.values() if side.pipeline]
 
 
 def read_compare_recipe(file: Path | str) -> CompareRecipe:
@@ -73,10 +67,12 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
     recipe = CompareRecipe(**content)
     recipe.file = path
     for name, system in recipe.systems.items():
-        kind = BaselineSystem if isinstance(system, Mapping) and "baseline" in system else OwnSystem
-        check_arguments(system, kind, ("systems", name), lambda keys: _named(path, keys))
-        if "pipeline" in system:
-            system["pipeline"] = str(find_file(system["pipeline"], path))
+        check_arguments(system, Side, ("systems", name), lambda keys: _named(path, keys))
+        side = recipe.systems[name] = Side(**system)
+        if (side.pipeline is None) == (side.baseline is None):
+            raise ValueError(f"{path}: systems.{name} needs a pipeline or a baseline, one of the two")
+        if side.pipeline:
+            side.pipeline = str(find_file(side.pipeline, path))
     if not recipe.presets:
         raise ValueError(
             f"{path}: no system has a pipeline; name one, because the reference is the music it learned from"
@@ -123,7 +119,7 @@ def compare_recipe(
         run.check(stages)
     run.enter()
     return compare(
-        {name: System(_open(system, recipe, run), system["num_steps"]) for name, system in recipe.systems.items()},
+        {name: System(_open(side, recipe, run), side.num_steps) for name, side in recipe.systems.items()},
         recipe.prompts,
         recipe.seeds,
         recipe.seconds,
@@ -134,10 +130,8 @@ def compare_recipe(
     )
 
 
-def _open(system: Mapping[str, Any], recipe: CompareRecipe, run: Run) -> Pipeline:
-    if "baseline" in system:
-        return open_baseline(system["baseline"], list(recipe.prompts))
-    return run.pipeline(Path(system["pipeline"]))
+def _open(side: Side, recipe: CompareRecipe, run: Run) -> Pipeline:
+    return open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
 
 
 def _reference_music(recipe: CompareRecipe, setting: Setting) -> Iterator[tuple[Any, int]]:

@@ -27,7 +27,12 @@ def doctor() -> list[dict[str, str]]:
         devices,
         {f"extra {extra}": usable(module) for extra, module in EXTRAS.items()},
         {"fluidsynth (only to render MIDI)": shutil.which("fluidsynth") or "not found"},
-        _caches(),
+        {
+            "procedural music (MELODY_CM_CACHE)": _folder(cache_folder()),
+            "model hub cache": _folder(constants.HF_HUB_CACHE),
+            "torch hub cache": _folder(torch.hub.get_dir()),
+            "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set"),
+        },
     ]
 
 
@@ -42,11 +47,5 @@ def usable(module: str) -> str:
     return "usable"
 
 
-def _caches() -> dict[str, str]:
-    places = {
-        "procedural music (MELODY_CM_CACHE)": str(cache_folder()),
-        "model hub cache": constants.HF_HUB_CACHE,
-        "torch hub cache": torch.hub.get_dir(),
-    }
-    described = {name: f"{path}{'' if Path(path).is_dir() else ' (empty)'}" for name, path in places.items()}
-    return {**described, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set")}
+def _folder(path: Path | str) -> str:
+    return f"{path}{'' if Path(path).is_dir() else ' (empty)'}"

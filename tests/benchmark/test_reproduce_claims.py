@@ -8,10 +8,9 @@ from scipy import stats
 from test_ablation import results_of
 from toy_systems import toy_melody, toy_musiccm
 
-from melody_cm.benchmark.reproduce import EXPERIMENTS
+from melody_cm.benchmark.reproduce import EXPERIMENTS, judged, markdown
 from melody_cm.benchmark.reproduce.claims import Equal, Smaller, counted
 from melody_cm.benchmark.reproduce.measure import LongMusic, clip_by_clip, with_speeds
-from melody_cm.benchmark.reproduce.page import judged, markdown
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 

@@ -57,7 +57,7 @@ def test_a_comparison_has_the_systems_of_the_table_and_the_prompts_of_the_size(t
 
     monkeypatch.setattr(measure, "compare_recipe", compared)
     assert reproduce("musiccm-quality", tmp_path) == 0
-    systems = {name: system["num_steps"] for name, system in seen["recipe"].systems.items()}
+    systems = {name: side.num_steps for name, side in seen["recipe"].systems.items()}
     assert systems == {"musiccm": [1, 4], "musiccm_teacher": [50]}
     assert seen["recipe"].prompts == read_compare_recipe("recipes/compare/tiny.yaml").prompts
     assert (seen["setting"].size, seen["run"].name, seen["missing"]) == ("tiny", "reproduce-tiny", True)

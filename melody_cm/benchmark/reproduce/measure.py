@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.benchmark.ablation import ablate
-from melody_cm.benchmark.compare_recipe import CompareRecipe, compare_recipe, plan_systems
+from melody_cm.benchmark.compare_recipe import CompareRecipe, Side, compare_recipe, plan_systems
 from melody_cm.benchmark.costs import passes_of_a_clip
 from melody_cm.benchmark.reproduce.claims import counted
 from melody_cm.configuration import find_file, shipped
@@ -44,9 +44,9 @@ class Bench:
 
     def with_systems(self, systems: Mapping[str, Sequence[int]]) -> CompareRecipe:
         """The comparison with other systems, at so many steps each."""
-        presets = {name: str(find_file(f"configs/pipeline/{name}.yaml")) for name in systems}
-        chosen = {name: {"pipeline": presets[name], "num_steps": list(steps)} for name, steps in systems.items()}
-        return replace(self.recipe, systems=chosen)
+        preset = "configs/pipeline/{}.yaml".format
+        sides = {name: Side(list(steps), str(find_file(preset(name)))) for name, steps in systems.items()}
+        return replace(self.recipe, systems=sides)
 
     def pipelines(self, systems: Iterable[str]) -> dict[str, Pipeline]:
         """The systems, trained where they are not yet."""
