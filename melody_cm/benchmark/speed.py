@@ -62,9 +62,8 @@ class Runner:
 
     Attributes:
         pipeline, prompt, seconds, num_steps: what is made; always one clip.
-        walls, cpus: wall and processor seconds of each repetition.
-        parts: seconds of each part, repetition by repetition.
-        first_audio: seconds until a stream yields its first sound; the whole clip's for a pipeline without streams.
+        runs: the seconds of each repetition: `wall`, `cpu` (of the processor), `first_audio` until a stream yields its
+            first sound (the whole clip's for a pipeline without streams), and `parts`.
         flops: floating-point operations of matrix products and convolutions in one clip.
         memory: bytes beyond what the process held before.
     """
@@ -73,10 +72,7 @@ class Runner:
     prompt: str
     seconds: float
     num_steps: int
-    walls: list[float] = field(default_factory=list)
-    cpus: list[float] = field(default_factory=list)
-    parts: list[dict[str, float]] = field(default_factory=list)
-    first_audio: list[float] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
     flops: int = 0
     memory: int | None = None
 
@@ -93,15 +89,14 @@ class Runner:
     def run(self) -> None:
         """One timed clip, then one whose stream is broken off at its first sound."""
         clock, cpu = Stopwatch(self._device), time.process_time()
-        with clock.part("clip"):
+        with clock.part("wall"):
             audio = self.make()
-        self.cpus.append(time.process_time() - cpu)
-        self.parts.append(audio.timings)
+        cpu = time.process_time() - cpu
         if hasattr(self.pipeline, "stream"):
-            with clock.part("first audio"):
+            with clock.part("first_audio"):
                 next(iter(self.pipeline.stream([self.prompt], self.seconds, seed=0, num_steps=self.num_steps)))
-        self.walls.append(clock.seconds["clip"])
-        self.first_audio.append(clock.seconds.get("first audio", self.walls[-1]))
+        first_audio = clock.seconds.get("first_audio", clock.seconds["wall"])
+        self.runs.append({**clock.seconds, "first_audio": first_audio, "cpu": cpu, "parts": audio.timings})
 
     def make(self) -> GeneratedAudio:
         """The clip."""
@@ -109,20 +104,21 @@ class Runner:
 
     def summary(self) -> dict[str, Any]:
         """The entry `speed` of a row: medians, and the range of the repetitions."""
-        wall = statistics.median(self.walls)
+        walls = [run["wall"] for run in self.runs]
+        parts = [run["parts"] for run in self.runs]
         networks = getattr(self.pipeline, "networks", {}).values()
         return {
-            "times_real_time": self.seconds / wall,
-            "times_real_time_range": [self.seconds / max(self.walls), self.seconds / min(self.walls)],
-            "wall_seconds": wall,
-            "cpu_seconds": statistics.median(self.cpus),
-            "parts": {part: statistics.median(run[part] for run in self.parts) for part in self.parts[0]},
-            "first_audio_seconds": statistics.median(self.first_audio),
+            "times_real_time": self.seconds / statistics.median(walls),
+            "times_real_time_range": [self.seconds / max(walls), self.seconds / min(walls)],
+            "wall_seconds": statistics.median(walls),
+            "cpu_seconds": statistics.median(run["cpu"] for run in self.runs),
+            "parts": {part: statistics.median(run[part] for run in parts) for part in parts[0]},
+            "first_audio_seconds": statistics.median(run["first_audio"] for run in self.runs),
             "flops": self.flops,
             "peak_memory_bytes": self.memory,
             "parameters": sum(parameter.numel() for network in networks for parameter in network.parameters()),
             "batch_size": 1,
-            "repetitions": len(self.walls),
+            "repetitions": len(self.runs),
         }
 
 

@@ -90,30 +90,25 @@ def sampling_errors(stage: LatentDiffusion, clips: Sequence[MusicBatch], steps: 
     return [_mean(found, f"against {FINE_STEPS} steps from the same noise") for found in errors]
 
 
+@torch.no_grad()
 def one_step_measures(stage: ConsistencyDistillation, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """Distance of one step from the teacher's 50 guided steps from the same noise, relative to their RMS: the
     student's (`student_error`) and the guided teacher's own (`teacher_error`)."""
     errors: dict[str, list[Tensor]] = {"student_error": [], "teacher_error": []}
+    schedule = stage.schedule.schedule  # The one behind the student's grid.
+    guided = Guided(stage.teacher, stage.objective.guidance_scale)
     for batch in _few(clips):
-        student, teacher, solution = one_step_latents(stage, batch)
+        latent, conditioning, denoiser = stage.denoising(batch)
+        noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
+        student = stage.sampler.sample(denoiser, noise, conditioning, stage.schedule.angles(1), [])
+        teacher, solution = (
+            DDIMSampler().sample(guided, noise, conditioning, schedule.angles(steps), [])
+            for steps in (1, TEACHER_STEPS)
+        )
         errors["student_error"].append(relative_distance(student, solution))
         errors["teacher_error"].append(relative_distance(teacher, solution))
     method = f"against the teacher's {TEACHER_STEPS} guided steps from the same noise"
     return {name: _mean(values, method) for name, values in errors.items()}
-
-
-@torch.no_grad()
-def one_step_latents(stage: ConsistencyDistillation, batch: MusicBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """From one noise: the student's single step, the guided teacher's single step, its 50 steps; (b, c, *axes) each."""
-    latent, conditioning, student = stage.denoising(batch)
-    noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
-    schedule = stage.schedule.schedule  # The one behind the student's grid.
-    guided = Guided(stage.teacher, stage.objective.guidance_scale)
-    jump = stage.sampler.sample(student, noise, conditioning, stage.schedule.angles(1), [])
-    single, many = (
-        DDIMSampler().sample(guided, noise, conditioning, schedule.angles(steps), []) for steps in (1, TEACHER_STEPS)
-    )
-    return jump, single, many
 
 
 def relative_distance(first: Float[Tensor, "b c *axes"], second: Float[Tensor, "b c *axes"]) -> Float[Tensor, " b"]:
