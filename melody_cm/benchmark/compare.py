@@ -19,7 +19,6 @@ from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.uncertainty import bootstrap_interval
 from melody_cm.interfaces import AudioEmbedding, Pipeline
-from melody_cm.pipelines import PretrainedPipeline
 
 
 @dataclass
@@ -69,9 +68,16 @@ def compare(
         speeds, probe = measured_speeds(rows, repetitions, out, progress)
     for row, speed in zip(judged, speeds, strict=True):
         row.facts |= speed
-    facts = {**_facts(systems, task, embeddings), "probe": probe, **(metadata or {})}
+    pipelines = {name: system.pipeline for name, system in systems.items()}
+    facts = {
+        **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds},
+        "embeddings": [asdict(embedding.identity) for embedding in embeddings],
+        "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
+        "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
+        "probe": probe,
+    }
     differences = compare_rows(judged, interval=bootstrap_interval)
-    results = Results("compare", provenance(**facts), judged, differences)
+    results = Results("compare", provenance(**facts, **(metadata or {})), judged, differences)
     write_results(results, out)
     return results
 
@@ -93,8 +99,7 @@ def _check(systems: Mapping[str, System], task: Task, embeddings: Sequence[Audio
             raise ValueError(f"system name {name!r} cannot name a folder; use letters, digits, - and _")
         if not system.num_steps or min(system.num_steps) < 1:
             raise ValueError(f"num_steps of {name} is {system.num_steps}; give at least one number, each at least 1")
-        pipeline = system.pipeline
-        limit = pipeline.longest_seconds if isinstance(pipeline, PretrainedPipeline) else pipeline.max_seconds
+        limit = getattr(system.pipeline, "longest_seconds", system.pipeline.max_seconds)
         if not 0 < seconds <= limit:
             raise ValueError(f"{seconds:g} seconds asked for, but {name} makes at most {limit:g}; ask for {limit:g}")
 
@@ -103,27 +108,12 @@ def _references(
     reference: Iterable[tuple[Float[Tensor, "b 1 t"], int]], embeddings: Sequence[AudioEmbedding], progress: Progress
 ) -> list[Reference]:
     found = [Reference(embedding, EmbeddingStatistics.empty(embedding.width)) for embedding in embeddings]
-    task = progress.add_task("reference", total=None)
     seen = 0
-    for waveform, sample_rate in reference:
+    for waveform, sample_rate in progress.track(reference, description="reference"):
         clips = [f"reference {seen + row}" for row in range(len(waveform))]
         for one in found:
             one.statistics.add(embed(one.embedding, waveform, sample_rate).cpu(), clips)
         seen += len(waveform)
-        progress.advance(task, len(waveform))
-    if found[0].statistics.num_clips == 0:
+    if seen == 0:
         raise ValueError("the reference holds no usable clip; give real music to compare with")
-    progress.update(task, total=seen, completed=seen)
     return found
-
-
-def _facts(systems: Mapping[str, System], task: Task, embeddings: Sequence[AudioEmbedding]) -> dict[str, Any]:
-    pipelines = {name: system.pipeline for name, system in systems.items()}
-    return {
-        "prompts": list(task.prompts),
-        "seeds": list(task.seeds),
-        "seconds": task.seconds,
-        "embeddings": [asdict(embedding.identity) for embedding in embeddings],
-        "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
-        "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
-    }
