@@ -81,7 +81,8 @@ class Coherence:
         if seconds is None:
             return scores
         for one in references:
-            alike = [segment_similarity(one.embedding, clip, sample_rate, seconds, one.centre) for clip in every]
+            centre = one.centre
+            alike = [segment_similarity(one.embedding, clip, sample_rate, seconds, centre) for clip in every]
             scores[f"segment_similarity_{one.embedding.name}"] = _agreement(alike, seconds, one)
             if len(clips) > 1:
                 scores[f"diversity_{one.embedding.name}"] = _diversity(clips, sample_rate, one)
@@ -94,7 +95,8 @@ class Coherence:
 
 def _diversity(clips: Clips, sample_rate: int, reference: Reference) -> Score:
     vectors = [segment_vectors(reference.embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
-    distances = [diversity(seeds, reference.centre) for seeds in vectors]
+    centre = reference.centre
+    distances = [diversity(seeds, centre) for seeds in vectors]
     method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
     return _score(distances, method, reference, clips_each=len(clips))
 
