@@ -1,5 +1,6 @@
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,15 +10,16 @@ from melody_cm.benchmark.stage_measures import (
     FINE_STEPS,
     denoising_measures,
     held_back_clips,
+    one_step_measures,
     relative_distance,
     sample_scores,
     sampling_errors,
 )
 from melody_cm.data import MusicDataModule
-from melody_cm.diffusion import DDIMSampler, DenoisingObjective, LinearAngles, UniformAngles
+from melody_cm.diffusion import DDIMSampler, DenoisingObjective, GridAngles, LinearAngles, UniformAngles
 from melody_cm.evaluation.embeddings import LogMelEmbedding
 from melody_cm.interfaces import Autoencoder, Conditioner, Conditioning, Denoiser
-from melody_cm.training import LatentDiffusion
+from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 from melody_cm.training.optimization import Optimization
 
 RATE, SAMPLES, SPREAD = 16000, 16000, 1 / 3
@@ -137,6 +139,30 @@ def test_the_error_of_few_steps_has_a_closed_form_for_a_linear_denoiser(stage, c
     assert few.value == pytest.approx(expected, rel=1e-4)
     assert many.value < expected
     assert few.n_generated == 8
+
+
+class Copy(ConsistencyDistillation):
+    """A student that does what its linear teacher does."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.teacher, self.sampler, self.schedule = Linear(), DDIMSampler(), GridAngles(LinearAngles(), 4)
+        self.objective = SimpleNamespace(guidance_scale=1.0)
+
+    def denoising(self, batch):
+        return batch.waveform, Nothing().embed(torch.zeros(len(batch), 1)), self.teacher
+
+
+def test_one_step_of_a_copy_is_as_far_from_the_teachers_fifty_as_its_own(clips):
+    def end(num_steps):
+        steps = itertools.pairwise(LinearAngles().angles(num_steps).tolist())
+        return math.prod(math.cos(a - b) - math.sin(a - b) * gain(a) for a, b in steps)
+
+    measures = one_step_measures(Copy(), clips)
+    expected = abs(end(1) - end(50)) / end(50)
+    assert measures["teacher_error"].value == pytest.approx(expected, rel=1e-4)
+    assert measures["student_error"].value == pytest.approx(expected, rel=1e-4)
+    assert measures["student_error"].n_generated == 8
 
 
 def test_samples_that_come_from_the_right_distribution_are_near_and_others_far(stage, clips):
