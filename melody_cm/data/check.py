@@ -1,16 +1,13 @@
 """Reads a whole corpus once to tell what is in it and what is wrong with it."""
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.progress import track
-
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, scan_audio
 from melody_cm.data.clips import Clip, Conflicts
+from melody_cm.data.jobs import cores, progress
 from melody_cm.data.manifest import Corpus, Entry, open_corpus
 
 # Manifests round durations; a file that lacks less than this is not short.
@@ -69,9 +66,7 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
         FileNotFoundError, ValueError: there is no corpus at the path, or no row of it can be told from another.
     """
     corpus, report, conflicts = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), Conflicts()
-    console = Console(stderr=True)
-    entries = _read_ahead(corpus.entries())
-    for entry, read in track(entries, "reading clips", total=None, console=console, disable=not console.is_terminal):
+    for entry, read in progress(_read_ahead(corpus.entries()), "reading clips"):
         if entry is None:
             report.without_audio += 1
         elif isinstance(entry, ValueError):
@@ -85,7 +80,7 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
 
 def _read_ahead(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Future[Read]]]:
     """Every entry in order with what reading it says: decoding releases Python's lock, so threads use all cores."""
-    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    workers = min(cores(), MAX_WORKERS)
     pool = ThreadPoolExecutor(workers)
     waiting: deque[tuple[Entry, Future[Read]]] = deque()
     try:

@@ -100,17 +100,20 @@ class MusicDataset(Dataset[MusicBatch]):
             AudioProblem: the clip is bad; the message begins with its file and row.
         """
         clip = self.clips[item]
-        with _located(clip):
-            start, seconds = self._crop(clip, epoch, item)
-        waveform, samples = self.read_waveform(clip, start, seconds)
-        row = self.caption_row(clip, epoch, item)
+        row = self._caption_row(clip, epoch, item)
         return MusicBatch(
             item=torch.tensor([item]),
             epoch=torch.tensor([epoch]),
-            waveform=waveform,
-            frame_mask=(torch.arange(waveform.shape[-1]) < samples)[None],
             captions=[clip.captions[row] if clip.captions else ""],
+            **self.sound_fields(clip, epoch, item, row),
         )
+
+    def sound_fields(self, clip: Clip, epoch: int, item: int, caption: int) -> dict[str, Any]:
+        """The fields of a `MusicBatch` of one that tell how the clip sounds; `caption` is the number of its caption."""
+        with _located(clip):
+            start, seconds = self._crop(clip, epoch, item)
+        waveform, samples = self.read_waveform(clip, start, seconds)
+        return {"waveform": waveform, "frame_mask": (torch.arange(waveform.shape[-1]) < samples)[None]}
 
     def read_waveform(self, clip: Clip, start: float, seconds: float) -> tuple[Tensor, int]:
         """Seconds of a clip's file as a crop (1, 1, t), and how many of its samples are not padding.
@@ -123,7 +126,7 @@ class MusicDataset(Dataset[MusicBatch]):
         length = round(self.seconds * self.sample_rate)
         return fit_length(waveform, length)[None, None], min(len(waveform), length)
 
-    def caption_row(self, clip: Clip, epoch: int, item: int) -> int:
+    def _caption_row(self, clip: Clip, epoch: int, item: int) -> int:
         """Which of the clip's captions it comes with: a drawn one in training, else the first."""
         if not clip.captions or not self.random_crop:
             return 0

@@ -10,9 +10,8 @@ from pathlib import Path
 from stat import S_ISREG
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from melody_cm.data.jobs import progress
 from melody_cm.storage import hash_file, write_atomically
 
 # Two changes within one tick of a file system's clock look like one: what changed this lately is read again next time.
@@ -60,11 +59,8 @@ def _look(paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hash_all(paths: list[str]) -> list[int]:
-    console = Console(stderr=True)
-    title = f"hashing {len(paths)} sound files, once"
     with ThreadPoolExecutor() as pool:
-        found = pool.map(_hash, paths)
-        return list(track(found, title, len(paths), console=console, transient=True, disable=not console.is_terminal))
+        return list(progress(pool.map(_hash, paths), f"hashing {len(paths)} sound files, once", len(paths)))
 
 
 def _hash(path: str) -> int:

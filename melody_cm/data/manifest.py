@@ -11,9 +11,9 @@ from typing import Any
 
 from melody_cm.configuration import open_slot
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
+from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.interfaces import Configurable
 from melody_cm.storage import hash_data, hash_file, write_atomically

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from melody_cm.storage.frozen import RUN_VARIABLE
 from toy_systems import ToyCodec
 
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders import CodecTokenizer
 from melody_cm.storage import FrozenCodec, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE
 
 
 def batch_of(samples: int) -> MusicBatch:

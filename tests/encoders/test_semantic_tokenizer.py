@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from encoder_toys import SAMPLE_RATE, music_batch
+from melody_cm.storage.frozen import FrozenSemanticEncoder
 
 from melody_cm.encoders import SemanticKMeans, Wav2Vec2ConformerEncoder
 from melody_cm.encoders.semantic_tokenizer import window_plan
 from melody_cm.interfaces import SemanticEncoder
 from melody_cm.storage import load_network, save_network, write_json
-from melody_cm.storage.frozen import FrozenSemanticEncoder
 
 FRAME = SAMPLE_RATE // 25
 STAGE = "melody/1_semantic_encoder"

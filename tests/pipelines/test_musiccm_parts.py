@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from melody_cm.cli.plan import Setting, count_parameters
+from melody_cm.cli.recipe import compose
+from melody_cm.cli.run import train_all
 from musicldm_folder import TINY, write_musicldm
 from test_diffusers_export import MEL, student
 
 from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder
 from melody_cm.cli.export import pipeline_of_run, pipeline_preset
 from melody_cm.cli.main import main
-from melody_cm.cli.plan import Setting, count_parameters
-from melody_cm.cli.recipe import compose
-from melody_cm.cli.run import train_all
 from melody_cm.pipelines import MusicCM
 from melody_cm.storage import describe, save_network, write_json
 

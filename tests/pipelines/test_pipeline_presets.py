@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from melody_cm.storage.frozen import RUN_VARIABLE
 from toy_systems import toy_melody, toy_musiccm, toy_musiclm, toy_teacher
 
 from melody_cm.storage import build, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs" / "pipeline"
 TOYS = {"melody": toy_melody, "musiccm": toy_musiccm, "musiccm_teacher": toy_teacher, "musiclm": toy_musiclm}

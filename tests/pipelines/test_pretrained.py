@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
+from melody_cm.storage.frozen import RUN_VARIABLE, FrozenAutoencoder
 from toy_systems import toy_melody, toy_musiccm, toy_teacher
 
 from melody_cm.pipelines import MeLoDy, MusicCM, PretrainedPipeline
 from melody_cm.storage import load_network, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE, FrozenAutoencoder
 
 
 @pytest.mark.parametrize("make", [toy_melody, toy_musiccm, toy_teacher])

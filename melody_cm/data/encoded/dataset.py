@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody_cm.batch import MusicBatch
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset
 from melody_cm.data.encoded.cache import Crop, EncodedClips
@@ -33,28 +32,14 @@ class EncodedDataset(MusicDataset):
         self.split = split
         self.grid = math.lcm(*(output.frame_samples or 1 for output in encoded.outputs))
 
-    def read(self, epoch: int, item: int) -> MusicBatch:
-        """The clip itself.
-
-        Raises:
-            AudioProblem: the clip is bad; the message begins with its file and row.
-        """
-        clip = self.clips[item]
+    def sound_fields(self, clip: Clip, epoch: int, item: int, caption: int) -> dict[str, Any]:
         files = [output.open(self.split, item) for output in self.encoded.outputs]
         crop = self.encoded_crop(epoch, item, int(files[0].metadata()["samples"]))
-        row = self.caption_row(clip, epoch, item)
-        fields: dict[str, Any] = {"codes": {}}
+        fields: dict[str, Any] = {"frame_mask": (torch.arange(crop.length) < crop.clip - crop.start)[None], "codes": {}}
         for output, file in zip(self.encoded.outputs, files, strict=True):
-            read = output.fields(file, crop, row)
+            read = output.fields(file, crop, caption)
             fields |= read | {"codes": fields["codes"] | read.get("codes", {})}
-        return MusicBatch(
-            item=torch.tensor([item]),
-            epoch=torch.tensor([epoch]),
-            waveform=self._waveform(clip, crop) if self.encoded.reads_waveform else None,
-            frame_mask=(torch.arange(crop.length) < crop.clip - crop.start)[None],
-            captions=[clip.captions[row] if clip.captions else ""],
-            **fields,
-        )
+        return fields | {"waveform": self._waveform(clip, crop) if self.encoded.reads_waveform else None}
 
     def encoded_crop(self, epoch: int, item: int, samples: int) -> Crop:
         """The crop of a clip of so many samples, on the grid."""
