@@ -61,7 +61,7 @@ class Corpus(Configurable, ABC):
 
     def _hash_contents(self, files: Sequence[str]) -> str:
         memory = cache_folder() / "hashes" / f"{hash_data([str(self), str(Path.cwd())])}.npy"
-        return hash_data(hash_contents(files, memory).tolist())
+        return hash_data(hash_contents(files, memory))
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.init_arguments.items())
