@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from mmap import mmap
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data.headers import closed_wav, lacks_ogg_end, wav_data
+from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, wav_data
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
 
@@ -220,13 +219,13 @@ def _open(path: str | Path) -> Iterator[_Sound]:
     except OSError as error:
         raise AudioProblem(f"{path}: cannot be opened ({error.strerror})") from error
     # As bytes: libsndfile's wrapper refuses names that are not UTF-8.
-    unclosed = closed_wav(path, wav) if wav and wav.unclosed else nullcontext(os.fsencode(path))
+    unclosed = UnclosedWav(path, wav) if wav and wav.unclosed else nullcontext(os.fsencode(path))
     with unclosed as source, _decoder(path, source) as file:
         _check_header(path, file)
         yield _Sound(path, file, wav.promised_frames(file.frames) if wav else file.frames)
 
 
-def _decoder(path: Path, source: bytes | mmap) -> soundfile.SoundFile:
+def _decoder(path: Path, source: bytes | UnclosedWav) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:

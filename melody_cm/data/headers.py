@@ -1,8 +1,8 @@
 """What a sound file's header promises beyond what libsndfile tells: libsndfile believes a file that was cut short."""
 
-import mmap
+import io
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 # Data sizes that programs write which cannot know the length yet, because they write to a pipe.
 UNKNOWN_SIZES = (range(1), range(0x7FFF0000, 0x80000001), range(0xFFFFF000, 0x100000000))
@@ -37,12 +37,22 @@ class WavData(NamedTuple):
         return frames * self.promised // self.present if self.present and frames else self.promised
 
 
-def closed_wav(path: Path, data: WavData) -> mmap.mmap:
-    """A WAV file whose writer never came to say how long it is, in memory with a header that says so."""
-    with path.open("rb") as file:
-        copy = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # Only the page with the header is really copied.
-    copy[data.size_at : data.size_at + 4] = data.present.to_bytes(4, data.order)
-    return copy
+class UnclosedWav(io.FileIO):
+    """A WAV file whose writer never came to say how long it is, with a header that says so."""
+
+    def __init__(self, path: Path, data: WavData) -> None:
+        super().__init__(path)
+        self._at, self._size = data.size_at, data.present.to_bytes(4, data.order)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as a file does."""
+        place = self.tell()
+        count = super().readinto(buffer)
+        read = memoryview(buffer).cast("B")[:count]
+        for offset, value in enumerate(self._size, start=self._at - place):
+            if 0 <= offset < len(read):
+                read[offset] = value
+        return count
 
 
 def lacks_ogg_end(path: Path) -> bool:
