@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 from melody_cm.batch import MusicBatch
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
-from melody_cm.data.encoded.cache import EncodedClips
-from melody_cm.data.encoded.dataset import EncodedDataset
+from melody_cm.data.encoded.cache import EncodedClips, EncodedDataset
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
