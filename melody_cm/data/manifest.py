@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,7 @@ class ManifestCorpus(Corpus):
         return self._opened
 
     def entries(self) -> Iterator[Entry]:
-        for where, line in manifest_lines(self.path):
-            try:
-                yield self.reader.clip(line, where)
-            except ValueError as error:
-                yield error
+        return (_entry(self.reader.clip, line, where) for where, line in manifest_lines(self.path))
 
     def splits(self) -> dict[Split, Sequence[Clip]]:
         clips = self.clips()
@@ -120,11 +116,7 @@ class FolderCorpus(Corpus):
         self.reader = RowReader(self.path)
 
     def entries(self) -> Iterator[Entry]:
-        for audio in folder_files(self.path):
-            try:
-                yield self.clip(audio)
-            except ValueError as error:
-                yield error
+        return (_entry(self.clip, audio) for audio in folder_files(self.path))
 
     def clip(self, audio: Path) -> Clip:
         """The clip of one sound file and of the .json or .txt beside it."""
@@ -139,7 +131,9 @@ class FolderCorpus(Corpus):
             captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
         row = {"id": printable(name), "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
-        return self.reader.clip_of(row, printable(str(where)))
+        where = printable(str(where))
+        with located(where):
+            return self.reader.clip_of(row, where)
 
 
 def open_corpus(path: str) -> Corpus:
@@ -207,6 +201,13 @@ def hashed_split(name: str) -> Split:
 def printable(name: str) -> str:
     """A file's name as text that can be printed and stored, also where its bytes are not UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _entry(read: Callable[..., Clip | None], *arguments: Any) -> Entry:
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        return error
 
 
 def _sound_files(folder: Path, entered: set[str]) -> Iterator[Path]:

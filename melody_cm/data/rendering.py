@@ -118,7 +118,7 @@ class Rendering:
                 with located(where):
                     row = load_row(line)
                     self.rows.append(row)
-                self._plan(row, where)
+                    self._plan(row, where)
             except ValueError as problem:
                 self.report.rows["failed"] += 1
                 self.report.problems.append(str(problem))
@@ -132,9 +132,9 @@ class Rendering:
             self.report.rows["without MIDI"] += 1
             return
         if not file.is_file():
-            raise ValueError(f"{where}: {file}: no such file")
+            raise ValueError(f"{file}: no such file")
         if audio is not None and file.suffix.lower() not in AUDIO_SUFFIXES:
-            raise ValueError(f"{where}: {file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
+            raise ValueError(f"{file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
         self._bring(file)
         if audio is None:
             self._add_cut(row, file, where)
