@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ MAX_REPLACEMENTS = 20
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class MusicDataset(Dataset[MusicBatch]):
     """Clips, each as a `MusicBatch` of one, under the key (epoch, item).
 
@@ -40,23 +41,16 @@ class MusicDataset(Dataset[MusicBatch]):
         strict: raise on bad clips in training too.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        sample_rate: int,
-        seconds: float,
-        seed: int,
-        random_crop: bool,
-        strict: bool = False,
-    ) -> None:
-        self.clips = clips
-        self.sample_rate = sample_rate
-        self.seconds = seconds
-        self.seed = seed
-        self.random_crop = random_crop
-        self.strict = strict
+    clips: Sequence[Clip]
+    sample_rate: int
+    seconds: float
+    seed: int
+    random_crop: bool
+    strict: bool = False
+
+    def __post_init__(self) -> None:
         # Shared with the loader's worker processes, so that each bad clip is reported once.
-        self.bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+        self.bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -4,6 +4,7 @@ import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -49,6 +50,7 @@ def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, again: bo
         write_json(folder / INDEX, expected)
 
 
+@dataclass(eq=False, repr=False)
 class Encoding(Dataset[str | Exception | None]):
     """All that a recipe's frozen encoders still have to do for a corpus: item i encodes clip i.
 
@@ -68,21 +70,19 @@ class Encoding(Dataset[str | Exception | None]):
         bad: what is wrong with those that could not be encoded, by "split/item".
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        outputs: Sequence[FrozenOutput],
-        clips: Mapping[Split, Sequence[Clip]],
-        sample_rate: int,
-        seconds: float,
-        device: str = "cpu",
-    ) -> None:
-        self.folder, self.outputs, self.clips, self.device = folder, list(outputs), clips, device
-        self.sample_rate, self.crop = sample_rate, round(seconds * sample_rate)
-        self.keys = [(split, item) for split in clips for item in range(len(clips[split]))]
-        self.indices = {output.name: read_index(folder / output.name) for output in outputs}
-        self.lacking = {output.name: self._lacking(output) for output in outputs}
-        self.wanted = [each for each in outputs if self.lacking[each.name] or not is_whole(self.indices[each.name])]
+    folder: Path
+    outputs: Sequence[FrozenOutput]
+    clips: Mapping[Split, Sequence[Clip]]
+    sample_rate: int
+    seconds: float
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.crop = round(self.seconds * self.sample_rate)
+        self.keys = [(split, item) for split, clips in self.clips.items() for item in range(len(clips))]
+        self.indices = {output.name: read_index(self.folder / output.name) for output in self.outputs}
+        self.lacking = {output.name: self._lacking(output) for output in self.outputs}
+        self.wanted = [x for x in self.outputs if self.lacking[x.name] or not is_whole(self.indices[x.name])]
         self.todo = sorted(set().union(*self.lacking.values()))
         self.bad: dict[str, str] = {}
 
