@@ -144,11 +144,12 @@ class RowReader:
 
 @contextmanager
 def located(where: object) -> Iterator[None]:
-    """Let the message of a ValueError begin with the place that it is about."""
+    """Let the message of a ValueError, of whatever kind, begin with the place that it is about."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        error.args = (f"{where}: {error}",)
+        raise
 
 
 def load_row(line: bytes) -> dict[str, Any]:

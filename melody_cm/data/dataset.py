@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
-from melody_cm.data.clips import Clip
+from melody_cm.data.clips import Clip, located
 from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal import fit_length
@@ -104,7 +103,7 @@ class MusicDataset(Dataset[MusicBatch]):
 
     def sound_fields(self, clip: Clip, epoch: int, item: int, caption: int) -> dict[str, Any]:
         """The fields of a `MusicBatch` of one that tell how the clip sounds; `caption` is the number of its caption."""
-        with _located(clip):
+        with located(clip.where):
             start, seconds = self._crop(clip, epoch, item)
         waveform, samples = self.read_waveform(clip, start, seconds)
         return {"waveform": waveform, "frame_mask": (torch.arange(waveform.shape[-1]) < samples)[None]}
@@ -115,7 +114,7 @@ class MusicDataset(Dataset[MusicBatch]):
         Raises:
             AudioProblem: they are bad.
         """
-        with _located(clip):
+        with located(clip.where):
             waveform = read_audio(clip.audio, start, seconds, self.sample_rate)
         length = round(self.seconds * self.sample_rate)
         return fit_length(waveform, length)[None, None], min(len(waveform), length)
@@ -146,15 +145,6 @@ class MusicDataset(Dataset[MusicBatch]):
         if not self.bad[item]:
             self.bad[item] = True
             log.warning("left out a bad clip: %s", problem)
-
-
-@contextmanager
-def _located(clip: Clip) -> Iterator[None]:
-    """Let problems begin with the clip's file and row."""
-    try:
-        yield
-    except AudioProblem as problem:
-        raise AudioProblem(f"{clip.where}: {problem}", problem.reason) from problem
 
 
 def collate(examples: Sequence[MusicBatch]) -> MusicBatch:

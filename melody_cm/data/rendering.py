@@ -42,31 +42,23 @@ class Cut:
     duration: float | None
     where: str  # The first of the rows.
     rows: list[dict[str, Any]] = field(default_factory=list)
-    outcome: Outcome = "already there"
-    problem: str | None = None
 
 
-def render_cuts(cuts: dict[Path, Cut], synthesizer: FluidSynth) -> bool:
-    """Make the sound files that are not there yet, all of one MIDI file; whether it had to be played."""
-    missing = {path: cut for path, cut in cuts.items() if not path.is_file()}
-    if not missing:
-        return False
-    first = next(iter(missing.values()))
+def render_cuts(cuts: dict[Path, Cut], synthesizer: FluidSynth) -> list[str]:
+    """Make sound files of one MIDI file; returns a line for each reason why one of them is not there."""
+    first, problems = next(iter(cuts.values())), []
     try:
         waveform = synthesizer.render(first.midi)
     except MidiProblem as problem:
-        for cut in missing.values():
-            cut.outcome, cut.problem = "failed", f"{first.where}: {problem}"
-        return True
-    for path, cut in missing.items():
+        return [f"{first.where}: {problem}"]
+    for path, cut in cuts.items():
         try:
             samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
         except MidiProblem as problem:
-            cut.outcome, cut.problem = "failed", f"{cut.where}: {cut.midi}: {problem}"
+            problems.append(f"{cut.where}: {cut.midi}: {problem}")
         else:
             write_audio(path, torch.from_numpy(samples), SAMPLE_RATE)
-            cut.outcome = "rendered"
-    return True
+    return problems
 
 
 class Rendering:
@@ -155,23 +147,23 @@ class Rendering:
             write_atomically(target, lambda aside: _link(file, aside))
 
     def _play(self, processes: int) -> None:
+        """Make what is not there yet, and put the sound files into the rows."""
+        missing = [{path: cut for path, cut in cuts.items() if not path.is_file()} for cuts in self.cuts.values()]
+        new = {path for cuts in missing for path in cuts}
         with ThreadPoolExecutor(processes) as pool:
-            files = [pool.submit(render_cuts, cuts, self.synthesizer) for cuts in self.cuts.values()]
+            files = [pool.submit(render_cuts, cuts, self.synthesizer) for cuts in missing if cuts]
             try:
                 for file in progress(as_completed(files), f"rendering {len(files)} MIDI files", len(files)):
-                    self.report.midi_files += file.result()
+                    file.result()
             finally:
                 pool.shutdown(cancel_futures=True)
-        for cuts in self.cuts.values():
-            self._count(cuts)
-
-    def _count(self, cuts: dict[Path, Cut]) -> None:
-        """Put the sound files into the rows; one cause is one line, however many clips it stops."""
-        for path, cut in cuts.items():
-            self.report.rows[cut.outcome] += len(cut.rows)
+        self.report.midi_files = len(files)
+        self.report.problems += [problem for file in files for problem in file.result()]
+        for path, cut in [each for cuts in self.cuts.values() for each in cuts.items()]:
+            audio = path.relative_to(self.folder).as_posix() if path.is_file() else None
+            self.report.rows["failed" if not audio else "rendered" if path in new else "already there"] += len(cut.rows)
             for row in cut.rows:
-                row["audio"] = None if cut.problem else path.relative_to(self.folder).as_posix()
-        self.report.problems += dict.fromkeys(cut.problem for cut in cuts.values() if cut.problem)
+                row["audio"] = audio
 
 
 def render_manifest(
