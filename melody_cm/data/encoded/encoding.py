@@ -52,7 +52,7 @@ def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, again: bo
 
 @dataclass(eq=False, repr=False)
 class Encoding(Dataset[str | Exception | None]):
-    """All that a recipe's frozen encoders still have to do for a corpus: item i encodes clip i.
+    """All that a recipe's frozen encoders still have to do for a corpus: the item (split, i) encodes clip i of a split.
 
     Training clips are encoded whole; of validation and test clips, exactly the crop that evaluation sees.
 
@@ -66,7 +66,7 @@ class Encoding(Dataset[str | Exception | None]):
 
     Attributes:
         wanted: the outputs that are not whole.
-        todo: numbers of the clips that they lack.
+        todo: the clips that they lack, as (split, item).
         bad: what is wrong with those that could not be encoded, by "split/item".
     """
 
@@ -83,20 +83,21 @@ class Encoding(Dataset[str | Exception | None]):
         self.indices = {output.name: read_index(self.folder / output.name) for output in self.outputs}
         self.lacking = {output.name: self._lacking(output) for output in self.outputs}
         self.wanted = [x for x in self.outputs if self.lacking[x.name] or not is_whole(self.indices[x.name])]
-        self.todo = sorted(set().union(*self.lacking.values()))
+        lacked = set().union(*self.lacking.values())
+        self.todo = [key for key in self.keys if key in lacked]
         self.bad: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, number: int) -> str | Exception | None:
+    def __getitem__(self, key: tuple[Split, int]) -> str | Exception | None:
         """Write the files of a clip; returns what is wrong with it, or an error that must stop everything."""
-        split, item = self.keys[number]
+        split, item = key
         clip = self.clips[split][item]
         try:
             samples = read_audio(clip.audio, clip.start, self._heard_seconds(clip, split), self.sample_rate)
             for output in self.wanted:
-                if number in self.lacking[output.name]:
+                if key in self.lacking[output.name]:
                     tensors = output.encode(samples.to(self.device), clip.captions, self.crop, self.sample_rate)
                     content = save(tensors, {"samples": str(len(samples))})
                     file = clip_file(self.folder / output.name, split, item)
@@ -130,13 +131,13 @@ class Encoding(Dataset[str | Exception | None]):
 
     def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:
         with _explained(self.folder):
-            for number in self.todo:
+            for key in self.todo:
                 result = next(results)
                 if isinstance(result, Exception):
                     del results  # Ends the processes, before the error keeps this frame alive.
                     raise result
                 if result is not None:
-                    self.bad[clip_name(*self.keys[number])] = result
+                    self.bad[clip_name(*key)] = result
                 yield
             for output in self.wanted:
                 self._finish(output)
@@ -147,10 +148,10 @@ class Encoding(Dataset[str | Exception | None]):
         for remains in folder.rglob(".*.part"):  # Of processes that were killed.
             remains.unlink()
 
-    def _lacking(self, output: FrozenOutput) -> set[int]:
+    def _lacking(self, output: FrozenOutput) -> set[tuple[Split, int]]:
         folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})
-        good = {number: key for number, key in enumerate(self.keys) if clip_name(*key) not in bad}
-        return {number for number, key in good.items() if open_whole(clip_file(folder, *key)) is None}
+        wanted = (key for key in self.keys if clip_name(*key) not in bad)
+        return {key for key in wanted if open_whole(clip_file(folder, *key)) is None}
 
     def _take_device(self, worker: int) -> None:
         if self.device == "cuda":
