@@ -99,7 +99,18 @@ class MusicCM(DiffusionPipeline):
         LongMusic(self, request).check()
 
     def _save_more(self, folder: Path) -> None:
-        write_scheduler(self, folder)
+        """How diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
+
+        A student of a grid that LCMScheduler does not know gets none, and a line says so.
+        """
+        if not (isinstance(self.denoiser, TimestepDenoiser) and isinstance(self.schedule, GridAngles)):
+            return
+        try:
+            settings = lcm_settings(self.schedule, self.denoiser.prediction)
+        except ValueError as reason:
+            print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
+        else:
+            storage.write_json(folder / "scheduler" / "scheduler_config.json", settings)
 
 
 @dataclass
@@ -215,19 +226,3 @@ class LongMusic:
         longer = torch.cat([latent[:, :, latent.shape[2] - around :], latent, latent[:, :, :around]], dim=2)
         fade, length = round(FADE_SECONDS * self.pipeline.sample_rate), latent.shape[2] * hop_length
         return close_loop(self._sound(longer), around * hop_length, fade, length)
-
-
-def write_scheduler(pipeline: MusicCM, folder: Path) -> None:
-    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
-
-    A student of a grid that LCMScheduler does not know gets none, and a line says so.
-    """
-    denoiser = pipeline.denoiser
-    if not (isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles)):
-        return
-    try:
-        settings = lcm_settings(pipeline.schedule, denoiser.prediction)
-    except ValueError as reason:
-        print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
-        return
-    storage.write_json(folder / "scheduler" / "scheduler_config.json", settings)

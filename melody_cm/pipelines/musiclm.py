@@ -11,7 +11,7 @@ from torch import Tensor
 from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
 from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import Batch
+from melody_cm.pipelines.request import Batch, Request
 
 STREAMS = {
     "semantic_lm": ("prompt", "semantic"),
@@ -109,15 +109,11 @@ class MusicLM(PretrainedPipeline):
         purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
         return torch.cat(list(sample_long(model, given, length, hop, batch.generators(purpose), temperature)), dim=2)
 
-    def _num_steps(self, asked: int | None) -> int:
-        if asked not in (None, 1):
-            raise ValueError(f"num_steps {asked} asked for, but MusicLM has no sampling steps; leave it out, or say 1")
-        return 1
-
-    def _guidance(self, asked: float | None) -> float:
-        if asked not in (None, 1):
-            raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
-        return 1.0
+    def _check_sampling(self, request: Request) -> None:
+        for what, asked in (("sampling steps", request.num_steps), ("guidance", request.guidance_scale)):
+            name = "num_steps" if what == "sampling steps" else "guidance_scale"
+            if asked not in (None, 1):
+                raise ValueError(f"{name} {asked:g} asked for, but MusicLM has no {what}; leave it out, or say 1")
 
 
 def _check_streams(**models: TokenLM) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from melody_cm import storage
 from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
-from melody_cm.pipelines.streaming import joined, one_ahead, without_gradient
+from melody_cm.pipelines.streaming import joined, one_ahead
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
@@ -103,15 +103,14 @@ class PretrainedPipeline(Pipeline):
                 f"{self.longest_seconds:g} seconds; ask for at most {self.longest_seconds:g}"
             )
         self._check_arrangement(request)
-        steps, scale = self._num_steps(request.num_steps), self._guidance(request.guidance_scale)
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance_scale is {scale}; give a finite number, 1 for none")
-        return Batch(
-            **vars(request) | {"num_steps": steps, "guidance_scale": scale},
-            keys=clip_keys(request.seed, len(request.prompts)),
-            device=self.device,
-            stopwatch=Stopwatch(self.device),
-        )
+        self._check_sampling(request)
+        keys, sampling = clip_keys(request.seed, len(request.prompts)), self.sampling(request)
+        return Batch(**vars(request) | sampling, keys=keys, device=self.device, stopwatch=Stopwatch(self.device))
+
+    def sampling(self, request: Request) -> dict[str, Any]:
+        """The request's sampling steps and guidance scale, or the pipeline's own."""
+        given = {"num_steps": request.num_steps, "guidance_scale": request.guidance_scale}
+        return {name: getattr(self, name) if value is None else value for name, value in given.items()}
 
     def _check_arrangement(self, request: Request) -> None:
         if request.arrangement():
@@ -121,13 +120,10 @@ class PretrainedPipeline(Pipeline):
             )
 
     @abstractmethod
-    def _num_steps(self, asked: int | None) -> int:
-        """The sampler's steps for that many asked for, or refused."""
+    def _check_sampling(self, request: Request) -> None:
+        """Refuse steps and guidance scales that this system cannot do."""
 
-    @abstractmethod
-    def _guidance(self, asked: float | int | None) -> float:
-        """The guidance scale for the one asked for, or refused."""
-
+    @torch.no_grad()
     def _finish(
         self, batch: Batch, make_blocks: Callable[[Batch], Iterator[Tensor]], seconds: float
     ) -> Iterator[GeneratedAudio]:
@@ -135,7 +131,7 @@ class PretrainedPipeline(Pipeline):
         for network in self.networks.values():
             network.eval()
         length, made = round(seconds * self.sample_rate), 0
-        for block in without_gradient(lambda: make_blocks(batch)):
+        for block in make_blocks(batch):
             if not block.isfinite().all():
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)

@@ -6,6 +6,7 @@ attention) over all they are given, so decoding with them is *defined* as `decod
 that overlap and are cross-faded.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,18 +26,6 @@ MARGIN, FADE = 1 / 8, 1 / 4
 MOST_CONTEXT = 1024  # Mel frames.
 
 
-def without_gradient(make_blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
-    """The blocks, made without gradient; whoever takes them keeps the setting it had."""
-    with torch.no_grad():
-        blocks = make_blocks()
-    while True:
-        with torch.no_grad():
-            block = next(blocks, None)
-        if block is None:
-            return
-        yield block
-
-
 def one_ahead(blocks: Iterator[GeneratedAudio]) -> Iterator[GeneratedAudio]:
     """The blocks, of which a thread makes the next one while the caller plays the last; never more than one ahead."""
     with ThreadPoolExecutor(max_workers=1) as worker:
@@ -49,9 +38,10 @@ def one_ahead(blocks: Iterator[GeneratedAudio]) -> Iterator[GeneratedAudio]:
 def joined(blocks: Iterable[GeneratedAudio]) -> GeneratedAudio:
     """Blocks of the same clips one after another; their timings add up."""
     blocks = list(blocks)
-    parts = {part: None for block in blocks for part in block.timings}
-    timings = {part: sum(block.timings.get(part, 0.0) for block in blocks) for part in parts}
-    return GeneratedAudio(torch.cat([block.waveform for block in blocks], dim=-1), blocks[0].sample_rate, timings)
+    timings: Counter[str] = Counter()
+    for block in blocks:
+        timings.update(block.timings)
+    return GeneratedAudio(torch.cat([b.waveform for b in blocks], dim=-1), blocks[0].sample_rate, dict(timings))
 
 
 def cropped(blocks: Iterable[Float[Tensor, "b 1 _"]], start: int, length: int) -> Waveforms:
