@@ -110,9 +110,8 @@ class MusicLM(PretrainedPipeline):
         return torch.cat(list(sample_long(model, given, length, hop, batch.generators(purpose), temperature)), dim=2)
 
     def _check_sampling(self, request: Request) -> None:
-        for what, asked in (("sampling steps", request.num_steps), ("guidance", request.guidance_scale)):
-            name = "num_steps" if what == "sampling steps" else "guidance_scale"
-            if asked not in (None, 1):
+        for name, what in (("num_steps", "sampling steps"), ("guidance_scale", "guidance")):
+            if (asked := getattr(request, name)) not in (None, 1):
                 raise ValueError(f"{name} {asked:g} asked for, but MusicLM has no {what}; leave it out, or say 1")
 
 
