@@ -138,12 +138,7 @@ class EditingPipeline(DiffusionPipeline):
                 f"of {needed:g} s and its 20 ms of cross-fade; give more"
             )
         batch = self._editing_batch(request, given, given)
-        tail = given[..., -fade:]
-        return self._finish(
-            batch,
-            lambda batch: fade_in(tail, self._go_on(self._heard(given, batch), batch, fade)),
-            batch.seconds + fade / self.sample_rate,
-        )
+        return self._finish(batch, self._continue(given, batch), batch.seconds + fade / self.sample_rate)
 
     def inpaint(
         self,
@@ -166,7 +161,7 @@ class EditingPipeline(DiffusionPipeline):
         check_music(around, "the music around the hole")
         request = replace(request or Request(), seconds=window.shape[-1] / self.sample_rate)
         batch = self._editing_batch(request, window, around)
-        made = joined(self._finish(batch, lambda batch: iter([self._fill(window, inner, batch)]), batch.seconds))
+        made = joined(self._finish(batch, self._fill(window, inner, batch), batch.seconds))
         whole = given.clone()
         whole[..., hole.window] = inner.fill(window, made.waveform)
         return GeneratedAudio(whole, self.sample_rate, made.timings)
@@ -203,6 +198,11 @@ class EditingPipeline(DiffusionPipeline):
                 f"{len(batch.prompts)} prompts for {len(given)} clips of music; give one for every clip, or none at all"
             )
         return batch
+
+    def _continue(self, given: Float[Tensor, "b 1 t"], batch: Batch) -> Waveforms:
+        """What follows given music, from the beginning of the cross-fade."""
+        fade = self.timeline.fade
+        yield from fade_in(given[..., -fade:], self._go_on(self._heard(given, batch), batch, fade))
 
     def _heard(self, given: Float[Tensor, "b 1 t"], batch: Batch) -> Past:
         """The codes and the latent of the end of given music, up to where the cross-fade begins."""
@@ -259,7 +259,7 @@ class EditingPipeline(DiffusionPipeline):
             past.num_codes, past.num_frames = past.num_codes + new, end
             yield frames
 
-    def _fill(self, given: Float[Tensor, "b 1 t"], hole: Hole, batch: Batch) -> Float[Tensor, "b 1 t"]:
+    def _fill(self, given: Float[Tensor, "b 1 t"], hole: Hole, batch: Batch) -> Waveforms:
         """The window `given` as the networks hear it, with new music in the hole.
 
         The language model writes the hole's codes after those before it; those after it are the music's own.
@@ -278,4 +278,5 @@ class EditingPipeline(DiffusionPipeline):
             noise = batch.noise(latent.shape[1:])
             latent = self.denoise(batch, noise, self.conditioner.embed(codes), Known(latent, frames))
         with batch.part("decoder"):
-            return self.autoencoder.decode(latent)[..., : given.shape[-1]]
+            filled = self.autoencoder.decode(latent)[..., : given.shape[-1]]
+        yield filled

@@ -13,7 +13,7 @@ from melody_cm.diffusion import GridAngles, Guided, SharedRestriction, TimestepD
 from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Denoiser, JointEmbedding, Sampler
 from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
 from melody_cm.pipelines.request import Batch, Request, Windows
-from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long
+from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long, each_within
 from melody_cm.pipelines.timeline import FADE_SECONDS
 from melody_cm.signal.windows import window_starts
 
@@ -179,12 +179,7 @@ class LongMusic:
             sample = self._sample_shared if batch.windows == "shared" else self._sample_independent
             latent = sample(shape, embeddings)
         blocks = self._sound_of_loop(latent) if batch.loop else self._sound(latent)
-        while True:
-            with batch.part("decoder"):
-                block = next(blocks, None)
-            if block is None:
-                return
-            yield block
+        yield from each_within(lambda: batch.part("decoder"), blocks)
 
     def _embeddings(self) -> Float[Tensor, "b n d"]:
         """What each window of each clip is told: the prompt that holds in its middle."""

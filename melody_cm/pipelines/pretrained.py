@@ -7,7 +7,7 @@ and `model.safetensors` for each network, and a model card. No pickles.
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from melody_cm import storage
 from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
-from melody_cm.pipelines.streaming import joined, one_ahead
+from melody_cm.pipelines.streaming import each_within, joined, one_ahead
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
@@ -80,7 +80,7 @@ class PretrainedPipeline(Pipeline):
         """
         batch = self.batch(request)
         parts = batch.split(len(batch.prompts) if batch_size is None else batch_size)
-        return (self._finish(part, self.make_blocks, part.seconds) for part in parts)
+        return (self._finish(part, self.make_blocks(part), part.seconds) for part in parts)
 
     def batch(self, request: Request) -> Batch:
         """The request with this pipeline's own numbers where it has none.
@@ -123,15 +123,12 @@ class PretrainedPipeline(Pipeline):
     def _check_sampling(self, request: Request) -> None:
         """Refuse steps and guidance scales that this system cannot do."""
 
-    @torch.no_grad()
-    def _finish(
-        self, batch: Batch, make_blocks: Callable[[Batch], Iterator[Tensor]], seconds: float
-    ) -> Iterator[GeneratedAudio]:
-        """The blocks, checked, in range and together exactly as long as asked."""
+    def _finish(self, batch: Batch, blocks: Iterator[Tensor], seconds: float) -> Iterator[GeneratedAudio]:
+        """The blocks, made without gradient, checked, in range and together exactly as long as asked."""
         for network in self.networks.values():
             network.eval()
         length, made = round(seconds * self.sample_rate), 0
-        for block in make_blocks(batch):
+        for block in each_within(torch.no_grad, blocks):
             if not block.isfinite().all():
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)

@@ -9,6 +9,7 @@ that overlap and are cross-faded.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,16 @@ Waveforms = Iterator[Float[Tensor, "b 1 _"]]
 # Of a tile: its outermost part, which lacks a neighbour on one side, counts nothing; then it fades in.
 MARGIN, FADE = 1 / 8, 1 / 4
 MOST_CONTEXT = 1024  # Mel frames.
+
+
+def each_within(context: Callable[[], AbstractContextManager], blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The blocks, each made within a context of its own; whoever takes them is outside."""
+    while True:
+        with context():
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
 
 
 def one_ahead(blocks: Iterator[GeneratedAudio]) -> Iterator[GeneratedAudio]:
