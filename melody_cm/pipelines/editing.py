@@ -50,15 +50,6 @@ class EditingPipeline(DiffusionPipeline):
     semantic_frame_rate: float
     num_chunks: int
 
-    def _check_clocks(self) -> None:
-        if self.semantic_tokenizer.frame_rate != self.semantic_frame_rate:
-            raise ValueError(
-                f"the semantic tokenizer makes {self.semantic_tokenizer.frame_rate:g} codes a second, but "
-                f"semantic_frame_rate is {self.semantic_frame_rate:g}; set it to the tokenizer's"
-            )
-        if self.num_chunks < 2:
-            raise ValueError(f"num_chunks is {self.num_chunks}, but music goes on from known chunks; use at least 2")
-
     @property
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS if self.denoiser.per_frame_angles else self.max_seconds
