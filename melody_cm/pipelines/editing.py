@@ -80,18 +80,6 @@ class EditingPipeline(DiffusionPipeline):
         real = torch.ones(batch, waveform.shape[-1], dtype=torch.bool, device=device)
         return self.semantic_tokenizer(MusicBatch(item, item - 1, waveform, real, [""] * batch))
 
-    def check_editing(self) -> None:
-        """Refuse to go on from music, or to fill a hole, with networks that cannot.
-
-        Raises:
-            ValueError: the denoiser takes one angle a clip.
-        """
-        if not self.denoiser.per_frame_angles:
-            raise ValueError(
-                f"this {type(self).__name__} cannot continue or inpaint music: its denoiser takes one noise level a "
-                "clip (per_frame_angles is False); use one with a dual-path denoiser"
-            )
-
     def continue_from(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int, request: Request) -> GeneratedAudio:
         """The given music and what follows it, `request.seconds` long together.
 
@@ -128,7 +116,7 @@ class EditingPipeline(DiffusionPipeline):
                 f"the music given has {given.shape[-1] / self.sample_rate:g} s, but to go on from it takes one chunk "
                 f"of {needed:g} s and its 20 ms of cross-fade; give more"
             )
-        batch = self._editing_batch(request, given, given)
+        batch = self._editing_batch(request, given)
         return self._finish(batch, self._continue(given, batch), batch.seconds + fade / self.sample_rate)
 
     def inpaint(
@@ -151,7 +139,7 @@ class EditingPipeline(DiffusionPipeline):
         around = inner.around(window)
         check_music(around, "the music around the hole")
         request = replace(request or Request(), seconds=window.shape[-1] / self.sample_rate)
-        batch = self._editing_batch(request, window, around)
+        batch = self._editing_batch(request, around)
         made = joined(self._finish(batch, self._fill(window, inner, batch), batch.seconds))
         whole = given.clone()
         whole[..., hole.window] = inner.fill(window, made.waveform)
@@ -176,13 +164,17 @@ class EditingPipeline(DiffusionPipeline):
         yield from self._go_on(Past(codes, latent), batch)
 
     def _given(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b 1 _"]:
-        self.check_editing()
+        if not self.denoiser.per_frame_angles:
+            raise ValueError(
+                f"this {type(self).__name__} cannot continue or inpaint music: its denoiser takes one noise level a "
+                "clip (per_frame_angles is False); use one with a dual-path denoiser"
+            )
         check_music(waveform, "the music given")
         return resample(waveform.float(), sample_rate, self.sample_rate).to(self.device)
 
-    def _editing_batch(self, request: Request, given: Tensor, own: Float[Tensor, "b 1 t"]) -> Batch:
-        """The request with music `own` as its prompts where it has none."""
-        own_prompts = [AudioPrompt(clip, self.sample_rate) for clip in own.split(1)]
+    def _editing_batch(self, request: Request, given: Float[Tensor, "b 1 t"]) -> Batch:
+        """The request with the given music as its prompts where it has none."""
+        own_prompts = [AudioPrompt(clip, self.sample_rate) for clip in given.split(1)]
         batch = self.batch(replace(request, prompts=request.prompts or own_prompts))
         if len(batch.prompts) != len(given):
             raise ValueError(

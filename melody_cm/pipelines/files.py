@@ -218,7 +218,6 @@ def _open_given(pipeline: PretrainedPipeline, path: Path) -> tuple[EditingPipeli
     """The pipeline, if it can go on from music, and what the file's header says, if all of it is sound."""
     if not isinstance(pipeline, EditingPipeline):
         raise ValueError(f"{type(pipeline).__name__} cannot continue or inpaint music; MeLoDy can")
-    pipeline.check_editing()
     return pipeline, scan_audio(path, 0.0, None)
 
 

@@ -49,6 +49,8 @@ class MusicCM(DiffusionPipeline):
         embedded_guidance_scale: at which scale it learned them, if known.
     """
 
+    longest_seconds = LONGEST_SECONDS
+
     def __init__(
         self,
         joint_embedding: JointEmbedding,
@@ -80,10 +82,6 @@ class MusicCM(DiffusionPipeline):
             yield self.make(batch)
         else:
             yield from LongMusic(self, batch).blocks()
-
-    @property
-    def longest_seconds(self) -> float:
-        return LONGEST_SECONDS
 
     @property
     def window(self) -> int:
@@ -178,7 +176,9 @@ class LongMusic:
         with batch.part("denoiser"):
             sample = self._sample_shared if batch.windows == "shared" else self._sample_independent
             latent = sample(shape, embeddings)
-        blocks = self._sound_of_loop(latent) if batch.loop else self._sound(latent)
+        blocks = (
+            self._sound_of_loop(latent) if batch.loop else decode_long(pipeline.autoencoder, latent, pipeline.window)
+        )
         yield from each_within(lambda: batch.part("decoder"), blocks)
 
     def _embeddings(self) -> Float[Tensor, "b n d"]:
@@ -212,12 +212,10 @@ class LongMusic:
             latents += pipeline.denoise(batch, noise, conditioning, generators=fresh).split(clips)
         return torch.cat(latents, dim=2)
 
-    def _sound(self, latent: Tensor) -> Waveforms:
-        return decode_long(self.pipeline.autoencoder, latent, self.pipeline.window)
-
     def _sound_of_loop(self, latent: Tensor) -> Waveforms:
         """The latent decoded with its end before it and its beginning after it."""
-        around, hop_length = self.pipeline.window // 2, self.pipeline.hop_length
+        window, hop_length = self.pipeline.window, self.pipeline.hop_length
+        around = window // 2
         longer = torch.cat([latent[:, :, latent.shape[2] - around :], latent, latent[:, :, :around]], dim=2)
         fade, length = round(FADE_SECONDS * self.pipeline.sample_rate), latent.shape[2] * hop_length
-        return close_loop(self._sound(longer), around * hop_length, fade, length)
+        return close_loop(decode_long(self.pipeline.autoencoder, longer, window), around * hop_length, fade, length)

@@ -18,7 +18,6 @@ STREAMS = {
     "coarse_lm": ("prompt", "semantic", "coarse"),
     "fine_lm": ("coarse", "fine"),
 }
-LONGEST_SECONDS = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
 
 
 class MusicLM(PretrainedPipeline):
@@ -57,6 +56,7 @@ class MusicLM(PretrainedPipeline):
 
     num_steps = 1
     guidance_scale = 1.0
+    longest_seconds = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
 
     def __init__(
         self,
@@ -82,10 +82,6 @@ class MusicLM(PretrainedPipeline):
     def sample_rate(self) -> int:  # type: ignore[override]
         """Hz, the codec's own."""
         return self.codec.sample_rate
-
-    @property
-    def longest_seconds(self) -> float:
-        return LONGEST_SECONDS
 
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
         samples = round(batch.seconds * self.sample_rate)
