@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants
 
-from melody_cm.data.synthetic import cache_folder
+from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.provenance import describe_machine
 
 EXTRAS = {"encodec": "encodec", "fad": "frechet_audio_distance"}

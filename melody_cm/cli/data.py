@@ -112,11 +112,12 @@ def render(arguments: Namespace) -> int:
     report = melody_cm.render_manifest(arguments.manifest, arguments.out, arguments.sound_font, arguments.processes)
     seconds = time.monotonic() - started
     _print_lines(report.problems)
-    rate = f" in {seconds:.1f} s ({report.rendered / seconds:.1f} clips/s)" if report.rendered else ""
-    print(f"rendered: {report.rendered} clips of {report.midi_files} MIDI files{rate}")
-    print(f"there already: {report.already_there}; with a sound file of their own: {report.given}")
-    print(f"without sound: {report.failed} failed, {report.without_midi} have no MIDI file")
-    return FOUND if report.failed else OK
+    rows = report.rows
+    rate = f" in {seconds:.1f} s ({rows['rendered'] / seconds:.1f} clips/s)" if rows["rendered"] else ""
+    print(f"rendered: {rows['rendered']} clips of {report.midi_files} MIDI files{rate}")
+    print(f"there already: {rows['already there']}; with a sound file of their own: {rows['given']}")
+    print(f"without sound: {rows['failed']} failed, {rows['without MIDI']} have no MIDI file")
+    return FOUND if rows["failed"] else OK
 
 
 def make_synthetic(arguments: Namespace) -> int:

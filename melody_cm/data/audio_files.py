@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, promised_frames, unclosed_wav
+from melody_cm.data.headers import UnclosedWav, lacks_ogg_end, wav_data
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
 
@@ -62,8 +63,8 @@ def audio_info(path: str | Path) -> AudioInfo:
     Raises:
         AudioProblem: there is no such file, or it is no sound file.
     """
-    with _open(path) as file:
-        return _info(path, file)
+    with _open(path) as sound:
+        return sound.info
 
 
 def read_audio(path: str | Path, start_seconds: float, seconds: float | None, sample_rate: int) -> Float[Tensor, " t"]:
@@ -81,13 +82,13 @@ def read_audio(path: str | Path, start_seconds: float, seconds: float | None, sa
     Raises:
         AudioProblem: unreadable, truncated, silent or not finite in the crop, or less than 0.1 s of sound after start.
     """
-    with _open(path) as file:
-        available = _available(path, file, start_seconds)
+    with _open(path) as sound:
+        available = sound.available(start_seconds)
         first = round(start_seconds * sample_rate)
         length = round((available if seconds is None else seconds) * sample_rate)
-        skipped, samples = _read_with_context(path, file, first, length, sample_rate)
-        if file.samplerate != sample_rate:
-            samples = soxr.resample(samples, file.samplerate, sample_rate, quality="HQ")
+        skipped, samples = sound.read_with_context(first, length, sample_rate)
+        if sound.rate != sample_rate:
+            samples = soxr.resample(samples, sound.rate, sample_rate, quality="HQ")
     crop = samples[first - skipped :][:length]
     _check_sound(path, *_finite_peak(crop))
     return torch.from_numpy(np.clip(crop, -1.0, 1.0))
@@ -107,13 +108,13 @@ def scan_audio(path: str | Path, start_seconds: float, seconds: float | None) ->
     Raises:
         AudioProblem: as of `read_audio`.
     """
-    with _open(path) as file:
-        available = _available(path, file, start_seconds)
+    with _open(path) as sound:
+        available = sound.available(start_seconds)
         length = available if seconds is None else min(seconds, available)
-        begin = round(start_seconds * file.samplerate)
-        found = [_finite_peak(block) for block in _blocks(path, file, begin, begin + round(length * file.samplerate))]
+        begin = round(start_seconds * sound.rate)
+        found = [_finite_peak(block) for block in sound.blocks(begin, begin + round(length * sound.rate))]
         _check_sound(path, sum(bad for bad, _ in found), max((peak for _, peak in found), default=0.0))
-        return _info(path, file)
+        return sound.info
 
 
 def stream_audio(path: str | Path, sample_rate: int) -> Iterator[Float[Tensor, " t"]]:
@@ -122,10 +123,10 @@ def stream_audio(path: str | Path, sample_rate: int) -> Iterator[Float[Tensor, "
     Raises:
         AudioProblem: unreadable or truncated.
     """
-    with _open(path) as file:
-        blocks = _blocks(path, file, 0, promised_frames(Path(path), file))
-        if file.samplerate != sample_rate:
-            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+    with _open(path) as sound:
+        blocks = sound.blocks(0, sound.frames)
+        if sound.rate != sample_rate:
+            resampler = soxr.ResampleStream(sound.rate, sample_rate, 1, dtype="float32", quality="HQ")
             last = (resampler.resample_chunk(np.zeros(0, np.float32), last=True) for _ in range(1))
             blocks = chain((resampler.resample_chunk(block) for block in blocks), last)
         for block in blocks:
@@ -149,26 +150,84 @@ def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate
     write_atomically(path, lambda aside: soundfile.write(aside, samples, sample_rate, subtype="PCM_16", format=form))
 
 
+@dataclass
+class _Sound:
+    """An open sound file, and how many frames it should have: more than can be read where its end is missing."""
+
+    path: Path
+    file: soundfile.SoundFile
+    frames: int
+
+    @property
+    def rate(self) -> int:
+        return self.file.samplerate
+
+    @property
+    def info(self) -> AudioInfo:
+        return AudioInfo(self.rate, self.file.channels, self.frames / self.rate)
+
+    def available(self, start_seconds: float) -> float:
+        """Seconds of sound after start."""
+        available = self.info.seconds - start_seconds
+        if available < MIN_SECONDS:
+            message = f"{self.path}: too short, {max(available, 0.0):.3f} s of sound after {start_seconds:g} s"
+            raise AudioProblem(message, "too short")
+        return available
+
+    def read_with_context(self, first: int, length: int, sample_rate: int) -> tuple[int, np.ndarray]:
+        """The file's own samples around target samples first .. first + length - 1, and how many target samples lie
+        before them. They begin where both sample grids meet, so that resampling a part equals resampling the whole."""
+        grid = self.rate // math.gcd(self.rate, sample_rate)
+        context = round(CONTEXT_SECONDS * self.rate)
+        begin = max(0, first * self.rate // sample_rate - context) // grid * grid
+        end = min(self.frames, -(-(first + length) * self.rate // sample_rate) + context)
+        return begin * sample_rate // self.rate, np.concatenate(list(self.blocks(begin, end)))
+
+    def blocks(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """Frames begin .. end - 1, averaged over channels, a block at a time; an AudioProblem where that fails."""
+        file, place = self.file, begin
+        try:
+            file.seek(begin)
+            while place < end:
+                frames = min(max(1, BLOCK_SAMPLES // file.channels), end - place)
+                samples = file.read(frames, dtype="float32", always_2d=True)
+                if not len(samples):
+                    break
+                place += len(samples)
+                # Over so short an axis, `mean` takes 4 times as long.
+                yield np.einsum("tc->t", samples) / file.channels
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            at = f"{place / self.rate:.2f} s"
+            if _has_end(self.path, place):
+                raise AudioProblem(f"{self.path}: unreadable at {at} ({error})") from error
+            raise AudioProblem(f"{self.path}: truncated, cannot be read on from {at}", "truncated") from error
+        # MP3 headers may be off by some frames; more than that is a file whose end is missing.
+        short = end - place > MIN_SECONDS * self.rate or place == begin < end
+        if short or (place >= file.frames and lacks_ogg_end(self.path)):
+            raise AudioProblem(f"{self.path}: truncated, ends at {place / self.rate:.2f} s", "truncated")
+
+
 @contextmanager
-def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _open(path: str | Path) -> Iterator[_Sound]:
     path = Path(path)
     if not os.path.isfile(path):  # `Path.is_file` raises an error where the name is too long.
         raise AudioProblem(f"{path}: no such file", "missing")
     if path.stat().st_size == 0:
         raise AudioProblem(f"{path}: the file is empty", "empty")
     try:
-        unclosed = unclosed_wav(path)
+        wav = wav_data(path)
     except OSError as error:
         raise AudioProblem(f"{path}: cannot be opened ({error.strerror})") from error
-    with unclosed or nullcontext(), _decoder(path, unclosed or path) as file:
+    # As bytes: libsndfile's wrapper refuses names that are not UTF-8.
+    unclosed = UnclosedWav(path, wav) if wav and wav.unclosed else nullcontext(os.fsencode(path))
+    with unclosed as source, _decoder(path, source) as file:
         _check_header(path, file)
-        yield file
+        yield _Sound(path, file, wav.promised_frames(file.frames) if wav else file.frames)
 
 
-def _decoder(path: Path, source: Path | UnclosedWav) -> soundfile.SoundFile:
+def _decoder(path: Path, source: bytes | UnclosedWav) -> soundfile.SoundFile:
     try:
-        # As bytes: libsndfile's wrapper refuses names that are not UTF-8.
-        return soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source)
+        return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
         if lacks_ogg_end(path):
             raise AudioProblem(f"{path}: truncated, too little is left to be read", "truncated") from error
@@ -181,54 +240,6 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
         raise AudioProblem(f"{path}: its header says {file.samplerate} Hz; {ends} can be read, so it is damaged")
     if file.frames >= UNKNOWN_FRAMES:
         raise AudioProblem(f"{path}: its header does not say how long it is; write it again with its length")
-
-
-def _info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
-    return AudioInfo(file.samplerate, file.channels, promised_frames(Path(path), file) / file.samplerate)
-
-
-def _available(path: str | Path, file: soundfile.SoundFile, start_seconds: float) -> float:
-    """Seconds of sound after start."""
-    available = _info(path, file).seconds - start_seconds
-    if available < MIN_SECONDS:
-        message = f"{path}: too short, {max(available, 0.0):.3f} s of sound after {start_seconds:g} s"
-        raise AudioProblem(message, "too short")
-    return available
-
-
-def _read_with_context(
-    path: str | Path, file: soundfile.SoundFile, first: int, length: int, sample_rate: int
-) -> tuple[int, np.ndarray]:
-    """The file's own samples around target samples first .. first + length - 1, and how many target samples lie
-    before them. They begin where both sample grids meet, so that resampling a part equals resampling the whole."""
-    rate = file.samplerate
-    grid = rate // math.gcd(rate, sample_rate)
-    context = round(CONTEXT_SECONDS * rate)
-    begin = max(0, first * rate // sample_rate - context) // grid * grid
-    end = min(promised_frames(Path(path), file), -(-(first + length) * rate // sample_rate) + context)
-    return begin * sample_rate // rate, np.concatenate(list(_blocks(path, file, begin, end)))
-
-
-def _blocks(path: str | Path, file: soundfile.SoundFile, begin: int, end: int) -> Iterator[np.ndarray]:
-    """Frames begin .. end - 1, averaged over channels, a block at a time; AudioProblem where they cannot be read."""
-    rate, place = file.samplerate, begin
-    try:
-        file.seek(begin)
-        while place < end:
-            frames = min(max(1, BLOCK_SAMPLES // file.channels), end - place)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-            if not len(samples):
-                break
-            place += len(samples)
-            yield np.einsum("tc->t", samples) / file.channels  # Over so short an axis, `mean` takes 4 times as long.
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        if _has_end(path, place):
-            raise AudioProblem(f"{path}: unreadable at {place / rate:.2f} s ({error})") from error
-        raise AudioProblem(f"{path}: truncated, cannot be read on from {place / rate:.2f} s", "truncated") from error
-    # MP3 headers may be off by some frames; more than that is a file whose end is missing.
-    short = end - place > MIN_SECONDS * rate or place == begin < end
-    if short or (place >= file.frames and lacks_ogg_end(Path(path))):
-        raise AudioProblem(f"{path}: truncated, ends at {place / rate:.2f} s", "truncated")
 
 
 def _has_end(path: str | Path, place: int) -> bool:

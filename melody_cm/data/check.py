@@ -1,23 +1,21 @@
 """Reads a whole corpus once to tell what is in it and what is wrong with it."""
 
-import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-
-from rich.console import Console
-from rich.progress import track
+from itertools import islice
 
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, scan_audio
 from melody_cm.data.clips import Clip, Conflicts
+from melody_cm.data.jobs import cores, progress
 from melody_cm.data.manifest import Corpus, Entry, open_corpus
 
 # Manifests round durations; a file that lacks less than this is not short.
 TOLERANCE_SECONDS = 0.05
 MAX_WORKERS = 8
-# Clips waiting for each thread, so that none is idle and memory does not grow with the corpus.
-AHEAD = 4
+# Clips that the threads share out at a time, so that memory does not grow with the corpus.
+AT_ONCE = 256
 
 Read = AudioInfo | AudioProblem
 
@@ -69,9 +67,7 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
         FileNotFoundError, ValueError: there is no corpus at the path, or no row of it can be told from another.
     """
     corpus, report, conflicts = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), Conflicts()
-    console = Console(stderr=True)
-    entries = _read_ahead(corpus.entries())
-    for entry, read in track(entries, "reading clips", total=None, console=console, disable=not console.is_terminal):
+    for entry, read in progress(_read(corpus.entries()), "reading clips"):
         if entry is None:
             report.without_audio += 1
         elif isinstance(entry, ValueError):
@@ -79,23 +75,15 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
         else:
             for reason, problem in conflicts.of(entry):
                 report.note(reason, problem)
-            report.add(entry, read.result())
+            report.add(entry, read)
     return report
 
 
-def _read_ahead(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Future[Read]]]:
+def _read(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Read | None]]:
     """Every entry in order with what reading it says: decoding releases Python's lock, so threads use all cores."""
-    workers = min(os.cpu_count() or 1, MAX_WORKERS)
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[Entry, Future[Read]]] = deque()
-    try:
-        for entry in entries:
-            waiting.append((entry, pool.submit(_read_through, entry)))
-            if len(waiting) > AHEAD * workers:
-                yield waiting.popleft()
-        yield from waiting
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(min(cores(), MAX_WORKERS)) as pool:
+        for part in iter(lambda: list(islice(entries, AT_ONCE)), []):
+            yield from zip(part, pool.map(_read_through, part), strict=True)
 
 
 def _read_through(entry: Entry) -> Read | None:

@@ -118,22 +118,38 @@ class RowReader:
     def clip(self, line: bytes, where: str) -> Clip | None:
         """The clip on a line, or None if its audio is null; errors begin with `where`."""
         with located(where):
-            row = self.row(line)
-            return row and make_clip(row, load_row(line), where)
+            fields = load_row(line)
+            return None if fields.get("audio", "") is None else self.clip_of(fields, where)
 
     def clip_of(self, fields: dict[str, Any], where: str) -> Clip:
-        """The clip of a row's fields, which name a sound file; errors begin with `where`."""
-        with located(where):
-            return make_clip(self.complete(check_row(fields)), fields, where)
+        """The clip of a row's fields, which name a sound file.
+
+        Raises:
+            ValueError: the row is not what docs/data.md says.
+        """
+        row = self.complete(check_row(fields))
+        return Clip(
+            id=str(row.id),
+            audio=Path(row.audio),
+            # Beside a MIDI file, `start` is a place in the MIDI, and the sound file is the finished clip.
+            start=0.0 if row.midi else row.start or 0.0,
+            duration=row.duration,
+            split=row.split,
+            captions=[caption for caption in (row.caption, *(row.alt_captions or ())) if caption],
+            piece=row.piece,
+            where=where,
+            fields={name: value for name, value in fields.items() if name not in OWN},
+        )
 
 
 @contextmanager
 def located(where: object) -> Iterator[None]:
-    """Let the message of a ValueError begin with the place that it is about."""
+    """Let the message of a ValueError, of whatever kind, begin with the place that it is about."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        error.args = (f"{where}: {error}",)
+        raise
 
 
 def load_row(line: bytes) -> dict[str, Any]:
@@ -172,24 +188,6 @@ def check_row(fields: dict[str, Any]) -> Row:
         near = difflib.get_close_matches(name, fields, n=1)
         hint = f"; is {near[0]!r} a misspelling of it?" if near else ""
         raise ValueError(f"field {name!r} is missing{hint}") from error
-
-
-def make_clip(row: Row, fields: dict[str, Any], where: str) -> Clip:
-    """The clip of a complete row; `fields` are all that the row says."""
-    return Clip(
-        id=str(row.id),
-        audio=Path(row.audio),
-        # Beside a MIDI file, `start` is a place in the MIDI, and the sound file is the finished clip.
-        start=0.0 if row.midi else row.start or 0.0,
-        duration=row.duration,
-        split=row.split,
-        captions=[caption for caption in (row.caption, *(row.alt_captions or ())) if caption],
-        piece=row.piece,
-        where=where,
-        fields={
-            name: value for name, value in fields.items() if name not in ("id", "audio", "caption", "alt_captions")
-        },
-    )
 
 
 class Conflicts:

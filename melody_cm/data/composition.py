@@ -1,5 +1,6 @@
 """Procedural pieces of music: parameters drawn from a seed, the notes they lead to, the captions that say them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,10 @@ def perform(piece: Piece, seconds: float, seed: int, index: int, section: int) -
     for number in range(int(np.ceil(seconds / bar))):
         degree = piece.progression[(number + 2 * section) % len(piece.progression)]
         steps = _step_times(piece, number * bar)
-        _play_chords(performance, piece, degree, steps)
-        _play_bass(performance, piece, degree, steps)
-        _play_melody(performance, piece, degree, steps, melody[number % len(melody)])
-        _play_drums(performance, piece, steps)
+        performance.notes += _chord_notes(piece, degree, steps)
+        performance.notes += _bass_notes(piece, degree, steps)
+        performance.notes += _melody_notes(piece, degree, steps, melody[number % len(melody)])
+        performance.hits += _drum_hits(piece, steps)
     return performance
 
 
@@ -148,22 +149,25 @@ def _chord(piece: Piece, degree: int) -> list[int]:
     return sorted(55 + (_pitch(piece, degree + third, 55) - 55) % 12 for third in thirds)
 
 
-def _play_chords(performance: Performance, piece: Piece, degree: int, steps: np.ndarray) -> None:
+def _onsets(pattern: str) -> Iterator[tuple[int, str]]:
+    """The steps of a pattern at which something sounds, and their signs."""
+    return ((step, sign) for step, sign in enumerate(pattern) if sign != ".")
+
+
+def _chord_notes(piece: Piece, degree: int, steps: np.ndarray) -> Iterator[Note]:
     pitches = _chord(piece, degree)
     seconds = piece.rules.chord_hold * 15 / piece.tempo
-    onsets = [step for step, sign in enumerate(piece.rules.chord_pattern) if sign != "."]
-    for count, step in enumerate(onsets):
-        chosen = [pitches[count % len(pitches)]] if piece.rules.arpeggio else pitches
-        level = (0.5 if piece.rules.arpeggio else 0.42) * piece.feeling.velocity
-        performance.notes.extend(Note(piece.chords, pitch, steps[step], seconds, level) for pitch in chosen)
+    level = (0.5 if piece.rules.arpeggio else 0.42) * piece.feeling.velocity
+    for count, (step, _) in enumerate(_onsets(piece.rules.chord_pattern)):
+        for pitch in [pitches[count % len(pitches)]] if piece.rules.arpeggio else pitches:
+            yield Note(piece.chords, pitch, steps[step], seconds, level)
 
 
-def _play_bass(performance: Performance, piece: Piece, degree: int, steps: np.ndarray) -> None:
+def _bass_notes(piece: Piece, degree: int, steps: np.ndarray) -> Iterator[Note]:
     seconds = piece.rules.bass_hold * 15 / piece.tempo
-    for step, sign in enumerate(piece.rules.bass_pattern):
-        if sign != ".":
-            pitch = _pitch(piece, degree + int(sign) - 1, 31)
-            performance.notes.append(Note(piece.bass, pitch - 12 * (pitch > 52), steps[step], seconds, 0.75))
+    for step, sign in _onsets(piece.rules.bass_pattern):
+        pitch = _pitch(piece, degree + int(sign) - 1, 31)
+        yield Note(piece.bass, pitch - 12 * (pitch > 52), steps[step], seconds, 0.75)
 
 
 def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[Motif]:
@@ -174,14 +178,12 @@ def _melody_bars(piece: Piece, rng: np.random.Generator) -> list[Motif]:
 
 
 def _motif(rhythm: str, rng: np.random.Generator) -> Motif:
-    onsets = [step for step, sign in enumerate(rhythm) if sign != "."]
+    onsets = [step for step, _ in _onsets(rhythm)]
     moves = rng.choice([-2, -1, -1, 1, 1, 2, 3, -3], size=len(onsets))
     return [(step, int(move)) for step, move in zip(onsets, moves, strict=True)]
 
 
-def _play_melody(
-    performance: Performance, piece: Piece, degree: int, steps: np.ndarray, motif: list[tuple[int, int]]
-) -> None:
+def _melody_notes(piece: Piece, degree: int, steps: np.ndarray, motif: Motif) -> Iterator[Note]:
     """Strong beats land on the chord; between them the line moves by its motif, kept within a tenth."""
     position = degree % 7
     ends = [step for step, _ in motif[1:]] + [len(steps) - 1]
@@ -192,11 +194,10 @@ def _play_melody(
         position = position - 7 if position > 9 else position + 7 if position < -1 else position
         pitch = _pitch(piece, position, 62 + piece.feeling.shift)
         seconds = 0.92 * (steps[end] - steps[step])
-        performance.notes.append(Note(piece.lead, pitch, steps[step], seconds, 0.95 * piece.feeling.velocity))
+        yield Note(piece.lead, pitch, steps[step], seconds, 0.95 * piece.feeling.velocity)
 
 
-def _play_drums(performance: Performance, piece: Piece, steps: np.ndarray) -> None:
+def _drum_hits(piece: Piece, steps: np.ndarray) -> Iterator[Hit]:
     for drum, pattern in piece.rules.drums.items():
-        for step, sign in enumerate(pattern):
-            if sign != ".":
-                performance.hits.append(Hit(drum, steps[step], 0.9 if sign == "x" else 0.45))
+        for step, sign in _onsets(pattern):
+            yield Hit(drum, steps[step], 0.9 if sign == "x" else 0.45)

@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 from melody_cm.batch import MusicBatch
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
-from melody_cm.data.encoded.cache import EncodedClips
-from melody_cm.data.encoded.dataset import EncodedDataset
+from melody_cm.data.encoded.cache import EncodedClips, EncodedDataset
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
@@ -93,12 +92,12 @@ class MusicDataModule(LightningDataModule):
         """All readable clips of a split in order, as evaluation sees them, outside a Trainer; always with waveforms."""
         dataset = self._dataset(split, random_crop=False, encoded=None)
         examples = dataset.examples(range(len(dataset)))
-        batch = list(islice(examples, batch_size))
-        if not batch:
-            raise self._unreadable(len(dataset), split)
-        while batch:
+        num_batches = 0
+        for batch in iter(lambda: list(islice(examples, batch_size)), []):
             yield collate(batch)
-            batch = list(islice(examples, batch_size))
+            num_batches += 1
+        if not num_batches:
+            raise self._unreadable(len(dataset), split)
 
     def train_dataloader(self) -> DataLoader[MusicBatch]:
         dataset = self._dataset("train", random_crop=True, encoded=self.encoded)
@@ -114,7 +113,10 @@ class MusicDataModule(LightningDataModule):
     def _evaluation_loader(self, split: Split, at_most: int) -> DataLoader[MusicBatch]:
         dataset = self._dataset(split, random_crop=False, encoded=self.encoded)
         rank, num_processes = self._processes()
-        items = self._readable(dataset, split, at_most)
+        count = min(at_most, len(dataset))
+        items = dataset.readable([i * len(dataset) // count for i in range(count)])
+        if not items:
+            raise self._unreadable(count, split)
         if len(items) < num_processes:
             raise ValueError(f"{self.corpus} has {len(items)} '{split}' clips for {num_processes} processes; add some")
         return self._loader(dataset, evaluation_batches(items, self.batch_size, rank, num_processes))
@@ -123,13 +125,6 @@ class MusicDataModule(LightningDataModule):
         clips = self.split_clips(split)
         settings = (clips, self.sample_rate, self.seconds, self.seed, random_crop, self.strict)
         return MusicDataset(*settings) if encoded is None else EncodedDataset(encoded, split, *settings)
-
-    def _readable(self, dataset: MusicDataset, split: Split, at_most: int) -> list[int]:
-        count = min(at_most, len(dataset))
-        items = dataset.readable([i * len(dataset) // count for i in range(count)])
-        if not items:
-            raise self._unreadable(count, split)
-        return items
 
     def _unreadable(self, count: int, split: Split) -> ValueError:
         return ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")

@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
-from melody_cm.data.clips import Clip
+from melody_cm.data.clips import Clip, located
 from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal import fit_length
@@ -21,6 +20,7 @@ MAX_REPLACEMENTS = 20
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class MusicDataset(Dataset[MusicBatch]):
     """Clips, each as a `MusicBatch` of one, under the key (epoch, item).
 
@@ -40,23 +40,16 @@ class MusicDataset(Dataset[MusicBatch]):
         strict: raise on bad clips in training too.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        sample_rate: int,
-        seconds: float,
-        seed: int,
-        random_crop: bool,
-        strict: bool = False,
-    ) -> None:
-        self.clips = clips
-        self.sample_rate = sample_rate
-        self.seconds = seconds
-        self.seed = seed
-        self.random_crop = random_crop
-        self.strict = strict
+    clips: Sequence[Clip]
+    sample_rate: int
+    seconds: float
+    seed: int
+    random_crop: bool
+    strict: bool = False
+
+    def __post_init__(self) -> None:
         # Shared with the loader's worker processes, so that each bad clip is reported once.
-        self.bad = torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+        self.bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -100,17 +93,20 @@ class MusicDataset(Dataset[MusicBatch]):
             AudioProblem: the clip is bad; the message begins with its file and row.
         """
         clip = self.clips[item]
-        with _located(clip):
-            start, seconds = self._crop(clip, epoch, item)
-        waveform, samples = self.read_waveform(clip, start, seconds)
-        row = self.caption_row(clip, epoch, item)
+        row = self._caption_row(clip, epoch, item)
         return MusicBatch(
             item=torch.tensor([item]),
             epoch=torch.tensor([epoch]),
-            waveform=waveform,
-            frame_mask=(torch.arange(waveform.shape[-1]) < samples)[None],
             captions=[clip.captions[row] if clip.captions else ""],
+            **self.sound_fields(clip, epoch, item, row),
         )
+
+    def sound_fields(self, clip: Clip, epoch: int, item: int, caption: int) -> dict[str, Any]:
+        """The fields of a `MusicBatch` of one that tell how the clip sounds; `caption` is the number of its caption."""
+        with located(clip.where):
+            start, seconds = self._crop(clip, epoch, item)
+        waveform, samples = self.read_waveform(clip, start, seconds)
+        return {"waveform": waveform, "frame_mask": (torch.arange(waveform.shape[-1]) < samples)[None]}
 
     def read_waveform(self, clip: Clip, start: float, seconds: float) -> tuple[Tensor, int]:
         """Seconds of a clip's file as a crop (1, 1, t), and how many of its samples are not padding.
@@ -118,12 +114,12 @@ class MusicDataset(Dataset[MusicBatch]):
         Raises:
             AudioProblem: they are bad.
         """
-        with _located(clip):
+        with located(clip.where):
             waveform = read_audio(clip.audio, start, seconds, self.sample_rate)
         length = round(self.seconds * self.sample_rate)
         return fit_length(waveform, length)[None, None], min(len(waveform), length)
 
-    def caption_row(self, clip: Clip, epoch: int, item: int) -> int:
+    def _caption_row(self, clip: Clip, epoch: int, item: int) -> int:
         """Which of the clip's captions it comes with: a drawn one in training, else the first."""
         if not clip.captions or not self.random_crop:
             return 0
@@ -149,15 +145,6 @@ class MusicDataset(Dataset[MusicBatch]):
         if not self.bad[item]:
             self.bad[item] = True
             log.warning("left out a bad clip: %s", problem)
-
-
-@contextmanager
-def _located(clip: Clip) -> Iterator[None]:
-    """Let problems begin with the clip's file and row."""
-    try:
-        yield
-    except AudioProblem as problem:
-        raise AudioProblem(f"{clip.where}: {problem}", problem.reason) from problem
 
 
 def collate(examples: Sequence[MusicBatch]) -> MusicBatch:

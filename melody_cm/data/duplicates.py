@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import SPLITS, Clip
+from melody_cm.data.jobs import progress
 from melody_cm.data.manifest import Corpus, open_corpus
 from melody_cm.signal import MelFrontEnd, MelSettings
 
@@ -57,17 +57,12 @@ class DuplicateReport:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Fingerprints:
-    """The windows of the clips of one split.
+class Window(NamedTuple):
+    """Ten seconds of a clip, from a frame of it on, as a fingerprint (l, f)."""
 
-    Attributes:
-        windows: (n, l, f); owners: the clip of each; starts: its first frame in that clip.
-    """
-
-    windows: Float[Tensor, "n l f"]
-    owners: list[Clip]
-    starts: Int[Tensor, " n"]
+    clip: Clip
+    start: int
+    fingerprint: Float[Tensor, "l f"]
 
 
 def find_duplicates(corpus: str | Corpus, threshold: float = THRESHOLD) -> DuplicateReport:
@@ -78,11 +73,18 @@ def find_duplicates(corpus: str | Corpus, threshold: float = THRESHOLD) -> Dupli
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; give a similarity above 0, up to 1")
-    report = DuplicateReport()
-    corpus = open_corpus(corpus) if isinstance(corpus, str) else corpus
-    prints = _read(corpus.clips(), report)
-    for one, other in combinations(prints, 2):
-        report.found.extend(_matches(one, other, threshold))
+    clips = (open_corpus(corpus) if isinstance(corpus, str) else corpus).clips()
+    report, windows = DuplicateReport(), {split: [] for split in SPLITS}
+    for clip in progress(clips, f"reading {len(clips)} clips"):
+        try:
+            waveform = read_audio(clip.audio, clip.start, clip.duration, SETTINGS.sample_rate)
+        except AudioProblem as problem:
+            report.problems.append(f"{clip.where}: {problem}")
+            continue
+        report.compared += 1
+        windows[clip.split] += [Window(clip, HOP * i, window) for i, window in enumerate(fingerprint(waveform))]
+    for one, other in combinations(windows.values(), 2):
+        report.found += _matches(one, other, threshold)
     report.found.sort(key=lambda pair: (-pair.similarity, pair.first.id, pair.second.id))
     return report
 
@@ -124,34 +126,16 @@ def _centred(windows: Float[Tensor, "n l f"]) -> Float[Tensor, "n d"]:
     return (windows - windows.mean(dim=1, keepdim=True)).flatten(1)
 
 
-def _read(clips: Sequence[Clip], report: DuplicateReport) -> list[Fingerprints]:
-    """The fingerprints of each split that has clips."""
-    console, kept = Console(stderr=True), {split: ([], [], []) for split in SPLITS}
-    for clip in track(clips, f"reading {len(clips)} clips", console=console, disable=not console.is_terminal):
-        try:
-            waveform = read_audio(clip.audio, clip.start, clip.duration, SETTINGS.sample_rate)
-        except AudioProblem as problem:
-            report.problems.append(f"{clip.where}: {problem}")
-            continue
-        report.compared += 1
-        windows, owners, starts = kept[clip.split]
-        for number, window in enumerate(fingerprint(waveform)):
-            windows.append(window)
-            owners.append(clip)
-            starts.append(number * HOP)
-    return [Fingerprints(torch.stack(w), owners, torch.tensor(s)) for w, owners, s in kept.values() if w]
-
-
-def _matches(one: Fingerprints, other: Fingerprints, threshold: float) -> list[Duplicate]:
+def _matches(one: Sequence[Window], other: Sequence[Window], threshold: float) -> list[Duplicate]:
     """The best match of each pair of clips, in blocks that bound the memory."""
     best: dict[tuple[str, str], Duplicate] = {}
-    for i in range(0, len(one.owners), BLOCK):
-        for j in range(0, len(other.owners), BLOCK):
-            values, shifts = similarity(one.windows[i : i + BLOCK], other.windows[j : j + BLOCK])
-            for a, b in (values >= threshold).nonzero().tolist():
-                first, second, value = one.owners[i + a], other.owners[j + b], float(values[a, b])
-                frames = int(shifts[a, b] + other.starts[j + b] - one.starts[i + a])
-                known = best.get((first.id, second.id))
-                if known is None or value > known.similarity:
-                    best[first.id, second.id] = Duplicate(first, second, value, frames * FRAME_SECONDS)
+    for i, j in product(range(0, len(one), BLOCK), range(0, len(other), BLOCK)):
+        left, right = one[i : i + BLOCK], other[j : j + BLOCK]
+        values, shifts = similarity(*(torch.stack([window.fingerprint for window in side]) for side in (left, right)))
+        for a, b in (values >= threshold).nonzero().tolist():
+            offset = FRAME_SECONDS * (int(shifts[a, b]) + right[b].start - left[a].start)
+            pair = Duplicate(left[a].clip, right[b].clip, float(values[a, b]), offset)
+            known = best.setdefault((pair.first.id, pair.second.id), pair)
+            if pair.similarity > known.similarity:
+                best[pair.first.id, pair.second.id] = pair
     return list(best.values())

@@ -8,63 +8,58 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_ISREG
+from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from melody_cm.data.jobs import progress
 from melody_cm.storage import hash_file, write_atomically
 
 # Two changes within one tick of a file system's clock look like one: what changed this lately is read again next time.
 RECENT_SECONDS = 2.0
-FILES_BETWEEN_WRITES = 50_000
 log = logging.getLogger(__name__)
 
 
-def hash_contents(paths: Sequence[str], memory: Path) -> np.ndarray:
-    """(n,) uint64, a hash of the content of each file and of nothing else; 0 where there is no file.
+class Key(NamedTuple):
+    """By which a file is known again: a hash of path, size and times of change; and whether it may be remembered."""
+
+    value: int
+    settled: bool
+
+
+def hash_contents(paths: Sequence[str], memory: Path) -> list[int]:
+    """A hash of the content of each file and of nothing else; 0 where there is no file.
 
     Args:
         paths: the files, absolute.
         memory: the file that keeps hashes for the next time. It may be removed; if it cannot be written, a warning
             says so, and the next time takes as long.
     """
-    places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
-    files = list(places)
-    keys, settled = _look(files)
-    hashes = _recall(memory, keys)
-    unknown = np.flatnonzero((hashes == 0) & (keys != 0)).tolist()
-    # In parts, so that whoever is interrupted among a million files does not begin again at the first.
-    for start in range(0, len(unknown), FILES_BETWEEN_WRITES):
-        part = unknown[start : start + FILES_BETWEEN_WRITES]
-        hashes[part] = _hash_all([files[place] for place in part])
-        _remember(memory, np.stack([keys[settled], hashes[settled]]))
-    return hashes[[places[path] for path in paths]]
+    keys = {path: key for path in dict.fromkeys(paths) if (key := _key(path))}
+    known = _recall(memory)
+    unknown = [path for path, key in keys.items() if key.value not in known]
+    try:
+        with ThreadPoolExecutor() as pool:
+            title = f"hashing {len(unknown)} sound files, once"
+            for path, found in zip(unknown, progress(pool.map(_hash, unknown), title, len(unknown)), strict=True):
+                known[keys[path].value] = found
+    finally:  # Whoever is interrupted among a million files does not begin again at the first.
+        if unknown:
+            settled = [key.value for key in keys.values() if key.settled]
+            _remember(memory, {key: known[key] for key in settled if known.get(key)})
+    return [known[keys[path].value] if path in keys else 0 for path in paths]
 
 
-def _look(paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """A key (n,) uint64 of each file as it is now, 0 if there is none; and (n,) bool, whether it can be trusted."""
-    keys, changed = np.zeros(len(paths), np.uint64), np.zeros(len(paths), np.int64)
-    now = time.time_ns()
-    for place, path in enumerate(paths):
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            continue
-        if S_ISREG(status.st_mode):
-            described = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
-            digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=8).digest()
-            keys[place] = int.from_bytes(digest, "little")
-            changed[place] = max(status.st_mtime_ns, status.st_ctime_ns)
-    return keys, (keys != 0) & (changed < now - int(RECENT_SECONDS * 1e9))
-
-
-def _hash_all(paths: list[str]) -> list[int]:
-    console = Console(stderr=True)
-    title = f"hashing {len(paths)} sound files, once"
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(_hash, paths)
-        return list(track(found, title, len(paths), console=console, transient=True, disable=not console.is_terminal))
+def _key(path: str) -> Key | None:
+    """None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    described = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
+    digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=8).digest()
+    settled = max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - int(RECENT_SECONDS * 1e9)
+    return Key(int.from_bytes(digest, "little"), settled) if S_ISREG(status.st_mode) else None
 
 
 def _hash(path: str) -> int:
@@ -75,24 +70,19 @@ def _hash(path: str) -> int:
         return 0
 
 
-def _recall(memory: Path, keys: np.ndarray) -> np.ndarray:
-    """The hash that is remembered under each key, 0 where there is none."""
+def _recall(memory: Path) -> dict[int, int]:
     try:
-        known, hashes = np.load(memory)
-        places = np.searchsorted(known, keys).clip(max=len(known) - 1)
-        return np.where(known[places] == keys, hashes[places], np.uint64(0))
-    except (OSError, ValueError, EOFError, IndexError):
-        return np.zeros_like(keys)
+        return dict(zip(*np.load(memory).tolist(), strict=True))
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}
 
 
-def _remember(memory: Path, known: np.ndarray) -> None:
-    """Keep (2, n) keys and hashes, by key."""
+def _remember(memory: Path, known: dict[int, int]) -> None:
+    def write(aside: Path) -> None:
+        with aside.open("wb") as file:  # Of a path, `np.save` changes the name.
+            np.save(file, np.array([list(known), list(known.values())], np.uint64))
+
     try:
-        write_atomically(memory, lambda aside: _save(aside, known[:, np.argsort(known[0])]))
+        write_atomically(memory, write)
     except OSError as error:
         log.warning("%s: cannot keep the hashes of sound files (%s); they will be made again", memory, error)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # Of a path, `np.save` changes the name.
-        np.save(file, array)

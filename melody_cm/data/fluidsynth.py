@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
@@ -57,20 +58,16 @@ class FluidSynth:
         }
         self.identity = hash_data(self.described)
 
-    def render(self, midi: Path, scratch: Path) -> Float[np.ndarray, " t"]:
+    def render(self, midi: Path) -> Float[np.ndarray, " t"]:
         """The whole MIDI file as it sounds, levelled.
-
-        Args:
-            midi: the file.
-            scratch: a folder for intermediate files; two calls at once need two.
 
         Raises:
             MidiProblem: not a MIDI file, damaged, silent, or longer than half an hour.
         """
-        wav = scratch / "fluidsynth.wav"
-        self._play(midi, wav)
-        stereo, sample_rate = soundfile.read(wav, dtype="float64", always_2d=True)
-        wav.unlink()
+        with TemporaryDirectory() as scratch:
+            wav = Path(scratch) / "fluidsynth.wav"
+            self._play(midi, wav)
+            stereo, sample_rate = soundfile.read(wav, dtype="float64", always_2d=True)
         if np.abs(stereo).max(initial=0.0) < SILENT_PEAK:
             raise MidiProblem(f"{midi}: silent, no sample above {SILENT_PEAK:g}")
         return level(stereo.mean(axis=1), sample_rate)

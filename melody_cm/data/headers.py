@@ -4,8 +4,6 @@ import io
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import soundfile
-
 # Data sizes that programs write which cannot know the length yet, because they write to a pipe.
 UNKNOWN_SIZES = (range(1), range(0x7FFF0000, 0x80000001), range(0xFFFFF000, 0x100000000))
 # Longer than any Ogg page.
@@ -31,6 +29,13 @@ class WavData(NamedTuple):
     order: Literal["little", "big"]
     unclosed: bool
 
+    def promised_frames(self, frames: int) -> int:
+        """How many frames there should be, of which `frames` can be read; more than these if the end is missing."""
+        if self.promised <= self.present:
+            return frames
+        # In proportion, whatever the encoding is; a byte that nothing was read of counts as a frame.
+        return frames * self.promised // self.present if self.present and frames else self.promised
+
 
 class UnclosedWav(io.FileIO):
     """A WAV file whose writer never came to say how long it is, with a header that says so."""
@@ -48,21 +53,6 @@ class UnclosedWav(io.FileIO):
             if 0 <= offset < len(read):
                 read[offset] = value
         return count
-
-
-def unclosed_wav(path: Path) -> UnclosedWav | None:
-    """The file to read instead of a WAV whose header says that it holds nothing, though something follows it."""
-    data = wav_data(path)
-    return UnclosedWav(path, data) if data is not None and data.unclosed else None
-
-
-def promised_frames(path: Path, file: soundfile.SoundFile) -> int:
-    """How many frames an open file should have; more than `file.frames` where a WAV file's end is missing."""
-    data = wav_data(path) if file.format in ("WAV", "WAVEX", "RF64") else None
-    if data is None or data.promised <= data.present:
-        return file.frames
-    # In proportion, whatever the encoding is; a byte that nothing was read of counts as a frame.
-    return file.frames * data.promised // data.present if data.present and file.frames else data.promised
 
 
 def lacks_ogg_end(path: Path) -> bool:

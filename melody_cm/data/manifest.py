@@ -5,15 +5,15 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from melody_cm.configuration import open_slot
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
+from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.interfaces import Configurable
 from melody_cm.storage import hash_data, hash_file, write_atomically
@@ -61,7 +61,7 @@ class Corpus(Configurable, ABC):
 
     def _hash_contents(self, files: Sequence[str]) -> str:
         memory = cache_folder() / "hashes" / f"{hash_data([str(self), str(Path.cwd())])}.npy"
-        return hash_data(hash_contents(files, memory).tolist())
+        return hash_data(hash_contents(files, memory))
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.init_arguments.items())
@@ -90,11 +90,7 @@ class ManifestCorpus(Corpus):
         return self._opened
 
     def entries(self) -> Iterator[Entry]:
-        for where, line in manifest_lines(self.path):
-            try:
-                yield self.reader.clip(line, where)
-            except ValueError as error:
-                yield error
+        return (_entry(self.reader.clip, line, where) for where, line in manifest_lines(self.path))
 
     def splits(self) -> dict[Split, Sequence[Clip]]:
         clips = self.clips()
@@ -120,11 +116,7 @@ class FolderCorpus(Corpus):
         self.reader = RowReader(self.path)
 
     def entries(self) -> Iterator[Entry]:
-        for audio in folder_files(self.path):
-            try:
-                yield self.clip(audio)
-            except ValueError as error:
-                yield error
+        return (_entry(self.clip, audio) for audio in folder_files(self.path))
 
     def clip(self, audio: Path) -> Clip:
         """The clip of one sound file and of the .json or .txt beside it."""
@@ -139,7 +131,9 @@ class FolderCorpus(Corpus):
             captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
         row = {"id": printable(name), "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
-        return self.reader.clip_of(row, printable(str(where)))
+        where = printable(str(where))
+        with located(where):
+            return self.reader.clip_of(row, where)
 
 
 def open_corpus(path: str) -> Corpus:
@@ -207,6 +201,13 @@ def hashed_split(name: str) -> Split:
 def printable(name: str) -> str:
     """A file's name as text that can be printed and stored, also where its bytes are not UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _entry(read: Callable[..., Clip | None], *arguments: Any) -> Entry:
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        return error
 
 
 def _sound_files(folder: Path, entered: set[str]) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Which clips make up which batch: a function of (seed, position), so that no loader has a state to save."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ Key = tuple[int, int]
 EVALUATION_EPOCH = -1  # Not 0: item 3 of a held-back split shall not draw what item 3 drew in training.
 
 
+@dataclass(eq=False)
 class TrainingOrder(Sampler[list[Key]]):
     """An endless stream of batches of (epoch, item) keys.
 
@@ -26,21 +28,15 @@ class TrainingOrder(Sampler[list[Key]]):
         rank, num_processes: this process, and how many share a micro-batch.
     """
 
-    def __init__(
-        self,
-        num_items: int,
-        batch_size: int,
-        seed: int,
-        first_batch: Callable[[], int] = int,
-        rank: int = 0,
-        num_processes: int = 1,
-    ) -> None:
-        self.num_items = num_items
-        self.batch_size = batch_size
-        self.seed = seed
-        self.first_batch = first_batch
-        self.rank = rank
-        self.share = share_of(batch_size, num_processes)
+    num_items: int
+    batch_size: int
+    seed: int
+    first_batch: Callable[[], int] = int
+    rank: int = 0
+    num_processes: int = 1
+
+    def __post_init__(self) -> None:
+        self.share = share_of(self.batch_size, self.num_processes)
         self._known: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __iter__(self) -> Iterator[list[Key]]:

@@ -2,46 +2,34 @@
 
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
 from melody_cm.data.clips import RowReader, load_row, located
 from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
-from melody_cm.data.locking import file_lock
+from melody_cm.data.jobs import cores, file_lock, progress
 from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines, write_manifest
 from melody_cm.storage import hash_data, hash_file, write_atomically, write_json
 
-RECORD_NAME, LOCK_NAME, SCRATCH_NAME = "rendering.json", ".lock", ".scratch"
+RECORD_NAME, LOCK_NAME = "rendering.json", ".lock"
 # What says whose music it is goes wherever the music goes.
 NOTICES = ("ATTRIBUTION*", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
+# What can become of a row: rendered now or before, came with a sound file, has neither sound nor MIDI, or failed.
+Outcome = Literal["rendered", "already there", "given", "without MIDI", "failed"]
 
 
 @dataclass
 class RenderReport:
-    """What became of the rows of a manifest.
+    """What became of a manifest: rows by outcome, how many MIDI files were played, a line for each cause of failure."""
 
-    Attributes:
-        rendered: clips made now; already_there: clips found in the folder, of the same MIDI file and sound font.
-        given: rows that came with a sound file; without_midi: rows that have neither sound nor MIDI.
-        midi_files: MIDI files played now.
-        failed: rows that could not get their sound; problems: one line for each cause.
-    """
-
-    rendered: int = 0
-    already_there: int = 0
-    given: int = 0
-    without_midi: int = 0
+    rows: Counter[Outcome] = field(default_factory=Counter)
     midi_files: int = 0
-    failed: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -54,32 +42,23 @@ class Cut:
     duration: float | None
     where: str  # The first of the rows.
     rows: list[dict[str, Any]] = field(default_factory=list)
-    outcome: Literal["rendered", "already_there", "failed"] = "already_there"
-    problem: str | None = None
 
 
-def render_cuts(cuts: dict[Path, Cut], scratch: Path, synthesizer: FluidSynth) -> bool:
-    """Make the sound files that are not there yet, all of one MIDI file; whether it had to be played."""
-    missing = {path: cut for path, cut in cuts.items() if not path.is_file()}
-    if not missing:
-        return False
+def render_cuts(cuts: dict[Path, Cut], synthesizer: FluidSynth) -> list[str]:
+    """Make sound files of one MIDI file; returns a line for each reason why one of them is not there."""
+    first, problems = next(iter(cuts.values())), []
     try:
-        first = next(iter(missing.values()))
-        with TemporaryDirectory(dir=scratch) as own:
-            waveform = synthesizer.render(first.midi, Path(own))
+        waveform = synthesizer.render(first.midi)
     except MidiProblem as problem:
-        for cut in missing.values():
-            cut.outcome, cut.problem = "failed", f"{first.where}: {problem}"
-        return True
-    for path, cut in missing.items():
+        return [f"{first.where}: {problem}"]
+    for path, cut in cuts.items():
         try:
             samples = cut_out(waveform, cut.start, cut.duration, SAMPLE_RATE)
         except MidiProblem as problem:
-            cut.outcome, cut.problem = "failed", f"{cut.where}: {cut.midi}: {problem}"
+            problems.append(f"{cut.where}: {cut.midi}: {problem}")
         else:
             write_audio(path, torch.from_numpy(samples), SAMPLE_RATE)
-            cut.outcome = "rendered"
-    return True
+    return problems
 
 
 class Rendering:
@@ -131,9 +110,9 @@ class Rendering:
                 with located(where):
                     row = load_row(line)
                     self.rows.append(row)
-                self._plan(row, where)
+                    self._plan(row, where)
             except ValueError as problem:
-                self.report.failed += 1
+                self.report.rows["failed"] += 1
                 self.report.problems.append(str(problem))
 
     def _plan(self, row: dict[str, Any], where: str) -> None:
@@ -142,18 +121,18 @@ class Rendering:
         row["audio"] = None
         file = self.reader.clip_of(row | {"audio": audio or midi or "none"}, where).audio
         if audio is None and not midi:
-            self.report.without_midi += 1
+            self.report.rows["without MIDI"] += 1
             return
         if not file.is_file():
-            raise ValueError(f"{where}: {file}: no such file")
+            raise ValueError(f"{file}: no such file")
         if audio is not None and file.suffix.lower() not in AUDIO_SUFFIXES:
-            raise ValueError(f"{where}: {file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
+            raise ValueError(f"{file}: not a sound file ({', '.join(AUDIO_SUFFIXES)})")
         self._bring(file)
         if audio is None:
             self._add_cut(row, file, where)
         else:
             row["audio"] = audio
-            self.report.given += 1
+            self.report.rows["given"] += 1
 
     def _add_cut(self, row: dict[str, Any], midi: Path, where: str) -> None:
         """The name of a sound file says what it depends on, and a MIDI file that lies there twice is played once."""
@@ -168,28 +147,23 @@ class Rendering:
             write_atomically(target, lambda aside: _link(file, aside))
 
     def _play(self, processes: int) -> None:
-        console, scratch = Console(stderr=True), self.folder / SCRATCH_NAME
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        """Make what is not there yet, and put the sound files into the rows."""
+        missing = [{path: cut for path, cut in cuts.items() if not path.is_file()} for cuts in self.cuts.values()]
+        new = {path for cuts in missing for path in cuts}
         with ThreadPoolExecutor(processes) as pool:
-            files = [pool.submit(render_cuts, cuts, scratch, self.synthesizer) for cuts in self.cuts.values()]
+            files = [pool.submit(render_cuts, cuts, self.synthesizer) for cuts in missing if cuts]
             try:
-                title, quiet = f"rendering {len(files)} MIDI files", not console.is_terminal
-                for file in track(as_completed(files), title, len(files), console=console, disable=quiet):
-                    self.report.midi_files += file.result()
+                for file in progress(as_completed(files), f"rendering {len(files)} MIDI files", len(files)):
+                    file.result()
             finally:
                 pool.shutdown(cancel_futures=True)
-                shutil.rmtree(scratch, ignore_errors=True)
-        for cuts in self.cuts.values():
-            self._count(cuts)
-
-    def _count(self, cuts: dict[Path, Cut]) -> None:
-        """Put the sound files into the rows; one cause is one line, however many clips it stops."""
-        for path, cut in cuts.items():
-            setattr(self.report, cut.outcome, getattr(self.report, cut.outcome) + len(cut.rows))
+        self.report.midi_files = len(files)
+        self.report.problems += [problem for file in files for problem in file.result()]
+        for path, cut in [each for cuts in self.cuts.values() for each in cuts.items()]:
+            audio = path.relative_to(self.folder).as_posix() if path.is_file() else None
+            self.report.rows["failed" if not audio else "rendered" if path in new else "already there"] += len(cut.rows)
             for row in cut.rows:
-                row["audio"] = None if cut.problem else path.relative_to(self.folder).as_posix()
-        self.report.problems += dict.fromkeys(cut.problem for cut in cuts.values() if cut.problem)
+                row["audio"] = audio
 
 
 def render_manifest(
@@ -203,7 +177,7 @@ def render_manifest(
         processes: how many MIDI files are played at once; one a core if None.
     """
     synthesizer = FluidSynth(sound_font or SOUND_FONT)
-    return Rendering(path, folder, synthesizer).run(processes or len(os.sched_getaffinity(0)))
+    return Rendering(path, folder, synthesizer).run(processes or cores())
 
 
 def _may_fill(folder: Path) -> bool:

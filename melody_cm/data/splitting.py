@@ -16,35 +16,6 @@ from melody_cm.data.manifest import ManifestCorpus, manifest_lines, write_manife
 RATIOS = (80.0, 10.0, 10.0)
 
 
-class PieceSplit:
-    """The split of a piece: a function of its name, the seed and the ratios, so that adding rows moves none.
-
-    Args:
-        ratios: shares of train, valid and test; only their proportion counts.
-        seed: another seed, another split.
-
-    Raises:
-        ValueError: not three numbers from 0, or nothing but zeros.
-    """
-
-    def __init__(self, ratios: Sequence[float] = RATIOS, seed: int = 0) -> None:
-        total = math.fsum(ratios)
-        if len(ratios) != len(SPLITS) or min(ratios) < 0 or not 0 < total < math.inf:
-            given = ",".join(f"{ratio:g}" for ratio in ratios)
-            raise ValueError(f"ratios are {given}; give a share from 0 to each of {', '.join(SPLITS)}, as in 80,10,10")
-        self.shares = {split: ratio / total for split, ratio in zip(SPLITS, ratios, strict=True) if ratio}
-        self.seed = seed
-
-    def __call__(self, piece: str) -> Split:
-        digest = hashlib.blake2b(f"{self.seed}/{piece}".encode(), digest_size=8).digest()
-        place = (int.from_bytes(digest, "little") >> 11) / 2**53
-        for split, share in self.shares.items():
-            if place < share:
-                return split
-            place -= share
-        return split
-
-
 @dataclass
 class SplitReport:
     """What each split holds.
@@ -62,14 +33,6 @@ class SplitReport:
     unknown: int = 0
     empty: list[Split] = field(default_factory=list)
 
-    def add(self, row: dict[str, Any], piece: str, folder: Path) -> None:
-        """Count a row that has its split."""
-        seconds = _seconds(row, folder)
-        self.clips[row["split"]] += 1
-        self.pieces[row["split"]].add(piece)
-        self.seconds[row["split"]] += seconds or 0.0
-        self.unknown += seconds is None
-
 
 def split_manifest(
     path: str, out: Path, ratios: Sequence[float] = RATIOS, seed: int = 0, force: bool = False
@@ -79,14 +42,16 @@ def split_manifest(
     Args:
         path: the manifest, or a folder that holds a manifest.jsonl.
         out: the new manifest, in the same folder, as rows name their sound files relative to it.
-        ratios, seed: as of `PieceSplit`.
+        ratios: shares of train, valid and test; only their proportion counts.
+        seed: another seed, another split.
         force: replace `out` if it holds something else.
 
     Raises:
         FileNotFoundError: no such manifest.
-        ValueError: a row that is no JSON object or has nothing to tell its piece by; `out` is elsewhere, or is there.
+        ValueError: ratios that are no shares; a row that is no JSON object or has nothing to tell its piece by; `out`
+            is elsewhere, or is there.
     """
-    source, report, split = ManifestCorpus(path).path, SplitReport(), PieceSplit(ratios, seed)
+    source, report, shares = ManifestCorpus(path).path, SplitReport(), shares_of(ratios)
     if out.resolve().parent != source.resolve().parent:
         raise ValueError(f"{out}: not in the folder of {source}, which its rows' paths start from; put it there")
 
@@ -95,13 +60,40 @@ def split_manifest(
             with located(where):
                 row = load_row(line)
                 piece = piece_of(row)
-            row["split"] = split(piece)
-            report.add(row, piece, source.parent)
-            yield row
+            split, seconds = drawn_split(piece, shares, seed), _seconds(row, source.parent)
+            report.clips[split] += 1
+            report.pieces[split].add(piece)
+            report.seconds[split] += seconds or 0.0
+            report.unknown += seconds is None
+            yield row | {"split": split}
 
     write_manifest(out, rows(), force)
-    report.empty = [name for name in split.shares if not report.clips[name]]
+    report.empty = [split for split in shares if not report.clips[split]]
     return report
+
+
+def shares_of(ratios: Sequence[float]) -> dict[Split, float]:
+    """The share of each split that has one.
+
+    Raises:
+        ValueError: not three numbers from 0, or nothing but zeros.
+    """
+    total = math.fsum(ratios)
+    if len(ratios) != len(SPLITS) or min(ratios) < 0 or not 0 < total < math.inf:
+        given = ",".join(f"{ratio:g}" for ratio in ratios)
+        raise ValueError(f"ratios are {given}; give a share from 0 to each of {', '.join(SPLITS)}, as in 80,10,10")
+    return {split: ratio / total for split, ratio in zip(SPLITS, ratios, strict=True) if ratio}
+
+
+def drawn_split(piece: str, shares: dict[Split, float], seed: int) -> Split:
+    """The split of a piece: a function of its name, the seed and the shares, so that adding rows moves none."""
+    digest = hashlib.blake2b(f"{seed}/{piece}".encode(), digest_size=8).digest()
+    place = (int.from_bytes(digest, "little") >> 11) / 2**53
+    for split, share in shares.items():
+        if place < share:
+            return split
+        place -= share
+    return split
 
 
 def piece_of(row: dict[str, Any]) -> str:

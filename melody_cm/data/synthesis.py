@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.signal
 
-from melody_cm.data.instruments import DRUMS, INSTRUMENTS, Instrument
+from melody_cm.data.styles import DRUMS, INSTRUMENTS, Instrument
 
 TWO_PI = 2 * np.pi
 RMS = 0.1

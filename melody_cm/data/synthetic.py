@@ -8,15 +8,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from melody_cm.data.audio_files import write_audio
-from melody_cm.data.cache_folder import cache_folder
 from melody_cm.data.clips import Split
 from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
-from melody_cm.data.locking import file_lock
+from melody_cm.data.jobs import cache_folder, file_lock, progress
 from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
 from melody_cm.data.synthesis import synthesize
 from melody_cm.storage import hash_data, write_text
@@ -78,8 +75,7 @@ class SyntheticCorpus(Corpus):
                 return
             aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"
             (aside / "audio").mkdir(parents=True, exist_ok=True)
-            title, console = f"rendering {self.num_clips} synthetic clips", Console(stderr=True)
-            for index, row in enumerate(track(rows, title, console=console, disable=not console.is_terminal)):
+            for index, row in enumerate(progress(rows, f"rendering {self.num_clips} synthetic clips")):
                 if not (aside / row["audio"]).is_file():
                     write_audio(aside / row["audio"], self._waveform(index), self.sample_rate)
             write_text(aside / MANIFEST_NAME, text)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.data import Clip
-from melody_cm.data.cache_folder import cache_folder
+from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
 from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
 from melody_cm.evaluation.provenance import provenance

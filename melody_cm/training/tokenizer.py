@@ -10,8 +10,7 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders import cluster_stability, codebook_report
 from melody_cm.interfaces import Network, Tokenizer
-from melody_cm.training.resumable import Resumable
-from melody_cm.training.sample_rates import check_sample_rates
+from melody_cm.training.resumable import Resumable, check_sample_rates
 
 HELD_BACK_BATCHES = 8
 

@@ -1,19 +1,14 @@
 import itertools
 import json
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI
 
 from melody_cm.data import ManifestCorpus, MusicDataModule, MusicDataset, SyntheticCorpus, TrainingOrder
 from melody_cm.randomness import keyed_generator
-
-PRESETS = Path(__file__).resolve().parents[2] / "configs" / "corpus"
 
 
 @pytest.fixture(scope="module")
@@ -207,37 +202,3 @@ def test_workers_report_bad_clips_to_the_main_process_once(cache, tmp_path, capl
         batches = first(loader, 12)
     assert int(loader.dataset.bad.sum()) == 1
     assert 5 not in {item for _, item in keys(batches)}
-
-
-def test_the_command_line_fills_it(cache, tmp_path):
-    config = {
-        "data": {
-            "corpus": {
-                "class_path": "melody_cm.data.SyntheticCorpus",
-                "init_args": {"num_clips": 28, "seconds": 1, "sample_rate": 8000},
-            },
-            "sample_rate": 8000,
-            "seconds": 1,
-            "batch_size": 2,
-        }
-    }
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(config))
-    cli = LightningCLI(
-        Recorder, MusicDataModule, run=False, save_config_callback=None,
-        trainer_defaults={"logger": False, "accelerator": "cpu"},
-        args=["--config", str(path), "--data.seed", "7", "--data.corpus.init_args.seed", "2"],
-    )  # fmt: skip
-    assert cli.datamodule.seed == 7
-    assert cli.datamodule.corpus.init_arguments == {"num_clips": 28, "seconds": 1.0, "seed": 2, "sample_rate": 8000}
-
-
-def test_the_preset_fills_it(tmp_path):
-    cli = LightningCLI(
-        Recorder, MusicDataModule, run=False, save_config_callback=None,
-        trainer_defaults={"logger": False, "accelerator": "cpu"},
-        args=[f"--data.corpus={PRESETS / 'synthetic.yaml'}", "--data.sample_rate=24000", "--data.seconds=10",
-              "--data.batch_size=4"],
-    )  # fmt: skip
-    assert isinstance(cli.datamodule.corpus, SyntheticCorpus)
-    assert cli.datamodule.corpus.num_clips == 2000

@@ -26,7 +26,7 @@ def files(tmp_path, monkeypatch):
 
 
 def hashes(paths, memory):
-    return hash_contents([str(path) for path in paths], memory).tolist()
+    return hash_contents([str(path) for path in paths], memory)
 
 
 def count_reads(monkeypatch):
@@ -94,7 +94,6 @@ def test_a_memory_that_cannot_be_written_costs_a_warning(files, tmp_path, caplog
 
 
 def test_an_interruption_keeps_what_was_read(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(file_hashes, "FILES_BETWEEN_WRITES", 1)
     real = file_hashes.hash_file
 
     def interrupted(path):

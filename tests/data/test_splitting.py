@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from melody_cm.data import ManifestCorpus
-from melody_cm.data.splitting import PieceSplit, piece_of, split_manifest
+from melody_cm.data.splitting import drawn_split, piece_of, shares_of, split_manifest
 
 
 def write_rows(path, rows):
@@ -26,8 +26,8 @@ def read_rows(path):
 
 def test_shares_are_those_asked_for():
     for ratios in ((80.0, 10.0, 10.0), (50.0, 30.0, 20.0), (0.7, 0.0, 0.3), (0.0, 1.0, 0.0)):
-        split = PieceSplit(ratios, seed=3)
-        drawn = [split(f"piece {number}") for number in range(6000)]
+        shares = shares_of(ratios)
+        drawn = [drawn_split(f"piece {number}", shares, seed=3) for number in range(6000)]
         found = [drawn.count(name) / len(drawn) for name in ("train", "valid", "test")]
         np.testing.assert_allclose(found, np.array(ratios) / sum(ratios), atol=0.02)
         assert all(share == 0 for share, ratio in zip(found, ratios, strict=True) if not ratio)
@@ -36,7 +36,7 @@ def test_shares_are_those_asked_for():
 @pytest.mark.parametrize("ratios", ["80,20", "80,30,-10", "0,0,0", "1,1,nan", "1,1,inf", "nan,1,1"])
 def test_bad_ratios(ratios):
     with pytest.raises(ValueError, match=r"ratios are .* as in 80,10,10"):
-        PieceSplit([float(ratio) for ratio in ratios.split(",")])
+        shares_of([float(ratio) for ratio in ratios.split(",")])
 
 
 def test_only_the_split_changes(tmp_path):

@@ -6,8 +6,7 @@ import soundfile
 
 from melody_cm.data import ManifestCorpus, SyntheticCorpus, read_audio, write_audio, write_corpus
 from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
-from melody_cm.data.instruments import DRUMS, INSTRUMENTS
-from melody_cm.data.styles import KEYS, MOODS, SCALES, STYLES
+from melody_cm.data.styles import DRUMS, INSTRUMENTS, KEYS, MOODS, SCALES, STYLES
 from melody_cm.data.synthesis import drum_sound, note_sound, synthesize
 
 RATE = 16000

@@ -1,17 +1,21 @@
-"""The encoded cache on disk: a folder for each output, in it a file for each good clip, and an index.json.
+"""The encoded cache on disk, and clips read from it: a folder for each output, in it a file for each good clip, and an
+index.json.
 
 The index says what the output was made from and, once it is whole, which clips are bad.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from melody_cm.data.audio_files import AudioProblem
-from melody_cm.data.clips import Split
+from melody_cm.data.clips import Clip, Split
+from melody_cm.data.dataset import MusicDataset
 from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs, has_live_encoder, value_windows
 from melody_cm.storage import hash_data, read_json
 
@@ -48,8 +52,8 @@ class EncodedOutput:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        index = read_json(self.folder / INDEX)
+        self.folder = folder
+        index = read_index(folder)
         self.stage, self.kind, self.frame_samples = index["stage"], index["kind"], index["frame_samples"]
         self.name = f"{self.stage}/{self.kind}"
         self.bad: dict[str, str] = index["bad"]
@@ -64,11 +68,10 @@ class EncodedOutput:
         if problem := self.bad.get(clip_name(split, item)):
             raise AudioProblem(problem)
         path = clip_file(self.folder, split, item)
-        try:
-            return safe_open(path, framework="pt")
-        except (FileNotFoundError, SafetensorError) as error:
-            message = f"{path} is missing or cut short; run `melody-cm data encode`, which makes it again"
-            raise ValueError(message) from error
+        file = open_whole(path)
+        if file is None:
+            raise ValueError(f"{path} is missing or cut short; run `melody-cm data encode`, which makes it again")
+        return file
 
     def fields(self, file: Any, crop: Crop, caption: int) -> dict[str, Any]:
         """The fields of a `MusicBatch` of one that this output fills."""
@@ -87,6 +90,50 @@ class EncodedClips(NamedTuple):
     reads_waveform: bool
 
 
+class EncodedDataset(MusicDataset):
+    """Clips whose encoded forms are read instead of, or beside, their sound.
+
+    A training crop is that of `MusicDataset`, moved back to where all encoded outputs have a frame. A clip that was bad
+    when it was to be encoded is left out whole.
+
+    Args:
+        encoded: what was made of the clips.
+        split: which split they are.
+        settings: the arguments of `MusicDataset`.
+
+    Attributes:
+        grid: crops begin on multiples of so many samples.
+    """
+
+    def __init__(self, encoded: EncodedClips, split: Split, *settings: Any) -> None:
+        super().__init__(*settings)
+        self.encoded = encoded
+        self.split = split
+        self.grid = math.lcm(*(output.frame_samples or 1 for output in encoded.outputs))
+
+    def sound_fields(self, clip: Clip, epoch: int, item: int, caption: int) -> dict[str, Any]:
+        files = [output.open(self.split, item) for output in self.encoded.outputs]
+        crop = self.encoded_crop(epoch, item, int(files[0].metadata()["samples"]))
+        fields: dict[str, Any] = {"frame_mask": (torch.arange(crop.length) < crop.clip - crop.start)[None], "codes": {}}
+        for output, file in zip(self.encoded.outputs, files, strict=True):
+            read = output.fields(file, crop, caption)
+            fields |= read | {"codes": fields["codes"] | read.get("codes", {})}
+        return fields | {"waveform": self._waveform(clip, crop) if self.encoded.reads_waveform else None}
+
+    def encoded_crop(self, epoch: int, item: int, samples: int) -> Crop:
+        """The crop of a clip of so many samples, on the grid."""
+        length = round(self.seconds * self.sample_rate)
+        if not self.random_crop or samples <= length:
+            return Crop(0, length, min(samples, length))
+        start = int(self.crop_place(epoch, item) * (samples - length))
+        return Crop(start // self.grid * self.grid, length, samples)
+
+    def _waveform(self, clip: Clip, crop: Crop) -> Tensor:
+        first = round(clip.start * self.sample_rate) + crop.start
+        seconds = min(crop.length, crop.clip - crop.start) / self.sample_rate
+        return self.read_waveform(clip, first / self.sample_rate, seconds)[0]
+
+
 def encoded_folder(run: Path, data: dict[str, Any]) -> Path:
     """Where what is encoded of this corpus, at this rate and length, is kept; stages that agree on them share it."""
     return Path(run) / "encoded" / hash_data([data["corpus"], data["sample_rate"], float(data["seconds"])])
@@ -102,18 +149,38 @@ def clip_file(folder: Path, split: Split, item: int) -> Path:
     return folder / split / f"{item // 1000:04d}" / f"{item:07d}.safetensors"
 
 
+def open_whole(path: Path) -> Any:
+    """The open file of a clip, or None if it is missing or cut short."""
+    try:
+        return safe_open(path, framework="pt")
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of an output, empty if it has none."""
+    return read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+
+
+def is_whole(index: dict[str, Any]) -> bool:
+    """Whether the output with this index was encoded to its end."""
+    return "bad" in index
+
+
 def identity(output: FrozenOutput, data_fingerprint: str) -> dict[str, Any]:
     """What an output is and what its numbers depend on: the index of one that is not whole yet."""
     made_from = {"version": VERSION, "data": data_fingerprint, "weights": output.weights}
     return {**made_from, "stage": output.network.stage, "kind": output.kind, "frame_samples": output.frame_samples}
 
 
-def staleness(index: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """What an output was made from that is different now, as "name: old -> new"."""
+def staleness(folder: Path, index: dict[str, Any], expected: dict[str, Any]) -> str:
+    """One line on what an output was made from that is different now, and what to do; empty if nothing is."""
     pairs = {name: (index.get(name), expected[name]) for name in ("version", "data", "frame_samples")}
     old, new = index.get("weights") or {}, expected["weights"]
     pairs |= {f"weights of {stage}": (old.get(stage), new.get(stage)) for stage in sorted({*old, *new})}
-    return [f"{name}: {before} -> {now}" for name, (before, now) in pairs.items() if before != now]
+    changed = [f"{name}: {before} -> {now}" for name, (before, now) in pairs.items() if before != now]
+    advice = "run `melody-cm data encode` for this recipe with --again, or delete that folder"
+    return f"{folder} was encoded from something else: {'; '.join(changed)}; {advice}" if changed else ""
 
 
 def find_encoded(
@@ -134,24 +201,14 @@ def find_encoded(
         ValueError: something there was made from other weights or other music, or its index is damaged.
     """
     outputs = frozen_outputs(model, sample_rate) if folder.is_dir() else []
-    there = [output for output in outputs if _is_whole(folder / output.name)]
+    indices = {output.name: read_index(folder / output.name) for output in outputs}
+    there = [output for output in outputs if is_whole(indices[output.name])]
     if not there:
         return None
     data = fingerprint()
     for output in there:
-        _refuse_stale(folder / output.name, identity(output, data))
+        if stale := staleness(folder / output.name, indices[output.name], identity(output, data)):
+            raise ValueError(stale)
     missing = any(output not in there and not output.reads_captions for output in outputs)
     reads_waveform = missing or getattr(model, "reads_waveform", True) or has_live_encoder(model)
     return EncodedClips([EncodedOutput(folder / output.name) for output in there], reads_waveform)
-
-
-def _is_whole(folder: Path) -> bool:
-    return (folder / INDEX).is_file() and "bad" in read_json(folder / INDEX)
-
-
-def _refuse_stale(folder: Path, expected: dict[str, Any]) -> None:
-    if changed := staleness(read_json(folder / INDEX), expected):
-        raise ValueError(
-            f"{folder} was encoded from something else: {'; '.join(changed)}; run `melody-cm data encode` for this "
-            "recipe with --again, or delete that folder"
-        )

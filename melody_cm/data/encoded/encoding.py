@@ -1,23 +1,31 @@
 """Filling the encoded cache: every clip once through the frozen encoders, shared out among processes."""
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import Clip, Split
-from melody_cm.data.encoded.cache import INDEX, clip_file, clip_name, identity, staleness
+from melody_cm.data.encoded.cache import (
+    INDEX,
+    clip_file,
+    clip_name,
+    identity,
+    is_whole,
+    open_whole,
+    read_index,
+    staleness,
+)
 from melody_cm.data.encoded.outputs import FrozenOutput
-from melody_cm.storage import read_json, write_atomically, write_json
+from melody_cm.data.jobs import cores
+from melody_cm.storage import write_atomically, write_json
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 KILLED = ("killed by signal", "exited unexpectedly")
@@ -31,19 +39,20 @@ def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, again: bo
     """
     expected = identity(output, data_fingerprint)
     try:
-        index = read_json(folder / INDEX)
-    except (FileNotFoundError, ValueError):
+        index = read_index(folder)
+    except ValueError:  # Damaged: it is made anew.
         index = {}
-    changed = staleness(index, expected)
-    if changed and "bad" in index and not again:
-        raise ValueError(f"{folder} was encoded from something else: {'; '.join(changed)}; replace it with --again")
-    if changed or again:
+    stale = staleness(folder, index, expected)
+    if stale and is_whole(index) and not again:
+        raise ValueError(stale)
+    if stale or again:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / INDEX, expected)
 
 
+@dataclass(eq=False, repr=False)
 class Encoding(Dataset[str | Exception | None]):
-    """All that a recipe's frozen encoders still have to do for a corpus: item i encodes clip i.
+    """All that a recipe's frozen encoders still have to do for a corpus: the item (split, i) encodes clip i of a split.
 
     Training clips are encoded whole; of validation and test clips, exactly the crop that evaluation sees.
 
@@ -57,41 +66,42 @@ class Encoding(Dataset[str | Exception | None]):
 
     Attributes:
         wanted: the outputs that are not whole.
-        todo: numbers of the clips that they lack.
+        todo: the clips that they lack, as (split, item).
         bad: what is wrong with those that could not be encoded, by "split/item".
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        outputs: Sequence[FrozenOutput],
-        clips: Mapping[Split, Sequence[Clip]],
-        sample_rate: int,
-        seconds: float,
-        device: str = "cpu",
-    ) -> None:
-        self.folder, self.outputs, self.clips, self.device = folder, list(outputs), clips, device
-        self.sample_rate, self.crop = sample_rate, round(seconds * sample_rate)
-        self.keys = [(split, item) for split in clips for item in range(len(clips[split]))]
-        self.indices = {output.name: read_json(folder / output.name / INDEX) for output in outputs}
-        self.lacking = {output.name: self._lacking(output) for output in outputs}
-        self.wanted = [each for each in outputs if self.lacking[each.name] or "bad" not in self.indices[each.name]]
-        self.todo = sorted(set().union(*self.lacking.values()))
+    folder: Path
+    outputs: Sequence[FrozenOutput]
+    clips: Mapping[Split, Sequence[Clip]]
+    sample_rate: int
+    seconds: float
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.crop = round(self.seconds * self.sample_rate)
+        self.keys = [(split, item) for split, clips in self.clips.items() for item in range(len(clips))]
+        self.indices = {output.name: read_index(self.folder / output.name) for output in self.outputs}
+        self.lacking = {output.name: self._lacking(output) for output in self.outputs}
+        self.wanted = [x for x in self.outputs if self.lacking[x.name] or not is_whole(self.indices[x.name])]
+        lacked = set().union(*self.lacking.values())
+        self.todo = [key for key in self.keys if key in lacked]
         self.bad: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, number: int) -> str | Exception | None:
+    def __getitem__(self, key: tuple[Split, int]) -> str | Exception | None:
         """Write the files of a clip; returns what is wrong with it, or an error that must stop everything."""
-        split, item = self.keys[number]
+        split, item = key
         clip = self.clips[split][item]
         try:
             samples = read_audio(clip.audio, clip.start, self._heard_seconds(clip, split), self.sample_rate)
             for output in self.wanted:
-                if number in self.lacking[output.name]:
+                if key in self.lacking[output.name]:
                     tensors = output.encode(samples.to(self.device), clip.captions, self.crop, self.sample_rate)
-                    _write(clip_file(self.folder / output.name, split, item), tensors, len(samples))
+                    content = save(tensors, {"samples": str(len(samples))})
+                    file = clip_file(self.folder / output.name, split, item)
+                    write_atomically(file, lambda aside, content=content: aside.write_bytes(content))
         except AudioProblem as problem:
             return f"{clip.where}: {problem}"
         except (ValueError, OSError) as error:  # A DataLoader would make a page of their one line.
@@ -111,25 +121,23 @@ class Encoding(Dataset[str | Exception | None]):
             ValueError, OSError: what the first process failed with.
             RuntimeError: a process was killed.
         """
-        limit = available(self.device)
-        count = min(processes or limit, len(self.todo))
+        count = min(processes or available(self.device), len(self.todo))
         if self.device == "cuda" and count == 1:
             self._take_device(0)
             count = 0
         # Forked, because some networks cannot be pickled.
         settings = {"worker_init_fn": self._take_device, "multiprocessing_context": "fork"} if count else {}
-        results = iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings))
-        return self._collect(results)
+        return self._collect(iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings)))
 
     def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:
         with _explained(self.folder):
-            for number in self.todo:
+            for key in self.todo:
                 result = next(results)
                 if isinstance(result, Exception):
                     del results  # Ends the processes, before the error keeps this frame alive.
                     raise result
                 if result is not None:
-                    self.bad[clip_name(*self.keys[number])] = result
+                    self.bad[clip_name(*key)] = result
                 yield
             for output in self.wanted:
                 self._finish(output)
@@ -140,10 +148,10 @@ class Encoding(Dataset[str | Exception | None]):
         for remains in folder.rglob(".*.part"):  # Of processes that were killed.
             remains.unlink()
 
-    def _lacking(self, output: FrozenOutput) -> set[int]:
+    def _lacking(self, output: FrozenOutput) -> set[tuple[Split, int]]:
         folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})
-        lacking = (number for number, key in enumerate(self.keys) if not _is_whole(clip_file(folder, *key)))
-        return {number for number in lacking if clip_name(*self.keys[number]) not in bad}
+        wanted = (key for key in self.keys if clip_name(*key) not in bad)
+        return {key for key in wanted if open_whole(clip_file(folder, *key)) is None}
 
     def _take_device(self, worker: int) -> None:
         if self.device == "cuda":
@@ -164,7 +172,7 @@ def available(device: str) -> int:
         ValueError: there is no GPU.
     """
     if device == "cpu":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     if not torch.cuda.device_count():
         raise ValueError("--device cuda: there is no GPU here; use --device cpu")
     return torch.cuda.device_count()
@@ -186,15 +194,3 @@ def _explained(folder: Path) -> Iterator[None]:
             "a process that encodes was killed, perhaps for want of memory; use fewer --processes, and the same "
             "command goes on"
         ) from error
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], samples: int) -> None:
-    content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"samples": str(samples)})
-    write_atomically(path, lambda aside: aside.write_bytes(content))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return bool(safe_open(path, framework="pt").metadata())
-    except (FileNotFoundError, SafetensorError):
-        return False

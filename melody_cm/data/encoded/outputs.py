@@ -106,7 +106,7 @@ class FrozenOutput:
             tensors = _joined([self._hear(samples, start, start + crop) for start in starts], dim=0)
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise ValueError(f"{self.name} gives numbers that are not finite; train that stage again with --retrain")
-        return tensors
+        return {name: value.cpu().contiguous() for name, value in tensors.items()}
 
     def _frames(self, samples: Tensor, window: Window) -> dict[str, Tensor]:
         """The frames of a window that are kept (c, l, ...)."""

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.data.cache_folder import cache_folder
+from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation, Share
 from melody_cm.evaluation.clips import embed
 from melody_cm.evaluation.frechet import frechet_score
