@@ -36,7 +36,7 @@ class ClapJointEmbedding(JointEmbedding):
 
     def __init__(self, source: str | dict[str, Any] | None, sample_rate: int = 48000) -> None:
         super().__init__()
-        self.model, self.extractor, description = _rebuilt(source) if isinstance(source, dict) else _loaded(source)
+        self.model, self.extractor, description = _clap(source)
         # Recorded in place of the source, so that what is exported can be rebuilt without it.
         self.init_arguments = {**self.init_arguments, "source": description}
         self.sample_rate = sample_rate
@@ -122,7 +122,10 @@ def musicldm_text(folder: str) -> JointEmbedding:
     return embedding.freeze(public_stage(folder), origin)
 
 
-def _loaded(source: str | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
+def _clap(source: str | dict[str, Any] | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
+    """The model, its feature extractor, and the description from which both can be made again."""
+    if isinstance(source, dict):
+        return ClapModel(ClapConfig(**source["config"])), ClapFeatureExtractor(**source["extractor"]), source
     model, processor = load_clap(source)
     extractor = processor.feature_extractor
     description = {
@@ -132,8 +135,3 @@ def _loaded(source: str | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[s
         "max_tokens": int(processor.tokenizer.model_max_length),
     }
     return model, extractor, description
-
-
-def _rebuilt(description: dict[str, Any]) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
-    model = ClapModel(ClapConfig(**description["config"]))
-    return model, ClapFeatureExtractor(**description["extractor"]), description

@@ -64,17 +64,21 @@ def cluster_stability(
         with those of a fit with the next seed (`nmi_other_seed`), of the same music cut half a second later
         (`nmi_shifted`) and with noise 30 dB below it (`nmi_noisy`).
     """
-    fitted_on = features[None].to(batch.need_waveform().device)
-    mine = tokenizer.quantize(fitted_on)
+    waveform = batch.need_waveform()
+    fitted_on = features[None].to(waveform.device)
+    mine, clean = tokenizer.quantize(fitted_on), tokenizer(batch)
     effective, share = cluster_use(mine, tokenizer.codebook_size)
-    clean = tokenizer(batch)
     shift = max(1, round(tokenizer.frame_rate / 2))
+    shifted = replace(batch, waveform=waveform[..., shift * waveform.shape[-1] // clean.shape[-1] :])
+    noise = batch.draws(seed).normal("stability", waveform.shape[1:], waveform.device)
+    loudness = waveform.square().mean(-1, keepdim=True).sqrt()
+    noisy = replace(batch, waveform=waveform + NOISE_RATIO * loudness * noise)
     return {
         "cluster_perplexity": effective,
         "cluster_share": share,
         "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(fitted_on)),
-        "nmi_shifted": mutual_information(clean[..., shift:], tokenizer(_shifted(batch, clean, shift))),
-        "nmi_noisy": mutual_information(clean, tokenizer(_noisy(batch, seed))),
+        "nmi_shifted": mutual_information(clean[..., shift:], tokenizer(shifted)),
+        "nmi_noisy": mutual_information(clean, tokenizer(noisy)),
     }
 
 
@@ -84,15 +88,3 @@ def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
     other = copy.deepcopy(tokenizer, shared)
     other.fit(features, seed)
     return other
-
-
-def _shifted(batch: MusicBatch, codes: Tensor, frames: int) -> MusicBatch:
-    waveform = batch.need_waveform()
-    return replace(batch, waveform=waveform[..., frames * waveform.shape[-1] // codes.shape[-1] :])
-
-
-def _noisy(batch: MusicBatch, seed: int) -> MusicBatch:
-    waveform = batch.need_waveform()
-    noise = batch.draws(seed).normal("stability", waveform.shape[1:], waveform.device)
-    loudness = waveform.square().mean(-1, keepdim=True).sqrt()
-    return replace(batch, waveform=waveform + NOISE_RATIO * loudness * noise)

@@ -126,15 +126,11 @@ class CodecTokenizer(Tokenizer):
         self.levels = slice(first, last + 1)
         self.num_codebooks, self.codebook_size = last + 1 - first, codec.codebook_size
         self.sample_rate, self.frame_rate = codec.sample_rate, codec.frame_rate
+        self.frame_samples = round(codec.sample_rate / codec.frame_rate)
 
     def train(self, mode: bool = True) -> "CodecTokenizer":
         """A codec that does not learn stays as it is used."""
         return super().train(False)
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples of the waveform for each frame."""
-        return round(self.sample_rate / self.frame_rate)
 
     def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
         """The codes of a batch; those of all levels that were encoded before are used, else they are made now.
@@ -164,16 +160,10 @@ class CodecTokenizer(Tokenizer):
     def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b q l"]:
         return self.codec.encode_codes(rearrange(features, "b l d -> b 1 (l d)"))[:, self.levels]
 
-    @torch.no_grad()
     def dequantize(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b l d"]:
-        """The waveforms in frames.
+        """Some levels are no sound.
 
         Raises:
-            ValueError: these are not all levels of the codec.
+            ValueError: always.
         """
-        if self.num_codebooks != self.codec.num_codebooks:
-            raise ValueError(
-                f"{self.num_codebooks} of the codec's {self.codec.num_codebooks} levels make no waveform; "
-                "put all levels together and use the codec"
-            )
-        return rearrange(self.codec.decode_codes(codes), "b 1 (l d) -> b l d", d=self.frame_samples)
+        raise ValueError("levels of a codec alone make no waveform; put all levels together and use the codec")

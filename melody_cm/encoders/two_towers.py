@@ -17,7 +17,7 @@ from melody_cm.signal.frames import fit_length
 from melody_cm.signal.mel import MelFrontEnd, MelSettings
 from melody_cm.signal.resampling import resample
 from melody_cm.signal.windows import window_starts
-from melody_cm.storage.pretrained import load_pretrained
+from melody_cm.storage.pretrained import load_model, load_pretrained
 
 # Roughly the mean and twice the standard deviation of the log-mels of music: the tower's input is about [-1, 1].
 MEL_MEAN, MEL_SPREAD = -5.0, 5.0
@@ -230,11 +230,12 @@ def _audio_tower(source: Tower) -> tuple[ASTModel, dict[str, Any]]:
     """The tower and its description."""
     if isinstance(source, dict):
         return ASTModel(ASTConfig(**source["config"])), source
-    extractor = _load(ASTFeatureExtractor, source, "audio_tower", AUDIO_EXAMPLE)
+    about = ("audio_tower", AUDIO_EXAMPLE, "set audio_tower to FOLDER")
+    extractor = load_pretrained(ASTFeatureExtractor, source, *about)
     features = {name: getattr(extractor, name) for name in FEATURES}
     if not extractor.do_normalize:
         features |= {"mean": 0.0, "std": 0.5}
-    model = _load_whole(ASTModel, source, "audio_tower", AUDIO_EXAMPLE)
+    model = load_model(ASTModel, source, *about, **NO_DROPOUT).requires_grad_(True)
     return model, {"config": _configuration(model), "features": features}
 
 
@@ -242,25 +243,10 @@ def _text_tower(source: Tower) -> tuple[BertModel, dict[str, Any]]:
     """The tower and its description."""
     if isinstance(source, dict):
         return BertModel(BertConfig(**source["config"]), add_pooling_layer=False), source
-    tokenizer = _load(AutoTokenizer, source, "text_tower", TEXT_EXAMPLE).backend_tokenizer.to_str()
-    model = _load_whole(BertModel, source, "text_tower", TEXT_EXAMPLE, add_pooling_layer=False)
+    about = ("text_tower", TEXT_EXAMPLE, "set text_tower to FOLDER")
+    tokenizer = load_pretrained(AutoTokenizer, source, *about).backend_tokenizer.to_str()
+    model = load_model(BertModel, source, *about, add_pooling_layer=False, **NO_DROPOUT).requires_grad_(True)
     return model, {"config": _configuration(model), "tokenizer": tokenizer}
-
-
-def _load(kind: Any, source: str | None, argument: str, example: str, **options: Any) -> Any:
-    return load_pretrained(kind, source, argument, example, give=f"set {argument} to FOLDER", **options)
-
-
-def _load_whole(kind: Any, source: str | None, argument: str, example: str, **options: Any) -> Any:
-    options |= {"dtype": torch.float32, "output_loading_info": True, **NO_DROPOUT}
-    with torch.device("cpu"):  # Weights have values even where a network is only counted.
-        model, report = _load(kind, source, argument, example, **options)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"{source} is no complete {kind.__name__} for {argument}: {len(missing)} weights are missing, the first "
-            f"{missing[0]}; get one: hf download {example} --local-dir FOLDER"
-        )
-    return model
 
 
 def _configuration(model: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,8 +23,7 @@ def load_clap(source: str | None) -> tuple[ClapModel, ClapProcessor]:
         ValueError: it holds something else or not all weights.
     """
     processor = load_pretrained(ClapProcessor, source, "clap", EXAMPLE)
-    with torch.device("cpu"):  # Weights have values even where a network is only counted.
-        return load_model(ClapModel, source, "clap", EXAMPLE), processor
+    return load_model(ClapModel, source, "clap", EXAMPLE), processor
 
 
 def clap_tokens(config: ClapTextConfig, tokenizer: str, max_tokens: int) -> WordTokens:

@@ -1,22 +1,15 @@
 """What the pipelines share that denoise a latent and decode it."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from melody_cm.diffusion import Guided
-from melody_cm.interfaces import (
-    AngleSchedule,
-    Autoencoder,
-    Conditioner,
-    Conditioning,
-    Denoiser,
-    Known,
-    Sampler,
-)
+from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Known, Sampler
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import Batch
+from melody_cm.pipelines.request import Batch, Request
 
 MAX_STEPS = 1000
 # Half a day of music, so that a 16-bit or 24-bit WAV holds it.
@@ -69,19 +62,17 @@ class DiffusionPipeline(PretrainedPipeline):
                 f"guidance_scale is {self.guidance_scale:g}, but with guidance_embedded it must be 1 (none)"
             )
 
-    def _num_steps(self, asked: int | None) -> int:
-        num_steps = self.num_steps if asked is None else asked
+    def _check_sampling(self, request: Request) -> None:
+        num_steps, scale = self.sampling(request).values()
         if not 1 <= num_steps <= MAX_STEPS:
             raise ValueError(f"num_steps is {num_steps}; sampling takes 1 to {MAX_STEPS} steps")
         self.schedule.angles(num_steps)  # Refuses what the schedule cannot do before any work is done.
-        return num_steps
-
-    def _guidance(self, asked: float | int | None) -> float:
-        if self.guidance_embedded and asked is not None:
+        if self.guidance_embedded and request.guidance_scale is not None:
             learned = self.embedded_guidance_scale
-            scale = "guided results" if learned is None else f"results at guidance scale {learned:g}"
+            results = "guided results" if learned is None else f"results at guidance scale {learned:g}"
             raise ValueError(
-                f"guidance_scale {asked:g} asked for, but this student learned its teacher's {scale}: "
+                f"guidance_scale {scale:g} asked for, but this student learned its teacher's {results}: "
                 "guidance is built in; leave guidance_scale out, or use the teacher's pipeline"
             )
-        return self.guidance_scale if asked is None else asked
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance_scale is {scale}; give a finite number, 1 for none")

@@ -50,15 +50,6 @@ class EditingPipeline(DiffusionPipeline):
     semantic_frame_rate: float
     num_chunks: int
 
-    def _check_clocks(self) -> None:
-        if self.semantic_tokenizer.frame_rate != self.semantic_frame_rate:
-            raise ValueError(
-                f"the semantic tokenizer makes {self.semantic_tokenizer.frame_rate:g} codes a second, but "
-                f"semantic_frame_rate is {self.semantic_frame_rate:g}; set it to the tokenizer's"
-            )
-        if self.num_chunks < 2:
-            raise ValueError(f"num_chunks is {self.num_chunks}, but music goes on from known chunks; use at least 2")
-
     @property
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS if self.denoiser.per_frame_angles else self.max_seconds
@@ -88,18 +79,6 @@ class EditingPipeline(DiffusionPipeline):
         item = torch.zeros(batch, dtype=torch.long, device=device)
         real = torch.ones(batch, waveform.shape[-1], dtype=torch.bool, device=device)
         return self.semantic_tokenizer(MusicBatch(item, item - 1, waveform, real, [""] * batch))
-
-    def check_editing(self) -> None:
-        """Refuse to go on from music, or to fill a hole, with networks that cannot.
-
-        Raises:
-            ValueError: the denoiser takes one angle a clip.
-        """
-        if not self.denoiser.per_frame_angles:
-            raise ValueError(
-                f"this {type(self).__name__} cannot continue or inpaint music: its denoiser takes one noise level a "
-                "clip (per_frame_angles is False); use one with a dual-path denoiser"
-            )
 
     def continue_from(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int, request: Request) -> GeneratedAudio:
         """The given music and what follows it, `request.seconds` long together.
@@ -137,13 +116,8 @@ class EditingPipeline(DiffusionPipeline):
                 f"the music given has {given.shape[-1] / self.sample_rate:g} s, but to go on from it takes one chunk "
                 f"of {needed:g} s and its 20 ms of cross-fade; give more"
             )
-        batch = self._editing_batch(request, given, given)
-        tail = given[..., -fade:]
-        return self._finish(
-            batch,
-            lambda batch: fade_in(tail, self._go_on(self._heard(given, batch), batch, fade)),
-            batch.seconds + fade / self.sample_rate,
-        )
+        batch = self._editing_batch(request, given)
+        return self._finish(batch, self._continue(given, batch), batch.seconds + fade / self.sample_rate)
 
     def inpaint(
         self,
@@ -165,8 +139,8 @@ class EditingPipeline(DiffusionPipeline):
         around = inner.around(window)
         check_music(around, "the music around the hole")
         request = replace(request or Request(), seconds=window.shape[-1] / self.sample_rate)
-        batch = self._editing_batch(request, window, around)
-        made = joined(self._finish(batch, lambda batch: iter([self._fill(window, inner, batch)]), batch.seconds))
+        batch = self._editing_batch(request, around)
+        made = joined(self._finish(batch, self._fill(window, inner, batch), batch.seconds))
         whole = given.clone()
         whole[..., hole.window] = inner.fill(window, made.waveform)
         return GeneratedAudio(whole, self.sample_rate, made.timings)
@@ -190,19 +164,28 @@ class EditingPipeline(DiffusionPipeline):
         yield from self._go_on(Past(codes, latent), batch)
 
     def _given(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b 1 _"]:
-        self.check_editing()
+        if not self.denoiser.per_frame_angles:
+            raise ValueError(
+                f"this {type(self).__name__} cannot continue or inpaint music: its denoiser takes one noise level a "
+                "clip (per_frame_angles is False); use one with a dual-path denoiser"
+            )
         check_music(waveform, "the music given")
         return resample(waveform.float(), sample_rate, self.sample_rate).to(self.device)
 
-    def _editing_batch(self, request: Request, given: Tensor, own: Float[Tensor, "b 1 t"]) -> Batch:
-        """The request with music `own` as its prompts where it has none."""
-        own_prompts = [AudioPrompt(clip, self.sample_rate) for clip in own.split(1)]
+    def _editing_batch(self, request: Request, given: Float[Tensor, "b 1 t"]) -> Batch:
+        """The request with the given music as its prompts where it has none."""
+        own_prompts = [AudioPrompt(clip, self.sample_rate) for clip in given.split(1)]
         batch = self.batch(replace(request, prompts=request.prompts or own_prompts))
         if len(batch.prompts) != len(given):
             raise ValueError(
                 f"{len(batch.prompts)} prompts for {len(given)} clips of music; give one for every clip, or none at all"
             )
         return batch
+
+    def _continue(self, given: Float[Tensor, "b 1 t"], batch: Batch) -> Waveforms:
+        """What follows given music, from the beginning of the cross-fade."""
+        fade = self.timeline.fade
+        yield from fade_in(given[..., -fade:], self._go_on(self._heard(given, batch), batch, fade))
 
     def _heard(self, given: Float[Tensor, "b 1 t"], batch: Batch) -> Past:
         """The codes and the latent of the end of given music, up to where the cross-fade begins."""
@@ -259,7 +242,7 @@ class EditingPipeline(DiffusionPipeline):
             past.num_codes, past.num_frames = past.num_codes + new, end
             yield frames
 
-    def _fill(self, given: Float[Tensor, "b 1 t"], hole: Hole, batch: Batch) -> Float[Tensor, "b 1 t"]:
+    def _fill(self, given: Float[Tensor, "b 1 t"], hole: Hole, batch: Batch) -> Waveforms:
         """The window `given` as the networks hear it, with new music in the hole.
 
         The language model writes the hole's codes after those before it; those after it are the music's own.
@@ -278,4 +261,5 @@ class EditingPipeline(DiffusionPipeline):
             noise = batch.noise(latent.shape[1:])
             latent = self.denoise(batch, noise, self.conditioner.embed(codes), Known(latent, frames))
         with batch.part("decoder"):
-            return self.autoencoder.decode(latent)[..., : given.shape[-1]]
+            filled = self.autoencoder.decode(latent)[..., : given.shape[-1]]
+        yield filled

@@ -54,7 +54,9 @@ def generate_files(
     Raises:
         ValueError, FileNotFoundError: what cannot be made.
     """
-    pipeline = source if isinstance(source, PretrainedPipeline) else _load(source)
+    pipeline = source
+    if not isinstance(source, PretrainedPipeline):
+        pipeline = PretrainedPipeline.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu")
     if audio_prompts:
         rate = pipeline.joint_embedding.sample_rate
         request = replace(request, prompts=[read_prompt(path, rate) for path in audio_prompts])
@@ -72,10 +74,6 @@ def generate_files(
     else:
         batches = pipeline.streams(request, batch_size)
     return _write(Path(out), batches, list(audio_prompts or request.prompts) or [None], batch_size, facts, given)
-
-
-def _load(source: Path | str) -> PretrainedPipeline:
-    return PretrainedPipeline.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
@@ -220,7 +218,6 @@ def _open_given(pipeline: PretrainedPipeline, path: Path) -> tuple[EditingPipeli
     """The pipeline, if it can go on from music, and what the file's header says, if all of it is sound."""
     if not isinstance(pipeline, EditingPipeline):
         raise ValueError(f"{type(pipeline).__name__} cannot continue or inpaint music; MeLoDy can")
-    pipeline.check_editing()
     return pipeline, scan_audio(path, 0.0, None)
 
 
@@ -234,8 +231,7 @@ def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[
         "system": type(pipeline).__name__,
         "pipeline": None if source is pipeline else str(source),
         "seed": request.seed if isinstance(request.seed, int) else list(request.seed),
-        "num_steps": pipeline.num_steps if request.num_steps is None else request.num_steps,
-        "guidance_scale": pipeline.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+        **pipeline.sampling(request),
         "sample_rate": pipeline.sample_rate,
         "device": str(pipeline.device),
         "weights": pipeline.weight_hashes(),
@@ -249,12 +245,12 @@ def _write(
 ) -> Iterator[Path]:
     """The files of one batch after another; what is finished is on disk, also when the rest is never made."""
     out.mkdir(parents=True, exist_ok=True)
-    numbered = list(enumerate(prompts))
+    numbered, sample_bytes = list(enumerate(prompts)), 3 if given and soundfile.info(given).subtype in FINE else 2
     for first, blocks in zip(range(0, len(prompts), batch_size), batches, strict=True):
         clips, timings = numbered[first : first + batch_size], Counter()
         with ExitStack() as stack:
             paths = [out / f"{_stem(index, prompt or given)}.wav" for index, prompt in clips]
-            wavs = [GrowingWav(path, facts["sample_rate"], _sample_bytes(given)) for path in paths]
+            wavs = [GrowingWav(path, facts["sample_rate"], sample_bytes) for path in paths]
             files = [stack.enter_context(wav) for wav in wavs]
             for block in blocks:
                 for file, waveform in zip(files, block.waveform, strict=True):
@@ -273,8 +269,3 @@ def _stem(index: int, prompt: Any) -> str:
     text = prompt.stem if isinstance(prompt, Path) else prompt if isinstance(prompt, str) else ""
     words = "_".join(re.findall(r"\w+", text.lower(), flags=re.ASCII))[:40].strip("_")
     return f"{index:03d}_{words}".rstrip("_")
-
-
-def _sample_bytes(given: Path | None) -> int:
-    """Bytes a sample that hold what a file holds: 3 where it has more than 16 bits, else 2."""
-    return 3 if given is not None and soundfile.info(given).subtype in FINE else 2

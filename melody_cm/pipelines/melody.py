@@ -76,7 +76,13 @@ class MeLoDy(EditingPipeline):
     ) -> None:
         self._keep(locals())
         self._check_guidance()
-        self._check_clocks()
+        if (rate := semantic_tokenizer.frame_rate) != semantic_frame_rate:
+            raise ValueError(
+                f"the semantic tokenizer makes {rate:g} codes a second, but semantic_frame_rate is "
+                f"{semantic_frame_rate:g}; set it to the tokenizer's"
+            )
+        if num_chunks < 2:
+            raise ValueError(f"num_chunks is {num_chunks}, but music goes on from known chunks; use at least 2")
 
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
         with batch.part("planner"):

@@ -13,7 +13,7 @@ from melody_cm.diffusion import GridAngles, Guided, SharedRestriction, TimestepD
 from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Denoiser, JointEmbedding, Sampler
 from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
 from melody_cm.pipelines.request import Batch, Request, Windows
-from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long
+from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long, each_within
 from melody_cm.pipelines.timeline import FADE_SECONDS
 from melody_cm.signal.windows import window_starts
 
@@ -49,6 +49,8 @@ class MusicCM(DiffusionPipeline):
         embedded_guidance_scale: at which scale it learned them, if known.
     """
 
+    longest_seconds = LONGEST_SECONDS
+
     def __init__(
         self,
         joint_embedding: JointEmbedding,
@@ -82,10 +84,6 @@ class MusicCM(DiffusionPipeline):
             yield from LongMusic(self, batch).blocks()
 
     @property
-    def longest_seconds(self) -> float:
-        return LONGEST_SECONDS
-
-    @property
     def window(self) -> int:
         """Latent frames of the trained length."""
         return self.autoencoder.latent_shape(self.max_seconds)[1]
@@ -99,7 +97,18 @@ class MusicCM(DiffusionPipeline):
         LongMusic(self, request).check()
 
     def _save_more(self, folder: Path) -> None:
-        write_scheduler(self, folder)
+        """How diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
+
+        A student of a grid that LCMScheduler does not know gets none, and a line says so.
+        """
+        if not (isinstance(self.denoiser, TimestepDenoiser) and isinstance(self.schedule, GridAngles)):
+            return
+        try:
+            settings = lcm_settings(self.schedule, self.denoiser.prediction)
+        except ValueError as reason:
+            print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
+        else:
+            storage.write_json(folder / "scheduler" / "scheduler_config.json", settings)
 
 
 @dataclass
@@ -167,13 +176,10 @@ class LongMusic:
         with batch.part("denoiser"):
             sample = self._sample_shared if batch.windows == "shared" else self._sample_independent
             latent = sample(shape, embeddings)
-        blocks = self._sound_of_loop(latent) if batch.loop else self._sound(latent)
-        while True:
-            with batch.part("decoder"):
-                block = next(blocks, None)
-            if block is None:
-                return
-            yield block
+        blocks = (
+            self._sound_of_loop(latent) if batch.loop else decode_long(pipeline.autoencoder, latent, pipeline.window)
+        )
+        yield from each_within(lambda: batch.part("decoder"), blocks)
 
     def _embeddings(self) -> Float[Tensor, "b n d"]:
         """What each window of each clip is told: the prompt that holds in its middle."""
@@ -206,28 +212,10 @@ class LongMusic:
             latents += pipeline.denoise(batch, noise, conditioning, generators=fresh).split(clips)
         return torch.cat(latents, dim=2)
 
-    def _sound(self, latent: Tensor) -> Waveforms:
-        return decode_long(self.pipeline.autoencoder, latent, self.pipeline.window)
-
     def _sound_of_loop(self, latent: Tensor) -> Waveforms:
         """The latent decoded with its end before it and its beginning after it."""
-        around, hop_length = self.pipeline.window // 2, self.pipeline.hop_length
+        window, hop_length = self.pipeline.window, self.pipeline.hop_length
+        around = window // 2
         longer = torch.cat([latent[:, :, latent.shape[2] - around :], latent, latent[:, :, :around]], dim=2)
         fade, length = round(FADE_SECONDS * self.pipeline.sample_rate), latent.shape[2] * hop_length
-        return close_loop(self._sound(longer), around * hop_length, fade, length)
-
-
-def write_scheduler(pipeline: MusicCM, folder: Path) -> None:
-    """Write how diffusers' LCMScheduler samples the network, where it is a student that diffusers can open.
-
-    A student of a grid that LCMScheduler does not know gets none, and a line says so.
-    """
-    denoiser = pipeline.denoiser
-    if not (isinstance(denoiser, TimestepDenoiser) and isinstance(pipeline.schedule, GridAngles)):
-        return
-    try:
-        settings = lcm_settings(pipeline.schedule, denoiser.prediction)
-    except ValueError as reason:
-        print(f"no scheduler for diffusers is written: {reason}; melody_cm samples it all the same")
-        return
-    storage.write_json(folder / "scheduler" / "scheduler_config.json", settings)
+        return close_loop(decode_long(self.pipeline.autoencoder, longer, window), around * hop_length, fade, length)

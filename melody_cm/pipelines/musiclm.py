@@ -11,14 +11,13 @@ from torch import Tensor
 from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
 from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import Batch
+from melody_cm.pipelines.request import Batch, Request
 
 STREAMS = {
     "semantic_lm": ("prompt", "semantic"),
     "coarse_lm": ("prompt", "semantic", "coarse"),
     "fine_lm": ("coarse", "fine"),
 }
-LONGEST_SECONDS = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
 
 
 class MusicLM(PretrainedPipeline):
@@ -57,6 +56,7 @@ class MusicLM(PretrainedPipeline):
 
     num_steps = 1
     guidance_scale = 1.0
+    longest_seconds = 300.0  # The codec decodes it in one piece, which takes memory for all of it.
 
     def __init__(
         self,
@@ -83,10 +83,6 @@ class MusicLM(PretrainedPipeline):
         """Hz, the codec's own."""
         return self.codec.sample_rate
 
-    @property
-    def longest_seconds(self) -> float:
-        return LONGEST_SECONDS
-
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
         samples = round(batch.seconds * self.sample_rate)
         frames = math.ceil(samples * Fraction(self.codec.frame_rate) / self.sample_rate)
@@ -109,15 +105,10 @@ class MusicLM(PretrainedPipeline):
         purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
         return torch.cat(list(sample_long(model, given, length, hop, batch.generators(purpose), temperature)), dim=2)
 
-    def _num_steps(self, asked: int | None) -> int:
-        if asked not in (None, 1):
-            raise ValueError(f"num_steps {asked} asked for, but MusicLM has no sampling steps; leave it out, or say 1")
-        return 1
-
-    def _guidance(self, asked: float | None) -> float:
-        if asked not in (None, 1):
-            raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
-        return 1.0
+    def _check_sampling(self, request: Request) -> None:
+        for name, what in (("num_steps", "sampling steps"), ("guidance_scale", "guidance")):
+            if (asked := getattr(request, name)) not in (None, 1):
+                raise ValueError(f"{name} {asked:g} asked for, but MusicLM has no {what}; leave it out, or say 1")
 
 
 def _check_streams(**models: TokenLM) -> None:

@@ -7,7 +7,7 @@ and `model.safetensors` for each network, and a model card. No pickles.
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from melody_cm import storage
 from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
-from melody_cm.pipelines.streaming import joined, one_ahead, without_gradient
+from melody_cm.pipelines.streaming import each_within, joined, one_ahead
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
@@ -80,7 +80,7 @@ class PretrainedPipeline(Pipeline):
         """
         batch = self.batch(request)
         parts = batch.split(len(batch.prompts) if batch_size is None else batch_size)
-        return (self._finish(part, self.make_blocks, part.seconds) for part in parts)
+        return (self._finish(part, self.make_blocks(part), part.seconds) for part in parts)
 
     def batch(self, request: Request) -> Batch:
         """The request with this pipeline's own numbers where it has none.
@@ -103,15 +103,14 @@ class PretrainedPipeline(Pipeline):
                 f"{self.longest_seconds:g} seconds; ask for at most {self.longest_seconds:g}"
             )
         self._check_arrangement(request)
-        steps, scale = self._num_steps(request.num_steps), self._guidance(request.guidance_scale)
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance_scale is {scale}; give a finite number, 1 for none")
-        return Batch(
-            **vars(request) | {"num_steps": steps, "guidance_scale": scale},
-            keys=clip_keys(request.seed, len(request.prompts)),
-            device=self.device,
-            stopwatch=Stopwatch(self.device),
-        )
+        self._check_sampling(request)
+        keys, sampling = clip_keys(request.seed, len(request.prompts)), self.sampling(request)
+        return Batch(**vars(request) | sampling, keys=keys, device=self.device, stopwatch=Stopwatch(self.device))
+
+    def sampling(self, request: Request) -> dict[str, Any]:
+        """The request's sampling steps and guidance scale, or the pipeline's own."""
+        given = {"num_steps": request.num_steps, "guidance_scale": request.guidance_scale}
+        return {name: getattr(self, name) if value is None else value for name, value in given.items()}
 
     def _check_arrangement(self, request: Request) -> None:
         if request.arrangement():
@@ -121,21 +120,15 @@ class PretrainedPipeline(Pipeline):
             )
 
     @abstractmethod
-    def _num_steps(self, asked: int | None) -> int:
-        """The sampler's steps for that many asked for, or refused."""
+    def _check_sampling(self, request: Request) -> None:
+        """Refuse steps and guidance scales that this system cannot do."""
 
-    @abstractmethod
-    def _guidance(self, asked: float | int | None) -> float:
-        """The guidance scale for the one asked for, or refused."""
-
-    def _finish(
-        self, batch: Batch, make_blocks: Callable[[Batch], Iterator[Tensor]], seconds: float
-    ) -> Iterator[GeneratedAudio]:
-        """The blocks, checked, in range and together exactly as long as asked."""
+    def _finish(self, batch: Batch, blocks: Iterator[Tensor], seconds: float) -> Iterator[GeneratedAudio]:
+        """The blocks, made without gradient, checked, in range and together exactly as long as asked."""
         for network in self.networks.values():
             network.eval()
         length, made = round(seconds * self.sample_rate), 0
-        for block in without_gradient(lambda: make_blocks(batch)):
+        for block in each_within(torch.no_grad, blocks):
             if not block.isfinite().all():
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)

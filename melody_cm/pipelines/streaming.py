@@ -6,8 +6,10 @@ attention) over all they are given, so decoding with them is *defined* as `decod
 that overlap and are cross-faded.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float
@@ -25,12 +27,10 @@ MARGIN, FADE = 1 / 8, 1 / 4
 MOST_CONTEXT = 1024  # Mel frames.
 
 
-def without_gradient(make_blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
-    """The blocks, made without gradient; whoever takes them keeps the setting it had."""
-    with torch.no_grad():
-        blocks = make_blocks()
+def each_within(context: Callable[[], AbstractContextManager], blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The blocks, each made within a context of its own; whoever takes them is outside."""
     while True:
-        with torch.no_grad():
+        with context():
             block = next(blocks, None)
         if block is None:
             return
@@ -49,9 +49,10 @@ def one_ahead(blocks: Iterator[GeneratedAudio]) -> Iterator[GeneratedAudio]:
 def joined(blocks: Iterable[GeneratedAudio]) -> GeneratedAudio:
     """Blocks of the same clips one after another; their timings add up."""
     blocks = list(blocks)
-    parts = {part: None for block in blocks for part in block.timings}
-    timings = {part: sum(block.timings.get(part, 0.0) for block in blocks) for part in parts}
-    return GeneratedAudio(torch.cat([block.waveform for block in blocks], dim=-1), blocks[0].sample_rate, timings)
+    timings: Counter[str] = Counter()
+    for block in blocks:
+        timings.update(block.timings)
+    return GeneratedAudio(torch.cat([b.waveform for b in blocks], dim=-1), blocks[0].sample_rate, dict(timings))
 
 
 def cropped(blocks: Iterable[Float[Tensor, "b 1 _"]], start: int, length: int) -> Waveforms:

@@ -145,12 +145,6 @@ class Hole:
 
     def fill(self, given: Float[Tensor, "b 1 t"], new: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b 1 t"]:
         """`new` in the hole, cross-faded on either side; beyond that the samples given, bit for bit."""
-        return cross_fade(given, new, hole_weights(self.length, self.begin, self.end, self.timeline.fade))
-
-
-def hole_weights(length: int, begin: int, end: int, fade: int) -> Float[Tensor, " length"]:
-    """1 from sample `begin` up to `end`, where new sound is heard alone; a fade of `fade` samples on either side."""
-    time = torch.arange(length)
-    rise = (time - (begin - fade) + 1) / (fade + 1)
-    fall = (end + fade - time) / (fade + 1)
-    return torch.minimum(rise, fall).clamp(0, 1)
+        time, fade = torch.arange(self.length), self.timeline.fade
+        rise, fall = (time - (self.begin - fade) + 1) / (fade + 1), (self.end + fade - time) / (fade + 1)
+        return cross_fade(given, new, torch.minimum(rise, fall).clamp(0, 1))

@@ -58,14 +58,15 @@ def from_pretrained(kind: Any, source: str, wanted: str, place: str, fix: str, *
         raise problem(f"{source} gives no {kind.__name__} {place} ({reason}); {fix}") from error
 
 
-def load_model(kind: Any, source: str | None, preset: str, example: str, give: str = "") -> Any:
-    """A transformers model by `load_pretrained`: fp32, frozen and complete.
+def load_model(kind: Any, source: str | None, preset: str, example: str, give: str = "", **options: Any) -> Any:
+    """A transformers model by `load_pretrained`: fp32, frozen and complete; on the processor, whatever the context.
 
     Raises:
         ValueError: weights are missing, which transformers would replace by random ones.
     """
-    options = {"dtype": torch.float32, "output_loading_info": True}
-    model, report = load_pretrained(kind, source, preset, example, give, **options)
+    options |= {"dtype": torch.float32, "output_loading_info": True}
+    with torch.device("cpu"):  # Weights have values even where a network is only counted.
+        model, report = load_pretrained(kind, source, preset, example, give, **options)
     refuse_incomplete(kind, str(source), report, f"get one: hf download {example} --local-dir FOLDER")
     return model.requires_grad_(False).eval()
 

@@ -123,5 +123,5 @@ def test_what_cannot_be_had_or_does_not_fit_is_one_clear_error(folders, tmp_path
         make(folders, window_stride_seconds=0.0)
     shutil.copytree(folders / "bert", tmp_path / "bert")
     shutil.copy(folders / "ast/model.safetensors", tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"is no complete BertModel for text_tower: \d+ weights are missing"):
+    with pytest.raises(ValueError, match=r"is no complete BertModel: \d+ weights are missing"):
         make(folders, text_tower=str(tmp_path / "bert"))

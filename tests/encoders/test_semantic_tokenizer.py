@@ -6,7 +6,7 @@ import torch
 from encoder_toys import SAMPLE_RATE, music_batch
 
 from melody_cm.encoders import SemanticKMeans, Wav2Vec2ConformerEncoder
-from melody_cm.encoders.semantic_tokenizers import window_plan
+from melody_cm.encoders.kmeans import window_plan
 from melody_cm.interfaces import SemanticEncoder
 from melody_cm.storage import load_network, load_stage, save_network, write_json
 

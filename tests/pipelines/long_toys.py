@@ -46,7 +46,7 @@ def tiny_melody(**settings) -> MeLoDy:
         tiny_tokenizer(),
         CausalTokenLM(streams, width=16, num_layers=1, num_heads=2, feedforward_width=16, max_frames=25),
         SemanticConditioner(None, CODES, 8),
-        DualPathDenoiser(4, 8, num_blocks=2, segment_length=10, num_heads=2, feedforward_width=8, angle_width=4),
+        DualPathDenoiser(4, 8, num_blocks=1, segment_length=10, num_heads=2, feedforward_width=8, angle_width=4),
         tiny_autoencoder(),
     ]
     torch.nn.init.normal_(networks[5].output.weight)  # So that tokens and known frames are heard.

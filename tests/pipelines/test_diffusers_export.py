@@ -90,7 +90,7 @@ def test_no_weight_is_stored_twice(saved):
 
 @torch.no_grad()
 @pytest.mark.parametrize("prediction", ["velocity", "noise"])
-@pytest.mark.parametrize("num_steps", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("num_steps", [1, 4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 8))])
 def test_lcm_scheduler_takes_the_students_steps(tmp_path, prediction, num_steps):
     pipeline = student(prediction)
     pipeline.save_pretrained(tmp_path / "saved")

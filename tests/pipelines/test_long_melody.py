@@ -61,9 +61,9 @@ def test_long_music_is_its_windows_one_after_another():
 def test_codes_keep_step_with_the_latent():
     pipeline = tiny_melody()
     calls = recording(pipeline)
-    list(pipeline.stream(["a"], 10.0, num_steps=1))
+    list(pipeline.stream(["a"], 5.0, num_steps=1))
     new = [codes.shape[-1] for _, codes in calls["extend"]]
-    assert new == [25] + [7, 6, 6, 6] * 9
+    assert new == [25] + [7, 6, 6, 6] * 4
     made = torch.cat([codes for _, codes in calls["extend"]], dim=-1)[0, 0]
     end = 0
     for (_, conditioning, _, _), count in zip(calls["sample"], new, strict=True):
@@ -75,7 +75,7 @@ def test_codes_keep_step_with_the_latent():
 
 def test_neither_networks_nor_the_stream_hold_more_when_music_is_longer():
     held = []
-    for seconds in (3.0, 12.0):
+    for seconds in (2.5, 6.0):
         pipeline = tiny_melody()
         calls = recording(pipeline)
         blocks = [audio.waveform.shape[-1] for audio in pipeline.stream(["a"], seconds, num_steps=1)]
@@ -88,7 +88,7 @@ def test_neither_networks_nor_the_stream_hold_more_when_music_is_longer():
     assert max(held[0][:2]) == WINDOW
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.01, 3.0])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.01, 2.0])
 def test_a_stream_is_what_generate_makes(seconds):
     pipeline = tiny_melody()
     blocks = list(pipeline.stream(["a", "b"], seconds, seed=[5, 6]))
@@ -121,7 +121,7 @@ def test_an_error_of_the_next_block_reaches_whoever_takes_it():
 
 
 def test_music_begins_the_same_however_long_it_gets():
-    short, long = (tiny_melody().generate(["a"], seconds, seed=2).waveform for seconds in (2.0, 4.0))
+    short, long = (tiny_melody().generate(["a"], seconds, seed=2).waveform for seconds in (1.5, 2.5))
     same = short.shape[-1] - 40 * HOP  # The decoder of the shorter one hears its end.
     torch.testing.assert_close(short[..., :same], long[..., :same], rtol=0, atol=1e-5)
 
@@ -147,7 +147,7 @@ def test_every_window_has_noise_and_tokens_of_its_own():
 
 def test_the_prompt_is_heard_in_every_chunk():
     pipeline = tiny_melody()
-    one, other = (pipeline.generate([prompt], 3.0, seed=[1]).waveform for prompt in ("calm piano", "loud drums"))
+    one, other = (pipeline.generate([prompt], 2.0, seed=[1]).waveform for prompt in ("calm piano", "loud drums"))
     assert (one - other)[..., -SAMPLE_RATE:].abs().max() > 1e-3
 
 

@@ -5,7 +5,7 @@ import torch
 
 from melody_cm.pipelines.request import check_music
 from melody_cm.pipelines.streaming import cross_fade, fade_in, fade_weights
-from melody_cm.pipelines.timeline import Hole, Timeline, hole_weights
+from melody_cm.pipelines.timeline import Hole, Timeline
 
 CLOCK = Timeline(800, 8, 25.0, 1.0, 4)
 
@@ -35,10 +35,13 @@ def test_blocks_fade_in_over_a_tail_however_they_are_cut(lengths):
 
 
 def test_a_hole_fades_on_both_sides():
-    weights = hole_weights(12, 5, 8, 3)
-    expected = torch.tensor([0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 0.75, 0.5, 0.25, 0])
-    torch.testing.assert_close(weights, expected)
-    torch.testing.assert_close(hole_weights(4, 0, 2, 3), torch.tensor([1.0, 1.0, 0.75, 0.5]))
+    clock = Timeline(150, 1, 25.0, 10.0, 4)  # 20 ms are 3 samples.
+    for length, begin, end, expected in (
+        (500, 5, 8, [0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 0.75, 0.5, 0.25, 0]),
+        (500, 0, 2, [1.0, 1.0, 0.75, 0.5, 0.25, 0.0]),
+    ):
+        weights = Hole(clock, length, begin, end).fill(torch.zeros(1, 1, length), torch.ones(1, 1, length))[0, 0]
+        torch.testing.assert_close(weights[: len(expected)], torch.tensor(expected))
 
 
 @pytest.mark.parametrize(
