@@ -18,7 +18,7 @@ from torch import Tensor
 from melody_cm.data import Clip, SyntheticCorpus
 from melody_cm.evaluation.clips import embed, find_clips, read_ahead
 from melody_cm.evaluation.folders import check_place
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
+from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Difference, Results, Row, arrow
 from melody_cm.evaluation.score import Score
@@ -171,10 +171,7 @@ class _Battery:
         judge.reference(self.statistics)
         for clip, one in frames:
             judge.add(one, [clip.id], [clip.piece])
-        if not self.embedding.identity.trained:
-            return judge.scores()
-        training = ((clip.id, clip_vectors(one)) for clip, one in self.frames)
-        return judge.scores() | memorization(self.embedding, (clip_vectors(one) for _, one in frames), training)
+        return judge.scores(clip_vectors(one) for _, one in self.frames)
 
     def _read(self, clips: list[Clip]) -> list[tuple[Clip, Tensor]]:
         read = list(read_ahead(clips, self.embedding.sample_rate))
