@@ -145,11 +145,9 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
         raise ValueError(
             f"{path}: {len(prompts)} prompts for {len(clips)} sound files; give one for each, in sorted order"
         )
-    return (
-        _by_name(path, prompts, clips)
-        if path.suffix in readers
-        else dict(zip((clip.id for clip in clips), lines, strict=True))
-    )
+    if path.suffix in readers:
+        return _by_name(path, prompts, clips)
+    return {clip.id: line for clip, line in zip(clips, lines, strict=True)}
 
 
 def _by_name(path: Path, rows: Sequence[Any], clips: Sequence[Clip]) -> dict[str, str]:

@@ -217,8 +217,7 @@ def _sheet(results: Results) -> Sheet:
     lines = []
     for key, score in row.metrics.items():
         counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
-        value = number(score.value) + (" †" if score.too_few else "")
-        lines.append([key + arrow(key), value, number(score.corrected), score.interval(), counts])
+        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), counts])
     notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
     notes += embedding_notes(results)
     for key, score in row.metrics.items():

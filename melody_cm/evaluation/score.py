@@ -1,7 +1,7 @@
 """What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from melody_cm.evaluation.uncertainty import student_interval
@@ -56,21 +56,23 @@ class Score:
         """The interval in brackets; a dash where there is none."""
         return "-" if self.low is None or self.high is None else f"[{self.low:.4g}, {self.high:.4g}]"
 
+    def plain(self) -> str:
+        """The plain value, with a dagger for too few clips; a dash for none."""
+        return "-" if self.value is None else f"{self.value:.4g}" + (" †" if self.too_few else "")
+
     def cell(self) -> str:
         """For a table: the corrected value with its interval, else the plain value; a dagger marks too few clips."""
-        if self.value is None:
-            return "-"
-        told = self.low is not None and self.high is not None
-        text = f"{self.best:.4g} {self.interval()}" if told else f"{self.value:.4g}"
-        return text + (" †" if self.too_few else "")
+        if self.value is None or self.low is None or self.high is None:
+            return self.plain()
+        return f"{self.best:.4g} {self.interval()}" + (" †" if self.too_few else "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """The score as plain data for JSON."""
-        return asdict(self)
+    def num_dropped(self) -> int:
+        """Clips that were left out, of both sides."""
+        return sum(sum(reasons.values()) for reasons in self.dropped.values())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Score":
-        """The score that `as_dict` wrote down; what other programs added is ignored."""
+        """The score that `dataclasses.asdict` made plain; what other programs added is ignored."""
         return cls(**{part.name: data[part.name] for part in fields(cls) if part.name in data})
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def scores(clips, real, alone):
     recall = RetrievalRecall(1001, 8)
     recall.update(range(1001)[clips], generated[clips, 0], generated[clips, 1], names[clips])
     computed["sisnr"] = sisnr.compute()
-    return {"recall": recall.compute(), **{name: score.as_dict() for name, score in computed.items()}}
+    return {"recall": recall.compute(), **{name: asdict(score) for name, score in computed.items()}}
 
 
 def main(rank, folder):
