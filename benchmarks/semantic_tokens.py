@@ -20,8 +20,8 @@ from melody_cm.data import SyntheticCorpus
 from melody_cm.data.audio_files import read_audio
 from melody_cm.data.clips import Clip
 from melody_cm.encoders import LogMelKMeans, SemanticKMeans
-from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer
-from melody_cm.encoders.stability import cluster_use, mutual_information
+from melody_cm.encoders.codebooks import cluster_use, mutual_information
+from melody_cm.encoders.kmeans import KMeansTokenizer
 from melody_cm.storage import load_network
 
 BATCH = 16

@@ -592,3 +592,7 @@ class Pipeline(Configurable, ABC):
             ValueError: seconds beyond what this system makes, which is more than `max_seconds` where it can go on past
                 what it was trained on; or a guidance scale where the network has it built in.
         """
+
+    def __call__(self, *arguments: Any, **settings: Any) -> GeneratedAudio:
+        """The same as `generate`."""
+        return self.generate(*arguments, **settings)

@@ -53,7 +53,7 @@ def test_every_command_runs(folder):
     assert read_json(stage / "export/denoiser/config.json")["class_path"] == "my_denoiser.DilatedDenoiser"
     trained = read_json(stage / "finished.json")["config"]["model"]["init_args"]
     assert trained["schedule"]["class_path"] == "my_angles.CosineAngles"
-    scores = read_json(folder / "chroma.json")["metrics"]
+    scores = read_json(folder / "chroma.json")["rows"][0]["metrics"]
     assert scores["fad_chroma"]["value"] == pytest.approx(0, abs=1e-6), "music against itself"
 
 

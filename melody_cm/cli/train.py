@@ -7,7 +7,7 @@ import argparse
 import sys
 
 import melody_cm
-from melody_cm.cli.options import add_setting, require_size
+from melody_cm.cli.options import add_setting, chosen_run, require_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = require_size(arguments.size)
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes = melody_cm.plan(arguments.recipe, setting)
-    target = melody_cm.Run(arguments.runs / arguments.run)
+    target = chosen_run(arguments, arguments.run)
     if arguments.print_config:
         for recipe in recipes:
             sys.stdout.write(recipe.as_yaml())

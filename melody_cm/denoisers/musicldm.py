@@ -6,9 +6,8 @@ import torch
 
 from melody_cm.denoisers.unet2d import VectorConditionedUNet
 from melody_cm.diffusion import ScaledLinearBetaAngles, TimestepDenoiser
-from melody_cm.interfaces import Denoiser
-from melody_cm.nn.clap_text import ClapText, clap_arguments
-from melody_cm.storage import load_part, load_tokenizer, public_stage, read_scheduler
+from melody_cm.nn.clap import ClapText, read_clap_text
+from melody_cm.storage import load_part, public_stage, read_scheduler
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity"}
 
@@ -34,7 +33,7 @@ class MusicLDMUNet(VectorConditionedUNet):
         self.register_buffer("null_condition", torch.zeros(self.condition_width))
 
 
-def musicldm_teacher(folder: str) -> Denoiser:
+def musicldm_teacher(folder: str) -> TimestepDenoiser:
     """The U-Net of a public MusicLDM folder (its parts `unet`, `scheduler`, `text_encoder` and `tokenizer`), frozen.
 
     It predicts noise, and so refuses angles beyond the last of its own schedule: schedules and objectives that are used
@@ -46,7 +45,7 @@ def musicldm_teacher(folder: str) -> Denoiser:
     Raises:
         FileNotFoundError, ValueError: it cannot be had, or is another kind of model.
     """
-    scheduler = read_scheduler(folder)
+    network, scheduler = _read_unet(folder), read_scheduler(folder)
     if scheduler["prediction_type"] not in PREDICTIONS or scheduler["beta_schedule"] != "scaled_linear":
         raise ValueError(
             f"{folder}/scheduler has prediction_type {scheduler['prediction_type']} and beta_schedule "
@@ -58,7 +57,7 @@ def musicldm_teacher(folder: str) -> Denoiser:
         beta_end=scheduler["beta_end"],
         zero_terminal_snr=scheduler["rescale_betas_zero_snr"],
     )
-    denoiser = TimestepDenoiser(_read_unet(folder), schedule, PREDICTIONS[scheduler["prediction_type"]])
+    denoiser = TimestepDenoiser(network, schedule, PREDICTIONS[scheduler["prediction_type"]])
     origin = {"class_path": "melody_cm.denoisers.musicldm_teacher", "init_args": {"folder": folder}}
     return denoiser.freeze(public_stage(folder), origin)
 
@@ -76,11 +75,9 @@ def _read_unet(folder: str) -> MusicLDMUNet:
 @torch.no_grad()
 def _null_condition(folder: str, width: int) -> torch.Tensor:
     """CLAP's vector of the empty text."""
-    from transformers import ClapTextModelWithProjection
-
-    public = load_part(ClapTextModelWithProjection, folder, "text_encoder")
-    text = ClapText(**clap_arguments(public, load_tokenizer(folder)))
-    text.model.load_state_dict(public.state_dict())
+    arguments, weights = read_clap_text(folder)
+    text = ClapText(**arguments)
+    text.load_state_dict(weights)
     if text.width != width:
         raise ValueError(
             f"{folder} does not fit together: its text encoder gives vectors of width {text.width}, its U-Net takes "

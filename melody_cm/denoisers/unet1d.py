@@ -66,7 +66,7 @@ class TokenAttention(nn.Module):
         return x + self.output(attended).transpose(1, 2)
 
 
-class Stage(nn.Module):
+class BlockStack(nn.Module):
     """Residual blocks, then attention or nothing.
 
     Args:
@@ -105,7 +105,13 @@ class Level(nn.Module):
     """
 
     def __init__(
-        self, outer_channels: int, channels: int, factor: int, before: Stage, inner: "Level | None", after: Stage | None
+        self,
+        outer_channels: int,
+        channels: int,
+        factor: int,
+        before: BlockStack,
+        inner: "Level | None",
+        after: BlockStack | None,
     ) -> None:
         super().__init__()
         self.factor = factor
@@ -200,7 +206,7 @@ def _levels(channels: list[int], factors: list[int], num_blocks: int, attention:
     for i in reversed(range(len(channels))):
         width, stride = channels[i], math.prod(factors[: i + 1])
         attend = [TokenAttention(width, *attention, stride) if i >= len(channels) - 2 else None for _ in range(2)]
-        before = Stage(width, width, num_blocks, attention[0], attend[0])
-        after = None if inner is None else Stage(2 * width, width, num_blocks, attention[0], attend[1])
+        before = BlockStack(width, width, num_blocks, attention[0], attend[0])
+        after = None if inner is None else BlockStack(2 * width, width, num_blocks, attention[0], attend[1])
         inner = Level(channels[max(i - 1, 0)], width, factors[i], before, inner, after)
     return inner

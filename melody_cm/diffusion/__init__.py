@@ -10,10 +10,9 @@ from melody_cm.diffusion.process import (
     clean_from_velocity,
     ddim_step,
     diffuse,
-    noise_from_velocity,
     velocity,
     velocity_from_noise,
 )
 from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
-from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows, window_starts
+from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows
 from melody_cm.diffusion.timesteps import TimestepDenoiser

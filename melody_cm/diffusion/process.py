@@ -49,11 +49,6 @@ def clean_from_velocity(noisy: Latent, velocity: Latent, angle: Angle) -> Latent
     return _combine(noisy, velocity, angle, -1)
 
 
-def noise_from_velocity(noisy: Latent, velocity: Latent, angle: Angle) -> Latent:
-    """The noise that a noisy latent and its velocity imply."""
-    return _combine(velocity, noisy, angle, +1)
-
-
 def velocity_from_noise(noisy: Latent, noise: Latent, angle: Angle) -> Latent:
     """The velocity that a noisy latent and its noise imply; undefined at pi/2, where the latent has left no trace."""
     noisy, noise = at_least_fp32(noisy), at_least_fp32(noise)

@@ -9,26 +9,9 @@ from torch import Tensor
 
 from melody_cm.diffusion.process import at_least_fp32
 from melody_cm.interfaces import Angle, Conditioning, Denoiser
+from melody_cm.signal.windows import window_starts
 
 HANN_FLOOR = 0.1
-
-
-def window_starts(length: int, window: int, stride: int, loop: bool = False) -> list[int]:
-    """Where windows begin so that they cover every frame: every `stride` frames, and the last one at the very end.
-
-    Windows of a loop go on at its beginning, so that it has no end.
-
-    Raises:
-        ValueError: a window longer than the music, or a stride that leaves gaps.
-    """
-    if not 1 <= window <= length:
-        raise ValueError(f"a window of {window} frames must have at least 1 and at most the music's {length}")
-    if not 1 <= stride <= window:
-        raise ValueError(f"a stride of {stride} frames must be 1 to {window}, the window, to leave no gaps")
-    if loop:
-        return list(range(0, length, stride))
-    starts = list(range(0, length - window + 1, stride))
-    return starts if starts[-1] == length - window else [*starts, length - window]
 
 
 def window_weights(window: int, kind: Literal["ones", "hann"]) -> Float[Tensor, " window"]:
@@ -57,7 +40,8 @@ class SharedRestriction(Denoiser):
         rows: at most so many windows in one call of the denoiser, but one of each clip at least.
 
     Raises:
-        ValueError: in `forward`, a latent shorter than a window, an angle a frame, or conditions of another number.
+        ValueError: in `forward`, a latent shorter than a window, a stride that leaves gaps, an angle a frame, or
+            conditions of another number.
     """
 
     def __init__(
@@ -81,10 +65,17 @@ class SharedRestriction(Denoiser):
         """The velocity (b, c, l, ...) that implies the fused clean latent."""
         if angle.ndim != 1:
             raise ValueError(f"angle has shape {tuple(angle.shape)}, but windows share one angle a clip: (b,)")
-        starts = window_starts(noisy_latent.shape[2], self.window, self.stride, self.loop)
+        length = noisy_latent.shape[2]
+        if not 1 <= self.window <= length:
+            raise ValueError(f"a window of {self.window} frames must have at least 1 and at most the music's {length}")
+        if not 1 <= self.stride <= self.window:
+            raise ValueError(
+                f"a stride of {self.stride} frames must be 1 to {self.window}, the window, to leave no gaps"
+            )
+        starts = window_starts(length, self.window, self.stride, self.loop)
         if len(starts) == 1:
             return self.denoiser(noisy_latent, angle, conditioning)
-        frames = (torch.tensor(starts)[:, None] + torch.arange(self.window)) % noisy_latent.shape[2]
+        frames = (torch.tensor(starts)[:, None] + torch.arange(self.window)) % length
         return self._fuse(noisy_latent, angle, conditioning, frames.to(noisy_latent.device))
 
     def _fuse(

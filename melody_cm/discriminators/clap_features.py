@@ -8,10 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.interfaces import Angle, Autoencoder, Conditioning, FeatureNetwork, Network
+from melody_cm.nn.clap import load_clap
 from melody_cm.signal import MelSettings, mel_filterbank
-from melody_cm.storage.pretrained import load_model, load_pretrained
 
-EXAMPLE = "laion/clap-htsat-unfused"
 FLOOR = 1e-10  # Of power, as in CLAP's own front end.
 
 
@@ -33,13 +32,11 @@ class ClapFeatures(Network, FeatureNetwork):
 
     def __init__(self, source: str, autoencoder: Autoencoder) -> None:
         super().__init__()
-        from transformers import ClapModel, ClapProcessor
-
         if not hasattr(autoencoder, "decode_mel"):
             raise ValueError(f"{type(autoencoder).__name__} decodes to no mel, but CLAP hears mels; use the teacher")
-        extractor = load_pretrained(ClapProcessor, source, "clap", EXAMPLE).feature_extractor
         self.autoencoder = autoencoder
-        self.tower = load_model(ClapModel, source, "clap", EXAMPLE).audio_model
+        model, processor = load_clap(source)
+        self.tower, extractor = model.audio_model, processor.feature_extractor
         self.fused: bool = self.tower.config.enable_fusion
         settings = autoencoder.mel.settings
         self.num_frames: int = extractor.nb_max_samples // extractor.hop_length + 1

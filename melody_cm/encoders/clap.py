@@ -1,4 +1,4 @@
-"""CLAP (arXiv 2211.06687) as the joint embedding: what it conditions, it was trained for on other music."""
+"""CLAP (arXiv 2211.06687) in the place of our joint embedding: whole, or the text side that conditions MusicLDM."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,15 +7,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
-from melody_cm.encoders.texts import TextTokens
 from melody_cm.interfaces import JointEmbedding
+from melody_cm.nn.clap import ClapText, clap_tokens, load_clap, read_clap_text
+from melody_cm.nn.texts import refuse_empty
 from melody_cm.signal.resampling import resample
 from melody_cm.signal.windows import whole_windows
-from melody_cm.storage.pretrained import load_model, load_pretrained
-
-EXAMPLE = "laion/clap-htsat-unfused"
+from melody_cm.storage import public_stage
 
 
 class ClapJointEmbedding(JointEmbedding):
@@ -44,10 +43,7 @@ class ClapJointEmbedding(JointEmbedding):
         self.window_seconds = float(self.extractor.max_length_s)
         self.width = int(self.model.config.projection_dim)
         self.fusion = bool(self.model.config.audio_config.enable_fusion)
-        # RoBERTa's positions begin behind the padding token's.
-        text = self.model.config.text_config
-        most = min(description["max_tokens"], text.max_position_embeddings - text.pad_token_id - 1)
-        self.tokens = TextTokens(description["tokenizer"], description["pad_id"], most)
+        self.tokens = clap_tokens(self.model.config.text_config, description["tokenizer"], description["max_tokens"])
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "ClapJointEmbedding":
@@ -66,6 +62,7 @@ class ClapJointEmbedding(JointEmbedding):
         return vectors.unflatten(0, windows.shape[:2])
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        refuse_empty(texts)
         ids, mask = (x.to(self.model.text_projection.linear1.weight.device) for x in self.tokens(texts))
         return self.model.get_text_features(ids, mask).pooler_output
 
@@ -81,17 +78,58 @@ class ClapJointEmbedding(JointEmbedding):
         return features["input_features"].float()
 
 
+class ClapTextEmbedding(JointEmbedding):
+    """CLAP's unit vectors of texts. It has no audio tower: conditioners must use captions (`source: text`).
+
+    Args:
+        config, tokenizer, max_tokens: as in `ClapText`.
+    """
+
+    def __init__(self, config: dict[str, Any], tokenizer: str, max_tokens: int) -> None:
+        super().__init__()
+        self.text = ClapText(config, tokenizer, max_tokens)
+        self.width = self.text.width
+        self.sample_rate, self.window_seconds = 48000, 10.0
+
+    def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
+        """Refused.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "this joint embedding is the text side of a public MusicLDM folder and cannot embed audio; "
+            "condition on captions (source: text), or take a whole CLAP"
+        )
+
+    def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        return self.text(texts)
+
+
+def musicldm_text(folder: str) -> JointEmbedding:
+    """The text encoder of a public MusicLDM folder (its parts `text_encoder` and `tokenizer`), frozen.
+
+    Args:
+        folder: in the layout of diffusers, or its id on the model hub (owner/name).
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be had, or is another kind of model.
+    """
+    arguments, weights = read_clap_text(folder)
+    embedding = ClapTextEmbedding(**arguments)
+    embedding.text.load_state_dict(weights)
+    origin = {"class_path": "melody_cm.encoders.musicldm_text", "init_args": {"folder": folder}}
+    return embedding.freeze(public_stage(folder), origin)
+
+
 def _loaded(source: str | None) -> tuple[ClapModel, ClapFeatureExtractor, dict[str, Any]]:
-    processor = load_pretrained(ClapProcessor, source, "clap", EXAMPLE)
-    with torch.device("cpu"):  # Weights have values even where a network is only counted.
-        model = load_model(ClapModel, source, "clap", EXAMPLE)
-    extractor, tokenizer = processor.feature_extractor, processor.tokenizer
+    model, processor = load_clap(source)
+    extractor = processor.feature_extractor
     description = {
         "config": model.config.to_diff_dict(),
         "extractor": {name: value for name, value in extractor.to_dict().items() if not name.endswith("_type")},
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
-        "pad_id": int(tokenizer.pad_token_id),
-        "max_tokens": int(tokenizer.model_max_length),
+        "tokenizer": processor.tokenizer.backend_tokenizer.to_str(),
+        "max_tokens": int(processor.tokenizer.model_max_length),
     }
     return model, extractor, description
 

@@ -1,12 +1,19 @@
-"""How well codebooks serve: what quantization leaves after each level, and how many entries work."""
+"""How well codebooks serve: what quantization leaves, how many entries work, and whether codes stay what they are."""
+
+import copy
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
-from melody_cm.encoders.clustering import share_left
-from melody_cm.encoders.stability import cluster_use
-from melody_cm.interfaces import Tokenizer
+from melody_cm.batch import MusicBatch
+from melody_cm.encoders.kmeans import perplexity, share_left
+from melody_cm.interfaces import Network, Tokenizer
+
+# 30 dB below the music: about the noise of a good cassette.
+NOISE_RATIO = 10 ** (-30 / 20)
 
 
 @torch.no_grad()
@@ -27,3 +34,65 @@ def codebook_report(tokenizer: Tokenizer, features: Float[Tensor, "n d"]) -> dic
         "perplexity": [perplexity for perplexity, _ in use],
         "used": [share for _, share in use],
     }
+
+
+def cluster_use(codes: Int[Tensor, "..."], codebook_size: int) -> tuple[float, float]:
+    """The perplexity of the codes (at most `codebook_size`), and the share of the codebook's entries that occur."""
+    share = torch.bincount(codes.flatten(), minlength=codebook_size).double() / codes.numel()
+    return float(perplexity(share)), float((share > 0).double().mean())
+
+
+def mutual_information(codes: Int[Tensor, "..."], others: Int[Tensor, "..."]) -> float:
+    """Normalized mutual information: 1 where either tells the other, near 0 where neither tells anything."""
+    return float(normalized_mutual_info_score(codes.flatten().cpu().numpy(), others.flatten().cpu().numpy()))
+
+
+@torch.no_grad()
+def cluster_stability(
+    tokenizer: Tokenizer, features: Float[Tensor, "n d"], batch: MusicBatch, seed: int
+) -> dict[str, float]:
+    """Use and stability of a fitted tokenizer of audio frames, for a log.
+
+    Args:
+        tokenizer: fitted with `seed`.
+        features: that it was fitted on; any device.
+        batch: some music, with waveforms at the tokenizer's rate, more than a second of it.
+        seed: of the fit.
+
+    Returns:
+        `cluster_perplexity` and `cluster_share` of use on the features; the normalized mutual information of codes
+        with those of a fit with the next seed (`nmi_other_seed`), of the same music cut half a second later
+        (`nmi_shifted`) and with noise 30 dB below it (`nmi_noisy`).
+    """
+    fitted_on = features[None].to(batch.need_waveform().device)
+    mine = tokenizer.quantize(fitted_on)
+    effective, share = cluster_use(mine, tokenizer.codebook_size)
+    clean = tokenizer(batch)
+    shift = max(1, round(tokenizer.frame_rate / 2))
+    return {
+        "cluster_perplexity": effective,
+        "cluster_share": share,
+        "nmi_other_seed": mutual_information(mine, _refitted(tokenizer, features, seed + 1).quantize(fitted_on)),
+        "nmi_shifted": mutual_information(clean[..., shift:], tokenizer(_shifted(batch, clean, shift))),
+        "nmi_noisy": mutual_information(clean, tokenizer(_noisy(batch, seed))),
+    }
+
+
+def _refitted(tokenizer: Tokenizer, features: Tensor, seed: int) -> Tokenizer:
+    """A copy with codebooks of another seed, where the tokenizer is; what is frozen is shared."""
+    shared = {id(module): module for module in tokenizer.modules() if isinstance(module, Network) and module.frozen}
+    other = copy.deepcopy(tokenizer, shared)
+    other.fit(features, seed)
+    return other
+
+
+def _shifted(batch: MusicBatch, codes: Tensor, frames: int) -> MusicBatch:
+    waveform = batch.need_waveform()
+    return replace(batch, waveform=waveform[..., frames * waveform.shape[-1] // codes.shape[-1] :])
+
+
+def _noisy(batch: MusicBatch, seed: int) -> MusicBatch:
+    waveform = batch.need_waveform()
+    noise = batch.draws(seed).normal("stability", waveform.shape[1:], waveform.device)
+    loudness = waveform.square().mean(-1, keepdim=True).sqrt()
+    return replace(batch, waveform=waveform + NOISE_RATIO * loudness * noise)

@@ -48,7 +48,8 @@ class SemanticConditioner(Conditioner):
     def embed(self, source: Int[Tensor, "b 1 n"]) -> Conditioning:
         """Sequence (b, n, d) and pooled (b, d) of semantic codes."""
         sequence = self.mlp(self.table(source[:, 0]))
-        return Conditioning(sequence, sequence.mean(1), None, _nothing_dropped(source))
+        nothing_dropped = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+        return Conditioning(sequence, sequence.mean(1), None, nothing_dropped)
 
 
 class TextConditioner(Conditioner):
@@ -105,7 +106,3 @@ class TextConditioner(Conditioner):
         if source.shape[1] != self.width:
             raise ValueError(f"embeddings of width {source.shape[1]} given, but this conditioner takes {self.width}")
         return Conditioning(None, source, None, ~source.any(1))
-
-
-def _nothing_dropped(source: Tensor) -> Tensor:
-    return torch.zeros(len(source), dtype=torch.bool, device=source.device)

@@ -12,7 +12,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from melody_cm.encoders.clustering import perplexity
+from melody_cm.encoders.kmeans import perplexity
 from melody_cm.interfaces import Network
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer, TokenLM
 from melody_cm.language_models import longest_hop, sample_long
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import Request, Stopwatch
+from melody_cm.pipelines.request import Batch
 
 STREAMS = {
     "semantic_lm": ("prompt", "semantic"),
@@ -74,53 +74,47 @@ class MusicLM(PretrainedPipeline):
     ) -> None:
         if not 0 <= context < 1:
             raise ValueError(f"context is {context:g}, but must be a share of the window from 0 up to below 1")
-        self.joint_embedding = joint_embedding
-        self.joint_tokenizer = joint_tokenizer
-        self.semantic_lm = semantic_lm
-        self.coarse_lm = coarse_lm
-        self.fine_lm = fine_lm
-        self.codec = codec
-        self.max_seconds = max_seconds
-        self.context = context
-        self.semantic_temperature = semantic_temperature
-        self.coarse_temperature = coarse_temperature
-        self.fine_temperature = fine_temperature
-        self.sample_rate = codec.sample_rate
+        self._keep(locals())
         _check_streams(semantic_lm=semantic_lm, coarse_lm=coarse_lm, fine_lm=fine_lm)
         _check_parts(joint_tokenizer, semantic_lm, coarse_lm, fine_lm, codec)
+
+    @property
+    def sample_rate(self) -> int:  # type: ignore[override]
+        """Hz, the codec's own."""
+        return self.codec.sample_rate
 
     @property
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS
 
-    def make(self, request: Request, stopwatch: Stopwatch) -> Float[Tensor, "b 1 t"]:
-        samples = round(request.seconds * self.sample_rate)
+    def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
+        samples = round(batch.seconds * self.sample_rate)
         frames = math.ceil(samples * Fraction(self.codec.frame_rate) / self.sample_rate)
         semantic_rate = self.coarse_lm.frame_rates["semantic"] or 0.0  # `_check_parts` refused one without a rate.
         semantic_frames = math.ceil(frames * Fraction(semantic_rate) / Fraction(self.codec.frame_rate))
-        with stopwatch.part("planner"):
-            given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(request.prompts)[:, None])}
-            given["semantic"] = self._sample("semantic", given, semantic_frames, request)
-        with stopwatch.part("coarse"):
-            given["coarse"] = self._sample("coarse", given, frames, request)
-        with stopwatch.part("fine"):
-            fine = self._sample("fine", {"coarse": given["coarse"]}, frames, request)
-        with stopwatch.part("decoder"):
+        with batch.part("planner"):
+            given = {"prompt": self.joint_tokenizer.quantize(self.embed_prompts(batch.prompts)[:, None])}
+            given["semantic"] = self._sample("semantic", given, semantic_frames, batch)
+        with batch.part("coarse"):
+            given["coarse"] = self._sample("coarse", given, frames, batch)
+        with batch.part("fine"):
+            fine = self._sample("fine", {"coarse": given["coarse"]}, frames, batch)
+        with batch.part("decoder"):
             return self.codec.decode_codes(torch.cat([given["coarse"], fine], dim=1))
 
-    def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, request: Request) -> Int[Tensor, "b q l"]:
+    def _sample(self, stream: str, given: Mapping[str, Tensor], length: int, batch: Batch) -> Int[Tensor, "b q l"]:
         model: TokenLM = getattr(self, f"{stream}_lm")
         temperature: float = getattr(self, f"{stream}_temperature")
         hop = min(max(1, model.max_frames - round(self.context * model.max_frames)), longest_hop(model))
         purpose = "token sampling" if stream == "semantic" else f"{stream} token sampling"
-        return torch.cat(list(sample_long(model, given, length, hop, request.generators(purpose), temperature)), dim=2)
+        return torch.cat(list(sample_long(model, given, length, hop, batch.generators(purpose), temperature)), dim=2)
 
     def _num_steps(self, asked: int | None) -> int:
         if asked not in (None, 1):
             raise ValueError(f"num_steps {asked} asked for, but MusicLM has no sampling steps; leave it out, or say 1")
         return 1
 
-    def _guidance_scale(self, asked: float | None) -> float:
+    def _guidance(self, asked: float | None) -> float:
         if asked not in (None, 1):
             raise ValueError(f"guidance_scale {asked:g} asked for, but MusicLM has no guidance; leave it out, or say 1")
         return 1.0
@@ -140,24 +134,23 @@ def _check_parts(
 ) -> None:
     planned, coarse, fine = semantic_lm.stream_sizes, coarse_lm.stream_sizes, fine_lm.stream_sizes
     prompt = (joint_tokenizer.num_codebooks, joint_tokenizer.codebook_size)
-    levels = coarse["coarse"][0] + fine["fine"][0]
-    codes = (codec.num_codebooks, codec.codebook_size)
-    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "semantic model's prompt", planned["prompt"])
-    _refuse_unlike("codebooks and codes", "joint tokenizer", prompt, "coarse model's prompt", coarse["prompt"])
-    _refuse_unlike("codebooks and codes", "semantic model", planned["semantic"], "coarse model", coarse["semantic"])
-    _refuse_unlike("codebooks and codes", "coarse model", coarse["coarse"], "fine model", fine["coarse"])
-    for size in (coarse["coarse"][1], fine["fine"][1]):
-        _refuse_unlike("codebooks and codes", "codec", codes, "coarse and fine models", (levels, size))
-    rates = {**coarse_lm.frame_rates, "fine": fine_lm.frame_rates["fine"]}
-    planned_rate = semantic_lm.frame_rates["semantic"] or rates["semantic"]  # Older models do not know theirs.
-    _refuse_unlike("semantic frames a second", "semantic model", planned_rate, "coarse model", rates["semantic"])
-    _refuse_unlike("frames a second", "codec", codec.frame_rate, "coarse model", rates["coarse"])
-    _refuse_unlike("frames a second", "codec", codec.frame_rate, "fine model", rates["fine"])
-    _refuse_unlike("coarse frames a second", "codec", codec.frame_rate, "fine model", fine_lm.frame_rates["coarse"])
+    codes, levels = (codec.num_codebooks, codec.codebook_size), coarse["coarse"][0] + fine["fine"][0]
+    rates, fine_rates, rate = coarse_lm.frame_rates, fine_lm.frame_rates, codec.frame_rate
+    planned_rate = semantic_lm.frame_rates["semantic"] or rates["semantic"]  # Some models do not know theirs.
+    size = "codebooks and codes"
+    for what, one, given, other, taken in (
+        (size, "joint tokenizer", prompt, "semantic model's prompt", planned["prompt"]),
+        (size, "joint tokenizer", prompt, "coarse model's prompt", coarse["prompt"]),
+        (size, "semantic model", planned["semantic"], "coarse model", coarse["semantic"]),
+        (size, "coarse model", coarse["coarse"], "fine model", fine["coarse"]),
+        (size, "codec", codes, "coarse and fine models", (levels, coarse["coarse"][1])),
+        (size, "codec", codes, "coarse and fine models", (levels, fine["fine"][1])),
+        ("semantic frames a second", "semantic model", planned_rate, "coarse model", rates["semantic"]),
+        ("frames a second", "codec", rate, "coarse model", rates["coarse"]),
+        ("frames a second", "codec", rate, "fine model", fine_rates["fine"]),
+        ("coarse frames a second", "codec", rate, "fine model", fine_rates["coarse"]),
+    ):
+        if given != taken:
+            raise ValueError(f"{what}: the {one} has {given} but the {other} {taken}; take all stages from one run")
     if not rates["semantic"]:
         raise ValueError("the coarse model's semantic codes have no frame rate; set frame_rate of that stream")
-
-
-def _refuse_unlike(what: str, one: str, given: object, other: str, taken: object) -> None:
-    if given != taken:
-        raise ValueError(f"{what}: the {one} has {given} but the {other} {taken}; take all stages from one run")

@@ -1,18 +1,26 @@
-"""What one call of a pipeline is asked for, its random numbers, and how long its parts take."""
+"""What a pipeline is asked for, and the clips of one batch with their random numbers and their clock."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.pipelines.splicing import check_music
 from melody_cm.randomness import keyed_generator, normal_rows
+from melody_cm.signal.levels import SILENT_PEAK
 
 MAX_PROMPT_SECONDS = 600
+NO_NEGATIVE_PROMPT = (
+    "a negative prompt has nothing to act on: guidance moves away from music without any prompt, and a student has "
+    "that built in; say in the prompt what is wanted"
+)
+Windows = Literal["shared", "independent"]
 
 
 @dataclass(frozen=True)
@@ -49,31 +57,88 @@ Prompt = str | AudioPrompt
 
 @dataclass(frozen=True)
 class Request:
-    """b clips to be made in one batch.
+    """What a pipeline is asked for. The last four fields lay out long music of MusicCM; other systems refuse them.
 
     Attributes:
-        prompts: b texts, or music in place of them.
-        seconds: length of every clip.
-        keys: b pairs (seed, clip index); they alone decide every random number of a clip.
-        num_steps: network calls of the sampler.
-        guidance_scale: 1 = none.
+        prompts: one clip each: a text, or music in its place. With none, given music is its own prompt.
+        seconds: length of every clip. Where music is given, `continue_from` counts it in, and `inpaint` needs none.
+        seed: an int seeds clip i by (seed, i); a sequence gives each clip its own seed.
+        num_steps: network calls of the sampler; None for the pipeline's own number.
+        guidance_scale: 1 = none; None for the pipeline's own.
+        prompt_at: (seconds, text), ascending: from then on that text holds; before the first, the clip's own prompt.
+        loop: the end goes over into the beginning.
+        windows: "shared" windows overlap and agree; "independent" ones lie end to end, which is the baseline.
+        negative_prompt: other systems take one; here it is refused, with the reason.
+
+    Raises:
+        ValueError: prompts that are no list of texts, times that do not ascend from 0 or later, empty texts, a loop of
+            independent windows, or a negative prompt.
     """
 
-    prompts: Sequence[Prompt]
+    prompts: Sequence[Prompt] = ()
+    seconds: float | int | None = None
+    seed: int | Sequence[int] = 0
+    num_steps: int | None = None
+    guidance_scale: float | int | None = None
+    prompt_at: Sequence[tuple[float | int, str]] = ()
+    loop: bool = False
+    windows: Windows = "shared"
+    negative_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prompts, str) or any(isinstance(each, str) and not each.strip() for each in self.prompts):
+            raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {self.prompts!r}")
+        if self.negative_prompt is not None:
+            raise ValueError(NO_NEGATIVE_PROMPT)
+        times = [seconds for seconds, _ in self.prompt_at]
+        if not all(0 <= seconds < math.inf for seconds in times) or any(a >= b for a, b in pairwise(times)):
+            raise ValueError(f"prompts at {', '.join(f'{each:g}' for each in times)} s: give ascending times from 0 on")
+        if empty := [seconds for seconds, text in self.prompt_at if not text.strip()]:
+            raise ValueError(f"the prompt at {empty[0]:g} s is empty; give a text")
+        if self.windows not in ("shared", "independent"):
+            raise ValueError(f"windows are {self.windows!r}; give shared or independent")
+        if self.loop and self.windows == "independent":
+            raise ValueError("independent windows make no loop: none knows its neighbour; use shared windows")
+
+    def arrangement(self) -> dict[str, object]:
+        """What differs from plain music, as plain data."""
+        given = {
+            "prompt_at": [list(each) for each in self.prompt_at],
+            "loop": self.loop,
+            "windows": self.windows if self.windows != "shared" else None,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Request):
+    """A request that was checked and filled in, or a part of one: the clips that are made at once.
+
+    Attributes:
+        keys: a pair (seed, clip index) for each clip; they alone decide every random number of the clip.
+        stopwatch: says how long the parts take.
+    """
+
     seconds: float
-    keys: Sequence[tuple[int, int]]
     num_steps: int
     guidance_scale: float
+    keys: Sequence[tuple[int, int]]
+    device: torch.device
+    stopwatch: "Stopwatch"
 
     def generators(self, purpose: str, window: int = 0) -> list[torch.Generator]:
         """One generator a clip, fresh at every call; `window` counts the pieces in which long music is made."""
         return [keyed_generator(seed, purpose, window, clip) for seed, clip in self.keys]
 
-    def noise(self, shape: Sequence[int], device: torch.device, window: int = 0) -> Tensor:
+    def noise(self, shape: Sequence[int], window: int = 0) -> Tensor:
         """The noise (b, *shape) that sampling starts from."""
-        return normal_rows(self.generators("sampling noise", window), shape, device)
+        return normal_rows(self.generators("sampling noise", window), shape, self.device)
 
-    def split(self, batch_size: int) -> "list[Request]":
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """What happens inside is counted as the part `name` of the work."""
+        return self.stopwatch.part(name)
+
+    def split(self, batch_size: int) -> "list[Batch]":
         """The same clips in batches; a clip keeps its key, and so its sound.
 
         Raises:
@@ -81,8 +146,11 @@ class Request:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        batches = [slice(start, start + batch_size) for start in range(0, len(self.prompts), batch_size)]
-        return [replace(self, prompts=self.prompts[rows], keys=self.keys[rows]) for rows in batches]
+        rows = [slice(start, start + batch_size) for start in range(0, len(self.prompts), batch_size)]
+        return [
+            replace(self, prompts=self.prompts[these], keys=self.keys[these], stopwatch=Stopwatch(self.device))
+            for these in rows
+        ]
 
 
 def clip_keys(seed: int | Sequence[int], count: int) -> list[tuple[int, int]]:
@@ -94,16 +162,31 @@ def clip_keys(seed: int | Sequence[int], count: int) -> list[tuple[int, int]]:
     return [(int(one), 0) for one in seed]
 
 
+def check_music(waveform: Float[Tensor, "b 1 t"], what: str) -> None:
+    """Refuse what is no music.
+
+    Raises:
+        ValueError: it is empty, silent or not finite; the message begins with `what` it is.
+    """
+    if not waveform.shape[-1]:
+        raise ValueError(f"{what} has 0 samples; give at least 1")
+    if not waveform.isfinite().all():
+        raise ValueError(f"{what} has samples that are NaN or infinite; mend or replace it")
+    if (waveform.abs().flatten(1).amax(1) < SILENT_PEAK).any():
+        raise ValueError(f"{what} is silent, no sample above {SILENT_PEAK:g}; give music that can be heard")
+
+
+@dataclass
 class Stopwatch:
     """Wall seconds by part; waits for the accelerator before it reads the clock.
 
-    Args:
+    Attributes:
         device: where the work happens.
+        seconds: by part, since the last lap.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

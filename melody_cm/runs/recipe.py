@@ -71,7 +71,7 @@ class Recipe:
     def as_yaml(self) -> str:
         """All that would run, as a YAML file that runs by itself."""
         content = yaml.safe_dump({"cost": self.cost, **self.config} if self.cost else self.config, sort_keys=False)
-        return f"# {self.name} at size {self.size}\n{content}"
+        return f"--- # {self.name} at size {self.size}\n{content}"
 
     @property
     def planned_steps(self) -> int:

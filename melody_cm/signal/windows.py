@@ -5,8 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin that cover `length` samples; the last one ends with them. One window if that suffices."""
+def window_starts(length: int, window: int, stride: int, loop: bool = False) -> list[int]:
+    """Where windows begin that cover `length` samples or frames; the last one ends with them. One if that suffices.
+
+    Windows of a loop go on at its beginning, so that it has no end.
+    """
+    if loop:
+        return list(range(0, length, stride))
     if length <= window:
         return [0]
     return [*range(0, length - window, stride), length - window]

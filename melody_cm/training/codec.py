@@ -7,7 +7,7 @@ from torchmetrics import Metric
 
 from melody_cm.autoencoders import WaveformCodec
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.clustering import perplexity
+from melody_cm.encoders.kmeans import perplexity
 from melody_cm.losses import ReconstructionLoss
 from melody_cm.randomness import keyed_seed
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated

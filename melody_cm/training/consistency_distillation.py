@@ -16,7 +16,7 @@ from melody_cm.interfaces import (
 )
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.ema import averaged_copy, update_average
-from melody_cm.training.latent_diffusion import encode, sample_music
+from melody_cm.training.latent_diffusion import encode_latent, sample_music
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks
 
@@ -82,7 +82,7 @@ class ConsistencyDistillation(AdversarialStage):
         return self.trained["denoiser"]
 
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
-        latent = encode(self.autoencoder, batch, self.seed)
+        latent = encode_latent(self.autoencoder, batch, self.seed)
         conditioning = self.conditioner.embed(self.conditioner.describe(batch))
         draws = batch.draws(self.seed)
         roles = {"student": networks["denoiser"], "teacher": self.teacher, "target": self.target}
@@ -102,7 +102,7 @@ class ConsistencyDistillation(AdversarialStage):
     @torch.no_grad()
     def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
         """Latents, their conditioning and the averaged student: what one step is judged with."""
-        latent = encode(self.autoencoder, batch, self.seed)
+        latent = encode_latent(self.autoencoder, batch, self.seed)
         return latent, self.conditioner.embed(self.conditioner.describe(batch)), self.averaged["denoiser"]
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class LatentDiffusion(Stage):
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
         draws = batch.draws(self.seed)
-        latent = encode(self.autoencoder, batch, self.seed)
+        latent = encode_latent(self.autoencoder, batch, self.seed)
         conditioner = networks["conditioner"]
         conditioning = conditioner.embed(conditioner.describe(batch))
         return self.objective({"student": networks["denoiser"]}, latent, conditioning, draws).terms
@@ -63,7 +63,7 @@ class LatentDiffusion(Stage):
     def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
         """Latents, their conditioning and the averaged denoiser, without guidance: what one step is judged with."""
         conditioner = self.averaged["conditioner"]
-        latent = encode(self.autoencoder, batch, self.seed)
+        latent = encode_latent(self.autoencoder, batch, self.seed)
         return latent, conditioner.embed(conditioner.describe(batch)), self.averaged["denoiser"]
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class LatentDiffusion(Stage):
         return denoiser, conditioner.embed(conditioner.describe(batch))
 
 
-def encode(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
+def encode_latent(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
     """A draw from the posterior of a batch's latents (b, c, *axes), cached or encoded now; fp32, without gradient."""
     with torch.no_grad():
         if batch.latent_mean is not None and batch.latent_std is not None:

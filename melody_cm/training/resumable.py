@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
 from melody_cm.storage import load_weights
@@ -53,3 +53,24 @@ class Resumable(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         load_weights(self, checkpoint["state_dict"], "the checkpoint")
+
+
+def check_sample_rates(training: nn.Module, sample_rate: int) -> None:
+    """Refuse a training with a part that works at another rate than the data's; parts that hear no audio may.
+
+    Args:
+        sample_rate: of the data, Hz.
+
+    Raises:
+        ValueError: there is such a part.
+    """
+    deaf = [f"{name}." for name, module in training.named_modules() if getattr(module, "uses_audio", True) is False]
+    for name, module in training.named_modules():
+        if name.startswith(tuple(deaf)):
+            continue
+        rate = getattr(module, "sample_rate", sample_rate)
+        if rate != sample_rate:
+            raise ValueError(
+                f"{name} works at {rate} Hz but the data has {sample_rate} Hz; "
+                f"set data.sample_rate to {rate}, or make that part, or train its stage, at {sample_rate} Hz"
+            )

@@ -13,8 +13,7 @@ from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Network
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
-from melody_cm.training.resumable import Resumable
-from melody_cm.training.sample_rates import check_sample_rates
+from melody_cm.training.resumable import Resumable, check_sample_rates
 
 Networks = nn.ModuleDict
 

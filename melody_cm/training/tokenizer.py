@@ -8,11 +8,9 @@ from einops import rearrange
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders import cluster_stability
-from melody_cm.encoders.codebooks import codebook_report
+from melody_cm.encoders import cluster_stability, codebook_report
 from melody_cm.interfaces import Network, Tokenizer
-from melody_cm.training.resumable import Resumable
-from melody_cm.training.sample_rates import check_sample_rates
+from melody_cm.training.resumable import Resumable, check_sample_rates
 
 HELD_BACK_BATCHES = 8
 

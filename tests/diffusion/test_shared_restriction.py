@@ -15,11 +15,11 @@ from melody_cm.diffusion import (
     Guided,
     LinearAngles,
     SharedRestriction,
-    window_starts,
 )
 from melody_cm.diffusion.shared_restriction import select_rows, window_weights
 from melody_cm.interfaces import Conditioning, Denoiser
 from melody_cm.randomness import keyed_generator, normal_rows
+from melody_cm.signal.windows import window_starts
 
 WINDOW = 8
 

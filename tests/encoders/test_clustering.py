@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from melody_cm.encoders.clustering import fit_centroids, nearest, perplexity
+from melody_cm.encoders.kmeans import fit_centroids, nearest, perplexity
 
 
 def test_nearest_is_the_argmin_of_distances():

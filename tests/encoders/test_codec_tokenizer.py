@@ -6,8 +6,6 @@ from toy_systems import ToyCodec
 
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders import CodecTokenizer
-from melody_cm.storage import FrozenCodec, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE
 
 
 def batch_of(samples: int) -> MusicBatch:
@@ -17,11 +15,8 @@ def batch_of(samples: int) -> MusicBatch:
 
 
 @pytest.fixture
-def frozen(tmp_path, monkeypatch) -> FrozenCodec:
-    save_network(ToyCodec(), tmp_path / "musiclm/1_codec/export/codec")
-    write_json(tmp_path / "musiclm/1_codec/finished.json", {})
-    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))
-    return FrozenCodec("musiclm/1_codec")
+def frozen() -> ToyCodec:
+    return ToyCodec().freeze("musiclm/1_codec", "stage:musiclm/1_codec")
 
 
 @pytest.mark.parametrize("samples", [160, 151])

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 import yaml
 
 from melody_cm.encoders import TwoTowerEmbedding
-from melody_cm.encoders.joint import byte_tokens
 from melody_cm.evaluation.retrieval import recall
 from melody_cm.losses.contrastive import ContrastiveLoss
+from melody_cm.nn.texts import ByteTokens
 from melody_cm.signal.windows import window_starts
 from melody_cm.storage import build, load_network, save_network
 
@@ -58,8 +58,9 @@ def test_texts_are_read_to_the_limit_and_no_further():
 
 
 def test_byte_tokens_tell_all_bytes_from_padding():
-    tokens = byte_tokens(["é\x00", ""], max_bytes=10)
+    tokens, mask = ByteTokens(10)(["é\x00", ""])
     assert tokens.tolist() == [[1, 0xC3 + 2, 0xA9 + 2, 2], [1, 0, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
 
 
 def test_a_text_alone_is_the_text_in_a_batch():

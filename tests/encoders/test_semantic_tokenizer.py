@@ -1,5 +1,4 @@
 import json
-import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,10 +6,9 @@ import torch
 from encoder_toys import SAMPLE_RATE, music_batch
 
 from melody_cm.encoders import SemanticKMeans, Wav2Vec2ConformerEncoder
-from melody_cm.encoders.semantic_tokenizer import window_plan
+from melody_cm.encoders.semantic_tokenizers import window_plan
 from melody_cm.interfaces import SemanticEncoder
-from melody_cm.storage import load_network, save_network, write_json
-from melody_cm.storage.frozen import FrozenSemanticEncoder
+from melody_cm.storage import load_network, load_stage, save_network, write_json
 
 FRAME = SAMPLE_RATE // 25
 STAGE = "melody/1_semantic_encoder"
@@ -45,6 +43,10 @@ def fitted(encoder: SemanticEncoder | None = None, **arguments) -> SemanticKMean
     return made
 
 
+def codes_of(tokenizer: SemanticKMeans, waveform: torch.Tensor) -> torch.Tensor:
+    return tokenizer(replace(music_batch(1), waveform=waveform))
+
+
 @pytest.mark.parametrize("length", [1, 49, 50, 51, 70, 200, 333])
 @pytest.mark.parametrize(("window", "overlap"), [(50, 20), (50, 0), (7, 6), (64, 33)])
 def test_windows_take_every_frame_once_with_all_the_context_there_is(length, window, overlap):
@@ -61,7 +63,7 @@ def test_windows_take_every_frame_once_with_all_the_context_there_is(length, win
 
 @pytest.mark.parametrize(("samples", "frames"), [(SAMPLE_RATE, 25), (SAMPLE_RATE + 1, 26), (10 * SAMPLE_RATE, 250)])
 def test_there_are_exactly_25_codes_a_second(samples, frames):
-    assert fitted().encode(torch.randn(2, 1, samples)).shape == (2, 1, frames)
+    assert codes_of(fitted(), torch.randn(2, 1, samples)).shape == (2, 1, frames)
 
 
 def test_codes_of_long_audio_do_not_depend_on_the_windows_where_the_context_covers_what_the_encoder_hears():
@@ -70,10 +72,10 @@ def test_codes_of_long_audio_do_not_depend_on_the_windows_where_the_context_cove
     for window, context in ((2.0, 0.2), (1.0, 0.2), (7.3, 1.0)):
         streamed = tokenizer(encoder, window_seconds=window, context_seconds=context)
         streamed.load_state_dict(whole.state_dict())
-        assert torch.equal(streamed.encode(waveform), whole.encode(waveform)), (window, context)
+        assert torch.equal(codes_of(streamed, waveform), codes_of(whole, waveform)), (window, context)
     short = tokenizer(encoder, window_seconds=1.0, context_seconds=0.0)
     short.load_state_dict(whole.state_dict())
-    assert not torch.equal(short.encode(waveform), whole.encode(waveform))
+    assert not torch.equal(codes_of(short, waveform), codes_of(whole, waveform))
 
 
 def test_with_attention_the_codes_of_five_minutes_hardly_depend_on_the_windows():
@@ -86,7 +88,7 @@ def test_with_attention_the_codes_of_five_minutes_hardly_depend_on_the_windows()
     ten.fit(ten.features(replace(music_batch(1), waveform=waveform[..., : 60 * SAMPLE_RATE])).flatten(0, 1), seed=0)
     seven = tokenizer(encoder, window_seconds=7.0, context_seconds=2.0)
     seven.load_state_dict(ten.state_dict())
-    codes, others = ten.encode(waveform), seven.encode(waveform)
+    codes, others = codes_of(ten, waveform), codes_of(seven, waveform)
     assert codes.shape == others.shape == (1, 1, 7500)
     assert codes.unique().numel() >= 8
     assert float((codes == others).float().mean()) > 0.9
@@ -96,23 +98,9 @@ def test_the_encoder_never_hears_more_than_a_window_however_long_the_audio():
     encoder = Neighbourhood()
     made = fitted(encoder)
     encoder.frames_seen.clear()
-    made.encode(torch.randn(1, 1, 300 * SAMPLE_RATE))
+    codes_of(made, torch.randn(1, 1, 300 * SAMPLE_RATE))
     assert max(encoder.frames_seen) == 50
     assert len(encoder.frames_seen) == 250  # 7500 frames in steps of 50 - 20.
-
-
-def test_encoding_lets_go_of_the_features_of_earlier_windows(monkeypatch):
-    made, seen, alive = fitted(), [], []
-
-    def watch(features, quantize=made.quantize):
-        seen.append(weakref.ref(features))
-        alive.append(sum(each() is not None for each in seen))
-        return quantize(features)
-
-    monkeypatch.setattr(made, "quantize", watch)
-    made.encode(torch.randn(1, 1, 60 * SAMPLE_RATE))
-    assert len(seen) == 50
-    assert max(alive) <= 2
 
 
 def test_the_layer_is_the_middle_one_and_codes_are_those_of_the_nearest_normalized_centroid():
@@ -122,19 +110,12 @@ def test_the_layer_is_the_middle_one_and_codes_are_those_of_the_nearest_normaliz
     batch = music_batch(4, 2 * SAMPLE_RATE)
     features = made.features(batch)
     codes = made(batch)
-    assert torch.equal(codes, made.encode(batch.waveform))
     mean, std = made.mean, made.std
     centroids = made.dequantize(torch.arange(12)[None, None])[0]
     distances = torch.cdist((features.flatten(0, 1) - mean) / std, (centroids - mean) / std)
     assert torch.equal(codes.flatten(), distances.argmin(1))
     training = made.features(music_batch(8, 2 * SAMPLE_RATE)).flatten(0, 1)
     assert float(((training - mean) / std).std()) == pytest.approx(1.0, rel=0.1)
-
-
-def test_another_rate_is_refused_with_both():
-    with pytest.raises(ValueError, match=r"the waveform has 16000 Hz but the semantic encoder hears 8000 Hz"):
-        fitted().encode(torch.randn(1, 1, 8000), sample_rate=16000)
-    assert fitted().encode(torch.randn(1, 1, 8000), sample_rate=8000).shape == (1, 1, 25)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +134,7 @@ def test_sizes_that_do_not_fit_are_refused_with_both_numbers(wrong, message):
 
 def test_a_tokenizer_without_codebooks_says_so():
     with pytest.raises(ValueError, match=r"SemanticKMeans has no codebooks yet"):
-        tokenizer().encode(torch.randn(1, 1, 8000))
+        codes_of(tokenizer(), torch.randn(1, 1, 8000))
     with pytest.raises(ValueError, match=r"SemanticKMeans has no codebooks yet"):
         tokenizer().dequantize(torch.zeros(1, 1, 1, dtype=torch.long))
 
@@ -163,7 +144,7 @@ def test_a_tokenizer_of_a_frozen_stage_comes_back_and_is_portable_without_it(tmp
     sizes = {"width": 16, "num_layers": 2, "num_heads": 2, "feedforward_width": 32, "conv_width": 8}
     save_network(Wav2Vec2ConformerEncoder(8000, **sizes), tmp_path / STAGE / "export/semantic_encoder")
     write_json(tmp_path / STAGE / "finished.json", {})
-    made = fitted(FrozenSemanticEncoder(STAGE))
+    made = fitted(load_stage(STAGE))
     batch = music_batch(2)
     features = made.features(batch)
     assert set(made.state_dict()) == {"mean", "std", "centroids", "fitted"}

@@ -5,7 +5,7 @@ import torch
 from encoder_toys import SAMPLE_RATE, music_batch
 
 from melody_cm.encoders import LogMelKMeans, cluster_stability, cluster_use
-from melody_cm.encoders.stability import mutual_information
+from melody_cm.encoders.codebooks import mutual_information
 
 REPORTED = {"cluster_perplexity", "cluster_share", "nmi_other_seed", "nmi_shifted", "nmi_noisy"}
 

@@ -9,7 +9,7 @@ from test_joint import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from melody_cm.encoders import ClapJointEmbedding, PretrainedTwoTowerEmbedding
-from melody_cm.encoders.texts import TextTokens, refuse_empty
+from melody_cm.nn.texts import WordTokens, refuse_empty
 
 LONG = ["x" * 10_000, "word " * 2_500, "é" * 300]
 ODD = [*LONG, "piano 钢琴 рояль بيانو", "🎹🎻 slow", "\x00", "a\x00b", "\udcff", "?!…", "\u200f"]
@@ -49,8 +49,7 @@ def test_an_empty_text_is_refused_by_its_number(embeddings, kind, empty):
 )
 def test_a_text_that_is_cut_is_told_once_with_both_lengths(embeddings, kind, length, limit, caplog):
     embedding = embeddings[kind]
-    warning = embedding.warn_of_cut if kind == "two_tower" else embedding.tokens.warn
-    warning.given = False
+    embedding.tokens.warn.given = False
     with caplog.at_level(logging.WARNING):
         embedding.embed_text(["a"])
         assert not caplog.messages
@@ -63,7 +62,7 @@ def test_a_text_that_is_cut_is_told_once_with_both_lengths(embeddings, kind, len
 def test_ids_and_mask_are_those_of_the_texts_alone():
     words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "slow": 2, "waltz": 3}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokens = TextTokens(words.to_str(), pad_id=0, max_tokens=3)
+    tokens = WordTokens(words.to_str(), pad_id=0, max_tokens=3)
     ids, mask = tokens(["slow waltz", "tango", "waltz waltz slow slow slow"])
     assert ids.tolist() == [[2, 3, 0], [1, 0, 0], [3, 3, 2]]
     assert mask.tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]

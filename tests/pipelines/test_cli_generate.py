@@ -14,9 +14,8 @@ from melody_cm.cli import generate as verb
 
 def run(*words):
     parser = argparse.ArgumentParser()
-    verb.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["generate", *(str(word) for word in words)])
-    return arguments.handler(arguments)
+    verb.add_arguments(parser)
+    return verb.run(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture

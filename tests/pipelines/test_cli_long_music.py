@@ -11,8 +11,8 @@ from long_toys import FADE, music, tiny_melody
 from test_cli_generate import run
 from toy_systems import SAMPLE_RATE, toy_melody, toy_musiccm
 
-from melody_cm.cli.growing_wav import GrowingWav, check_size
-from melody_cm.pipelines import AudioPrompt, MeLoDy
+from melody_cm.pipelines import AudioPrompt, MeLoDy, Request
+from melody_cm.pipelines.files import GrowingWav, check_size
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_continued_file_keeps_its_samples(saved, given, tmp_path):
     assert len(after) == round(3.3 * SAMPLE_RATE)
     assert np.array_equal(after[:seam], before[:seam])
     waveform = torch.from_numpy(soundfile.read(given, dtype="float32")[0])[None, None]
-    expected = tiny_melody().continue_from(waveform, SAMPLE_RATE, 3.3).waveform[0, 0]
+    expected = tiny_melody().continue_from(waveform, SAMPLE_RATE, Request(seconds=3.3)).waveform[0, 0]
     torch.testing.assert_close(torch.from_numpy(after / 2**31).float(), expected, rtol=0, atol=1e-4)
     made = json.loads(only(tmp_path / "out", "json").read_text())
     assert made["prompt"] is None
@@ -96,7 +96,7 @@ def test_a_long_file_is_read_in_blocks_and_only_its_end_is_heard(saved, tmp_path
     assert len(one) == 10 * SAMPLE_RATE
     assert not np.array_equal(one, other)
     waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None, None].expand(2, 1, -1)
-    expected = tiny_melody().continue_from(waveform, SAMPLE_RATE, 10.0, ["a", "b"]).waveform[1, 0]
+    expected = tiny_melody().continue_from(waveform, SAMPLE_RATE, Request(["a", "b"], 10.0)).waveform[1, 0]
     torch.testing.assert_close(torch.from_numpy(other / 2**31).float(), expected, rtol=0, atol=1e-4)
 
 
@@ -111,7 +111,9 @@ def test_an_inpainted_file_keeps_its_samples_outside_the_hole(saved, tmp_path, s
     outside[1200 - FADE : 1520 + FADE] = False
     assert len(after) == len(before)
     assert np.abs(after - before)[outside].max() <= (2**-24 if subtype == "FLOAT" else 0)
-    expected = tiny_melody().inpaint(torch.from_numpy(before).float()[None, None], SAMPLE_RATE, 1.5, 1.9, ["calm"])
+    expected = tiny_melody().inpaint(
+        torch.from_numpy(before).float()[None, None], SAMPLE_RATE, 1.5, 1.9, Request(["calm"])
+    )
     np.testing.assert_allclose(after, expected.waveform[0, 0].numpy().clip(-1, 1), rtol=0, atol=1e-4)
     assert json.loads(only(tmp_path / "out", "json").read_text())["inpainted"] == {
         "file": str(path),
@@ -120,14 +122,16 @@ def test_an_inpainted_file_keeps_its_samples_outside_the_hole(saved, tmp_path, s
     }
 
 
-@pytest.mark.parametrize("block", [100, 333, 1 << 21])
-@pytest.mark.parametrize(("begin", "end"), [(0.0, 0.2), (1.5, 1.9), (3.8, 4.0)])
+@pytest.mark.parametrize(
+    ("block", "begin", "end"),
+    [(100, 0.0, 0.2), (100, 3.8, 4.0), (333, 1.5, 1.9), (1 << 21, 0.0, 0.2), (1 << 21, 1.5, 1.9)],
+)
 def test_a_hole_in_any_block_of_the_file(saved, tmp_path, monkeypatch, block, begin, end):
     path = write(tmp_path / "given.wav", music(4.0), "PCM_16")
     monkeypatch.setattr("melody_cm.data.audio_files.BLOCK_SAMPLES", block)
     run(saved, "--inpaint", path, "--from", begin, "--to", end, "--steps", 1, "--out", tmp_path / "out")
     waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None, None]
-    expected = tiny_melody().inpaint(waveform, SAMPLE_RATE, begin, end, num_steps=1).waveform[0, 0].numpy()
+    expected = tiny_melody().inpaint(waveform, SAMPLE_RATE, begin, end, Request(num_steps=1)).waveform[0, 0].numpy()
     after = soundfile.read(only(tmp_path / "out"), dtype="float32")[0]
     np.testing.assert_allclose(after, expected, rtol=0, atol=5e-5)
 
@@ -137,7 +141,7 @@ def test_a_file_at_another_rate_is_resampled_as_a_whole(saved, tmp_path):
     run(saved, "--continue-from", path, "--seconds", 6, "--out", tmp_path / "out")
     after = torch.from_numpy(soundfile.read(only(tmp_path / "out"), dtype="float32")[0])
     waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None, None]
-    expected = tiny_melody().continue_from(waveform, 2 * SAMPLE_RATE + 100, 6.0).waveform[0, 0]
+    expected = tiny_melody().continue_from(waveform, 2 * SAMPLE_RATE + 100, Request(seconds=6.0)).waveform[0, 0]
     assert len(after) == 6 * SAMPLE_RATE
     torch.testing.assert_close(after[:2900], expected[:2900].clamp(-1, 1), rtol=0, atol=1e-4)
 

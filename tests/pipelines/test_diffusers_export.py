@@ -6,10 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
 from safetensors import safe_open
-from toy_systems import ToyJointEmbedding, toy_melody
+from toy_systems import ToyJointEmbedding, toy_melody, toy_teacher
 
 from melody_cm.autoencoders import GriffinLim, MelAutoencoder
-from melody_cm.cli.export import write_scheduler
 from melody_cm.denoisers import UNet2D
 from melody_cm.diffusion import (
     ConsistencySampler,
@@ -52,7 +51,6 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("student") / "saved"
     pipeline = student()
     pipeline.save_pretrained(folder)
-    write_scheduler(pipeline, folder)
     return folder
 
 
@@ -96,7 +94,6 @@ def test_no_weight_is_stored_twice(saved):
 def test_lcm_scheduler_takes_the_students_steps(tmp_path, prediction, num_steps):
     pipeline = student(prediction)
     pipeline.save_pretrained(tmp_path / "saved")
-    write_scheduler(pipeline, tmp_path / "saved")
     noise, told = torch.randn(1, 3, 8, 8), torch.randn(1, WIDTH)
     generator = torch.Generator().manual_seed(3)
     angles = pipeline.schedule.angles(num_steps)
@@ -122,8 +119,9 @@ def lcm_loop(folder, noise, told, num_steps, generator):
 
 
 def test_a_pipeline_that_diffusers_cannot_sample_gets_no_scheduler(tmp_path):
-    write_scheduler(toy_melody(), tmp_path)
-    assert not list(tmp_path.iterdir())
+    for number, pipeline in enumerate([toy_melody(), toy_teacher()]):
+        pipeline.save_pretrained(tmp_path / str(number))
+        assert not (tmp_path / str(number) / "scheduler").exists()
 
 
 def test_a_student_of_another_grid_is_written_without_a_scheduler_and_says_so(tmp_path, capsys):
@@ -131,7 +129,6 @@ def test_a_student_of_another_grid_is_written_without_a_scheduler_and_says_so(tm
     betas = ScaledLinearBetaAngles(spacing="trailing", zero_terminal_snr=True)
     pipeline = MusicCM(**{**parts, "schedule": GridAngles(betas, 50)})
     pipeline.save_pretrained(tmp_path / "saved")
-    write_scheduler(pipeline, tmp_path / "saved")
     assert not (tmp_path / "saved/scheduler").exists()
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("no scheduler for diffusers is written: ")

@@ -7,12 +7,14 @@ from long_toys import CHUNK, FADE, HOP, WINDOW, music, tiny_melody
 from test_long_melody import recording
 from toy_systems import SAMPLE_RATE, toy_melody
 
+from melody_cm.pipelines import Request
+
 SEAM = 2 * SAMPLE_RATE - FADE
 
 
 def test_a_continuation_keeps_the_samples_given_up_to_the_cross_fade():
     given = music(2.0, clips=2)
-    audio = tiny_melody().continue_from(given, SAMPLE_RATE, 3.3)
+    audio = tiny_melody().continue_from(given, SAMPLE_RATE, Request(seconds=3.3))
     assert audio.waveform.shape == (2, 1, round(3.3 * SAMPLE_RATE))
     assert torch.equal(audio.waveform[..., :SEAM], given[..., :SEAM])
     assert (audio.waveform[..., SEAM : SEAM + FADE] != given[..., SEAM:]).all()
@@ -22,7 +24,7 @@ def test_a_continuation_keeps_the_samples_given_up_to_the_cross_fade():
 def test_the_cross_fade_is_exact_and_the_rest_is_the_latent_decoded_whole():
     pipeline, given = tiny_melody(), music(2.0)
     calls = recording(pipeline)
-    audio = pipeline.continue_from(given, SAMPLE_RATE, 3.0).waveform
+    audio = pipeline.continue_from(given, SAMPLE_RATE, Request(seconds=3.0)).waveform
     latent = pipeline.autoencoder.encode(given[..., SEAM - WINDOW * HOP :])[..., :WINDOW].detach()
     for _, _, known, window in calls["sample"]:
         assert torch.equal(window[..., : WINDOW - CHUNK], latent[..., CHUNK - WINDOW :])
@@ -39,7 +41,7 @@ def test_the_cross_fade_is_exact_and_the_rest_is_the_latent_decoded_whole():
 def test_codes_go_on_after_those_that_were_heard():
     pipeline, given = tiny_melody(), music(2.0)
     calls = recording(pipeline)
-    pipeline.continue_from(given, SAMPLE_RATE, 3.0)
+    pipeline.continue_from(given, SAMPLE_RATE, Request(seconds=3.0))
     heard = pipeline.hear(given[..., SEAM - WINDOW * HOP :])[..., :25]
     assert torch.equal(calls["extend"][0][0], heard)
     first = calls["extend"][0][1]
@@ -50,17 +52,18 @@ def test_codes_go_on_after_those_that_were_heard():
 
 def test_only_the_last_window_is_heard():
     pipeline, given = tiny_melody(), music(4.0)
-    whole = pipeline.continue_from(given, SAMPLE_RATE, 5.0).waveform
+    whole = pipeline.continue_from(given, SAMPLE_RATE, Request(seconds=5.0)).waveform
     last = given[..., -(WINDOW * HOP + FADE) :]
     assert torch.equal(
-        pipeline.continue_from(last, SAMPLE_RATE, 2.0 + FADE / 800).waveform[..., -850:], whole[..., -850:]
+        pipeline.continue_from(last, SAMPLE_RATE, Request(seconds=2.0 + FADE / 800)).waveform[..., -850:],
+        whole[..., -850:],
     )
 
 
 def test_music_shorter_than_the_window_goes_on_with_all_of_it_known():
     pipeline, given = tiny_melody(), music(0.5)
     calls = recording(pipeline)
-    audio = pipeline.continue_from(given, SAMPLE_RATE, 2.0).waveform
+    audio = pipeline.continue_from(given, SAMPLE_RATE, Request(seconds=2.0)).waveform
     frames = (400 - FADE) // HOP
     assert calls["sample"][0][2].frames.sum() == frames
     assert calls["extend"][0][0].shape[-1] == frames // 4
@@ -72,7 +75,8 @@ def test_music_shorter_than_the_window_goes_on_with_all_of_it_known():
 def test_what_was_given_decides_how_it_goes_on():
     pipeline = tiny_melody()
     given = music(2.0, clips=2)
-    new = pipeline.continue_from(given, SAMPLE_RATE, 3.0, ["a", "a"], seed=[1, 1]).waveform[..., 2 * SAMPLE_RATE :]
+    request = Request(["a", "a"], seconds=3.0, seed=[1, 1])
+    new = pipeline.continue_from(given, SAMPLE_RATE, request).waveform[..., 2 * SAMPLE_RATE :]
     assert (new[0] - new[1]).abs().max() > 1e-3
 
 
@@ -80,15 +84,15 @@ def test_without_prompts_the_music_is_its_own():
     pipeline = tiny_melody()
     asked, embed = [], pipeline.embed_prompts
     pipeline.embed_prompts = lambda prompts: asked.append(prompts) or embed(prompts)
-    pipeline.continue_from(music(2.0), SAMPLE_RATE, 2.5)
+    pipeline.continue_from(music(2.0), SAMPLE_RATE, Request(seconds=2.5))
     assert torch.equal(asked[0][0].waveform, music(2.0)[..., -(WINDOW * HOP + FADE) :])
-    pipeline.continue_from(music(2.0), SAMPLE_RATE, 2.5, ["calm"])
+    pipeline.continue_from(music(2.0), SAMPLE_RATE, Request(prompts=["calm"], seconds=2.5))
     assert asked[1] == ["calm"]
 
 
 def test_music_at_another_rate_is_resampled():
     pipeline, given = tiny_melody(), music(4.0)
-    audio = pipeline.continue_from(given, 2 * SAMPLE_RATE, 3.0).waveform
+    audio = pipeline.continue_from(given, 2 * SAMPLE_RATE, Request(seconds=3.0)).waveform
     expected = torch.from_numpy(soxr.resample(given[0, 0].numpy(), 2 * SAMPLE_RATE, SAMPLE_RATE, quality="HQ"))
     assert torch.equal(audio[0, 0, :SEAM], expected[:SEAM])
     assert audio.shape[-1] == 2400
@@ -96,9 +100,9 @@ def test_music_at_another_rate_is_resampled():
 
 def test_a_stream_begins_at_the_cross_fade():
     pipeline, given = tiny_melody(), music(2.0)
-    blocks = [audio.waveform for audio in pipeline.stream_continuation(given, SAMPLE_RATE, 1.5)]
+    blocks = [audio.waveform for audio in pipeline.stream_continuation(given, SAMPLE_RATE, Request(seconds=1.5))]
     assert len(blocks) > 3
-    whole = pipeline.continue_from(given, SAMPLE_RATE, 3.5).waveform
+    whole = pipeline.continue_from(given, SAMPLE_RATE, Request(seconds=3.5)).waveform
     assert torch.equal(torch.cat(blocks, dim=-1), whole[..., SEAM:])
 
 
@@ -106,17 +110,17 @@ def test_continuations_that_cannot_be_made_are_refused():
     pipeline = tiny_melody()
     pipeline.embed_prompts = None
     with pytest.raises(ValueError, match=r"2 seconds asked for, but the music given has 2 s already"):
-        pipeline.continue_from(music(2.0), SAMPLE_RATE, 2.0)
+        pipeline.continue_from(music(2.0), SAMPLE_RATE, Request(seconds=2.0))
     with pytest.raises(ValueError, match=r"has 0\.26 s, but to go on from it takes one chunk of 0\.25 s"):
-        pipeline.continue_from(music(0.26), SAMPLE_RATE, 2.0)
+        pipeline.continue_from(music(0.26), SAMPLE_RATE, Request(seconds=2.0))
     with pytest.raises(ValueError, match="the music given is silent"):
-        pipeline.continue_from(torch.zeros(1, 1, 1600), SAMPLE_RATE, 3.0)
+        pipeline.continue_from(torch.zeros(1, 1, 1600), SAMPLE_RATE, Request(seconds=3.0))
     with pytest.raises(ValueError, match="2 prompts for 1 clips"):
-        pipeline.continue_from(music(2.0), SAMPLE_RATE, 3.0, ["a", "b"])
+        pipeline.continue_from(music(2.0), SAMPLE_RATE, Request(prompts=["a", "b"], seconds=3.0))
     with pytest.raises(ValueError, match="1 to 1000 steps"):
-        pipeline.continue_from(music(2.0), SAMPLE_RATE, 3.0, num_steps=0)
+        pipeline.continue_from(music(2.0), SAMPLE_RATE, Request(seconds=3.0, num_steps=0))
     with pytest.raises(ValueError, match="per_frame_angles is False"):
-        toy_melody().continue_from(music(2.0), SAMPLE_RATE, 3.0)
+        toy_melody().continue_from(music(2.0), SAMPLE_RATE, Request(seconds=3.0))
     with pytest.raises(ValueError, match="per_frame_angles is False"):
         toy_melody().inpaint(music(2.0), SAMPLE_RATE, 1.0, 1.2)
 
@@ -160,7 +164,7 @@ def test_the_hole_is_what_the_sampler_made_of_its_frames():
 def test_nothing_has_a_gradient_and_the_setting_of_the_caller_stays():
     pipeline = tiny_melody()
     assert not pipeline.inpaint(music(4.0), SAMPLE_RATE, 1.5, 1.9).waveform.requires_grad
-    for block in pipeline.stream_continuation(music(2.0), SAMPLE_RATE, 0.6):
+    for block in pipeline.stream_continuation(music(2.0), SAMPLE_RATE, Request(seconds=0.6)):
         assert torch.is_grad_enabled()
         assert not block.waveform.requires_grad
 

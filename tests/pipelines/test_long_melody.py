@@ -8,8 +8,8 @@ from long_toys import CHUNK, HOP, WINDOW, music, tiny_autoencoder, tiny_melody
 from toy_systems import SAMPLE_RATE, toy_melody
 
 from melody_cm.diffusion import ConsistencySampler
-from melody_cm.pipelines import AudioPrompt, MeLoDy
-from melody_cm.pipelines.decoding import context_frames, decode_blocks
+from melody_cm.pipelines import AudioPrompt, MeLoDy, Request
+from melody_cm.pipelines.streaming import context_frames, decode_blocks, joined
 
 SECONDS = 2.4
 
@@ -129,7 +129,8 @@ def test_music_begins_the_same_however_long_it_gets():
 def test_one_clip_alone_goes_on_as_in_a_batch():
     pipeline, prompts = tiny_melody(), ["a", "b", "c"]
     together = pipeline.generate(prompts, SECONDS, seed=3).waveform
-    alone = torch.cat([audio.waveform for audio in pipeline.batches(prompts, SECONDS, seed=3, batch_size=1)])
+    streams = pipeline.streams(Request(prompts, SECONDS, seed=3), batch_size=1)
+    alone = torch.cat([joined(blocks).waveform for blocks in streams])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
     assert (together[0] - together[1]).abs().max() > 1e-3
 

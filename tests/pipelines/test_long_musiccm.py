@@ -10,9 +10,8 @@ from toy_systems import HOP, SAMPLE_RATE, ToyDenoiser, toy_melody, toy_musiccm, 
 from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder
 from melody_cm.evaluation import seam_ratio
 from melody_cm.interfaces import Sampler
-from melody_cm.pipelines import Arrangement
-from melody_cm.pipelines.decoding import context_frames
-from melody_cm.pipelines.tiling import close_loop, cropped, decode_tiles, tile_weights, vocode
+from melody_cm.pipelines import Request
+from melody_cm.pipelines.streaming import close_loop, context_frames, cropped, decode_tiles, tile_weights, vocode
 from melody_cm.signal import PHASE_PERIOD
 
 WINDOW = 101  # Latent frames of the toys' second.
@@ -56,7 +55,7 @@ def test_one_clip_alone_sounds_as_in_a_batch(windows):
     pipeline = toy_musiccm()
     together = pipeline.generate(["a", "b", "c"], 2.5, seed=3, windows=windows).waveform
     alone = torch.cat(
-        [next(stream).waveform for stream in pipeline.streams(["a", "b", "c"], 2.5, 3, batch_size=1, windows=windows)],
+        [next(stream).waveform for stream in pipeline.streams(Request(["a", "b", "c"], 2.5, 3, windows=windows), 1)],
     )
     torch.testing.assert_close(alone, together[..., : alone.shape[-1]], rtol=0, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 1e-3
@@ -254,12 +253,11 @@ def test_what_cannot_be_made_is_refused_before_any_work(arguments, message):
 
 
 def test_an_arrangement_tells_what_is_not_plain():
-    assert Arrangement().facts() == {}
-    facts = Arrangement([(0, "a"), (2.5, "b")], True).facts()
-    assert facts == {"prompt_at": [[0, "a"], [2.5, "b"]], "loop": True}
-    assert [Arrangement([(1, "a"), (2, "b")]).prompt(at) for at in (0.9, 1.0, 1.9, 2.0, 99.0)] == [None, 0, 0, 1, 1]
+    assert Request(["a"], 3.0, seed=4).arrangement() == {}
+    arrangement = Request(prompt_at=[(0, "a"), (2.5, "b")], loop=True).arrangement()
+    assert arrangement == {"prompt_at": [[0, "a"], [2.5, "b"]], "loop": True}
 
 
 def test_other_systems_take_no_arrangement():
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match=r"MeLoDy takes no prompt_at, loop or windows: .* MusicCM does"):
         toy_melody().generate(["a"], 0.5, loop=True)

@@ -8,17 +8,15 @@ from musicldm_folder import TINY, write_musicldm
 from test_diffusers_export import MEL, student
 
 from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder
-from melody_cm.cli.export import pipeline_of_run, pipeline_preset
 from melody_cm.cli.main import main
-from melody_cm.cli.plan import Setting, count_parameters
-from melody_cm.cli.recipe import compose
-from melody_cm.cli.run import train_all
 from melody_cm.pipelines import MusicCM
+from melody_cm.runs import Run, Setting
+from melody_cm.runs.plan import count_parameters
 from melody_cm.storage import describe, save_network, write_json
 
 CLIPS = ["--data.corpus.num_clips", "48"]
 QUICK = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.log_every_n_steps", "1"]
-RECIPE = "recipes/musiccm/4_consistency_distillation.yaml"
+RECIPE = "musiccm/4_consistency_distillation"
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +59,8 @@ def test_a_run_with_a_trained_vocoder_is_exported_with_it(tmp_path):
     assert pipeline.generate(["piano"], 0.64).waveform.shape == (1, 1, 5120)
     assert main(["export", "runs/a/musiccm", "griffin_lim"]) == 0
     assert isinstance(MusicCM.from_pretrained("griffin_lim").autoencoder.vocoder, GriffinLim)
-    with pytest.raises(ValueError, match=r"not trained with .*MusicLDMText; export the system musiccm instead"):
-        pipeline_of_run(pipeline_preset("musiccm_public"), tmp_path / "runs/a")
+    with pytest.raises(ValueError, match=r"not trained with .*musicldm_text; export the system musiccm instead"):
+        Run(tmp_path / "runs/a").pipeline("musiccm_public")
 
 
 def command_of_the_preset():
@@ -79,10 +77,11 @@ def test_a_public_folder_is_distilled_by_the_recipe_and_the_student_travels(tmp_
     folder = write_musicldm(tmp_path / "public", sizes)
     overrides = [str(folder) if word == "PATH" else word for word in command_of_the_preset()]
     light = ["--model.adversary.discriminator.width", "16", "--data.batch_size", "2", "--trainer.callbacks", "[]"]
-    recipe = compose(tmp_path / RECIPE, "tiny", overrides=[*CLIPS, *QUICK, *overrides, *light])
-    assert recipe.stages_read == []
-    assert count_parameters(recipe, Setting("tiny")) == 0
-    assert train_all([recipe], tmp_path / "runs/public") == 0
+    setting = Setting("tiny", overrides=[*CLIPS, *QUICK, *overrides, *light])
+    recipe = setting.compose(RECIPE)
+    assert recipe.needs == []
+    assert count_parameters(recipe, setting) == 0
+    Run(tmp_path / "runs/public").train([recipe])
     assert main(["export", "runs/public/musiccm_public", "saved"]) == 0
     assert str(folder) not in "".join(file.read_text() for file in (tmp_path / "saved").rglob("*.json"))
     (tmp_path / "public").rename(tmp_path / "gone")
@@ -96,6 +95,6 @@ def test_a_public_folder_is_distilled_by_the_recipe_and_the_student_travels(tmp_
 def test_a_public_teacher_and_a_conditioner_of_another_size_are_refused_before_training(tmp_path):
     folder = write_musicldm(tmp_path / "public")
     overrides = [str(folder) if word == "PATH" else word for word in command_of_the_preset()]
-    recipe = compose(tmp_path / RECIPE, "tiny", overrides=[*CLIPS, *QUICK, *overrides])
+    recipe = Setting("tiny", overrides=[*CLIPS, *QUICK, *overrides]).compose(RECIPE)
     with pytest.raises(ValueError, match="width 512 must be the joint embedding's own, 16"):
-        train_all([recipe], tmp_path / "runs/public")
+        Run(tmp_path / "runs/public").train([recipe])

@@ -9,7 +9,7 @@ import yaml
 from toy_systems import toy_melody, toy_musiccm, toy_musiclm, toy_teacher
 
 from melody_cm.storage import build, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE
+from melody_cm.storage.stages import RUN_VARIABLE
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs" / "pipeline"
 TOYS = {"melody": toy_melody, "musiccm": toy_musiccm, "musiccm_teacher": toy_teacher, "musiclm": toy_musiclm}
@@ -31,7 +31,7 @@ def test_a_preset_builds_the_pipeline_of_a_run(name, tmp_path, monkeypatch):
     toy, config = TOYS[name](), yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
     assert set(toy.networks) < set(config["init_args"])
     for slot, network in toy.networks.items():
-        stage = tmp_path / config["init_args"][slot]["init_args"]["stage"]
+        stage = tmp_path / config["init_args"][slot].removeprefix("stage:")
         save_network(network, stage / "export" / EXPORTS.get(slot, slot))
         write_json(stage / "finished.json", {})
     monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))

@@ -7,8 +7,16 @@ import torch
 from toy_systems import MAX_SECONDS, SAMPLE_RATE, ToyAutoencoder, toy_melody, toy_musiccm, toy_teacher
 
 from melody_cm.interfaces import Sampler
-from melody_cm.pipelines.request import Request, Stopwatch, clip_keys
+from melody_cm.pipelines import Request
+from melody_cm.pipelines.request import Stopwatch
+from melody_cm.pipelines.streaming import joined
 from melody_cm.randomness import keyed_generator
+
+
+def alone(pipeline, request, batch_size=1):
+    """The clips of a request, made in batches of their own."""
+    return torch.cat([joined(blocks).waveform for blocks in pipeline.streams(request, batch_size)])
+
 
 PROMPTS = [f"piece number {i}" for i in range(8)]
 
@@ -33,27 +41,26 @@ def test_one_clip_alone_starts_from_the_same_noise_as_in_a_batch_of_8(make):
     pipeline.sampler = RecordingSampler()
     pipeline.generate(PROMPTS, 0.5, seed=3)
     together, fresh = pipeline.sampler.noise, pipeline.sampler.fresh
-    for clip, _ in enumerate(pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=1)):
+    for clip, blocks in enumerate(pipeline.streams(Request(PROMPTS, 0.5, seed=3), batch_size=1)):
+        next(blocks)
         torch.testing.assert_close(pipeline.sampler.noise[0], together[clip], rtol=0, atol=0)
         torch.testing.assert_close(pipeline.sampler.fresh[0], fresh[clip], rtol=0, atol=0)
 
 
 def test_one_clip_alone_sounds_as_in_a_batch_of_8(pipeline):
-    together = pipeline.generate(PROMPTS, 0.5, seed=3).waveform
-    alone = torch.cat([audio.waveform for audio in pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=1)])
-    pairs = torch.cat([audio.waveform for audio in pipeline.batches(PROMPTS, 0.5, seed=3, batch_size=3)])
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
-    torch.testing.assert_close(pairs, together, rtol=0, atol=1e-4)
+    request = Request(PROMPTS, 0.5, seed=3, num_steps=4)
+    together = pipeline.generate(request).waveform
+    for batch_size in (1, 3):
+        apart = alone(pipeline, request, batch_size)
+        torch.testing.assert_close(apart, together, rtol=0, atol=1e-4)
     assert together.std() > 1e-3
 
 
 def test_an_int_seeds_clip_i_by_seed_and_i_and_a_sequence_gives_each_clip_its_own():
-    request = Request(PROMPTS[:2], 0.5, clip_keys(7, 2), 1, 1.0)
-    expected = torch.randn(12, generator=keyed_generator(7, "sampling noise", 0, 1)).view(4, 3)
-    torch.testing.assert_close(request.noise((4, 3), torch.device("cpu"))[1], expected, rtol=0, atol=0)
-    request = Request(PROMPTS[:2], 0.5, clip_keys([4, 9], 2), 1, 1.0)
-    expected = torch.randn(12, generator=keyed_generator(9, "sampling noise", 0, 0)).view(4, 3)
-    torch.testing.assert_close(request.noise((4, 3), torch.device("cpu"))[1], expected, rtol=0, atol=0)
+    for seed, key in ((7, (7, 1)), ([4, 9], (9, 0))):
+        batch = toy_melody().batch(Request(PROMPTS[:2], 0.5, seed))
+        expected = torch.randn(12, generator=keyed_generator(key[0], "sampling noise", 0, key[1])).view(4, 3)
+        torch.testing.assert_close(batch.noise((4, 3))[1], expected, rtol=0, atol=0)
 
 
 def test_a_clip_with_its_own_seed_does_not_depend_on_its_place(pipeline):
@@ -199,9 +206,9 @@ def test_wrong_requests_are_refused_before_any_work(pipeline, arguments, message
 
 def test_batches_check_the_request_when_called_and_not_when_first_used():
     with pytest.raises(ValueError, match="at most"):
-        toy_melody().batches(["a"], 99.0)
+        toy_melody().streams(Request(["a"], 99.0))
     with pytest.raises(ValueError, match="batch_size is 0"):
-        toy_melody().batches(["a"], 0.5, batch_size=0)
+        toy_melody().streams(Request(["a"], 0.5), batch_size=0)
 
 
 @pytest.mark.parametrize("damage", ["short", "nan"])

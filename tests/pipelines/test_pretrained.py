@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from toy_systems import toy_melody, toy_musiccm, toy_teacher
+from toy_systems import ToyDenoiser, toy_melody, toy_musiccm, toy_teacher
 
+from melody_cm.diffusion import UniformAngles
 from melody_cm.pipelines import MeLoDy, MusicCM, PretrainedPipeline
-from melody_cm.storage import load_network, save_network, write_json
-from melody_cm.storage.frozen import RUN_VARIABLE, FrozenAutoencoder
+from melody_cm.storage import hash_weights, load_network, load_stage, save_network, write_json
+from melody_cm.storage.stages import RUN_VARIABLE
 
 
 @pytest.mark.parametrize("make", [toy_melody, toy_musiccm, toy_teacher])
@@ -44,7 +45,7 @@ def test_a_frozen_stage_is_saved_as_the_network_inside(tmp_path, monkeypatch):
     save_network(pipeline.autoencoder, stage / "export" / "autoencoder")
     write_json(stage / "finished.json", {})
     monkeypatch.setenv(RUN_VARIABLE, str(tmp_path / "run"))
-    arguments = {**pipeline.init_arguments, "autoencoder": FrozenAutoencoder("melody/5_audio_vae_gan")}
+    arguments = {**pipeline.init_arguments, "autoencoder": load_stage("melody/5_audio_vae_gan")}
     frozen = MeLoDy(**arguments)
     frozen.save_pretrained(tmp_path / "saved")
     monkeypatch.delenv(RUN_VARIABLE)
@@ -52,6 +53,34 @@ def test_a_frozen_stage_is_saved_as_the_network_inside(tmp_path, monkeypatch):
     loaded = MeLoDy.from_pretrained(tmp_path / "saved")
     assert torch.equal(loaded.generate(["a"], 0.5).waveform, pipeline.generate(["a"], 0.5).waveform)
     assert loaded.weight_hashes() == frozen.weight_hashes() == pipeline.weight_hashes()
+
+
+def test_what_was_replaced_is_what_is_used_and_saved(tmp_path):
+    """The pipeline as it stands, not as its constructor was called."""
+    pipeline, other = toy_melody(), ToyDenoiser()
+    torch.nn.init.constant_(other.condition.bias, 0.3)
+    pipeline.schedule, pipeline.denoiser, pipeline.num_steps = UniformAngles(), other, 1
+    assert pipeline.networks["denoiser"] is other
+    assert pipeline.weight_hashes()["denoiser"] == hash_weights(other)
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = MeLoDy.from_pretrained(tmp_path / "saved")
+    assert (type(loaded.schedule), loaded.num_steps) == (UniformAngles, 1)
+    assert torch.equal(loaded.denoiser.condition.bias, other.condition.bias)
+    made = pipeline.generate(["a"], 0.5).waveform
+    assert torch.equal(loaded.generate(["a"], 0.5).waveform, made)
+    assert not torch.equal(toy_melody().generate(["a"], 0.5).waveform, made)
+    assert pipeline.to("meta").device.type == other.mix.weight.device.type == "meta"
+    pipeline.autoencoder.sample_rate = 1600
+    assert pipeline.sample_rate == 1600
+
+
+def test_a_pipeline_of_ones_own_class_is_saved_by_its_attributes(tmp_path):
+    class Few(MusicCM):
+        def __init__(self, toy: str = "student") -> None:
+            super().__init__(**toy_musiccm().init_arguments | {"num_steps": 2})
+
+    assert torch.equal(Few().generate(["a"], 0.5).waveform, toy_musiccm().generate(["a"], 0.5, num_steps=2).waveform)
+    assert Few().settings()["init_args"] == {"toy": "student"}
 
 
 def test_weight_hashes_tell_changed_weights(tmp_path):

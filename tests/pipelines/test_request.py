@@ -1,10 +1,11 @@
 """A request in batches."""
 
 import pytest
+from toy_systems import toy_melody
 
 from melody_cm.pipelines.request import Request
 
-REQUEST = Request(["a", "b", "c", "d", "e"], 1.5, [(7, clip) for clip in range(5)], 4, 2.0)
+REQUEST = toy_melody(max_seconds=2.0).batch(Request(["a", "b", "c", "d", "e"], 1.5, 7, 4, 2.0))
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (9, [5])])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from melody_cm.pipelines.inpainting import Hole
-from melody_cm.pipelines.splicing import check_music, cross_fade, fade_in, fade_weights, hole_weights
-from melody_cm.pipelines.timeline import Timeline
+from melody_cm.pipelines.request import check_music
+from melody_cm.pipelines.streaming import cross_fade, fade_in, fade_weights
+from melody_cm.pipelines.timeline import Hole, Timeline, hole_weights
 
 CLOCK = Timeline(800, 8, 25.0, 1.0, 4)
 

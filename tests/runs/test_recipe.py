@@ -124,6 +124,12 @@ def test_a_copy_of_a_recipe_that_ships_works_from_anywhere(tmp_path, monkeypatch
         copy_recipe("melody/6_dual_path_diffusion", copy)
 
 
+def test_what_is_printed_runs_by_itself(house, tmp_path):
+    recipe = composed(house)
+    (tmp_path / "printed.yaml").write_text(recipe.as_yaml())
+    assert Setting("paper").compose(tmp_path / "printed.yaml").config == recipe.config
+
+
 def test_the_list_of_recipes_says_purpose_needs_and_cost():
     listed = {recipe.name: recipe for recipe in list_recipes("tiny")}
     lm = listed["melody/4_semantic_lm"]

@@ -12,7 +12,7 @@ from toy_systems import ToyCodec, ToyTokenizer, toy_language_model
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders import CodecTokenizer
 from melody_cm.training import LanguageModelTraining, Optimization
-from melody_cm.training.unigram import UnigramModel
+from melody_cm.training.language_model import UnigramModel
 
 RATE = 800
 

@@ -29,7 +29,7 @@ from melody_cm.training import (
     LatentDiffusion,
     Optimization,
 )
-from melody_cm.training.latent_diffusion import encode
+from melody_cm.training.latent_diffusion import encode_latent
 
 RATE = 8000
 SAMPLES = 4096
@@ -154,9 +154,9 @@ def test_latents_are_draws_from_the_posterior_or_from_its_cache():
     autoencoder, batch = ToyAutoencoder(RATE), clips(epoch=3)
     mean, std = autoencoder.posterior(batch.waveform)
     expected = mean + std * batch.draws(5).normal("posterior", mean.shape[1:])
-    torch.testing.assert_close(encode(autoencoder, batch, seed=5), expected)
+    torch.testing.assert_close(encode_latent(autoencoder, batch, seed=5), expected)
     batch.latent_mean, batch.latent_std = 2 * mean, torch.zeros_like(std)
-    torch.testing.assert_close(encode(autoencoder, batch, seed=5), 2 * mean)
+    torch.testing.assert_close(encode_latent(autoencoder, batch, seed=5), 2 * mean)
 
 
 @pytest.mark.parametrize("kind", ["melody", "musiccm"])

@@ -1,7 +1,4 @@
-"""Tokenizers made by k-means: semantic tokens of audio, residual tokens of joint embeddings.
-
-MeLoDy, arXiv 2305.15719, section 3 and appendix B.2-B.3. Log-mel frames stand in for self-supervised features.
-"""
+"""Residual tokens: of joint embeddings (arXiv 2305.15719, B.3), and some levels of a codec (arXiv 2301.11325)."""
 
 from collections.abc import Sequence
 
@@ -11,64 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.clustering import fit_centroids, nearest, share_left
-from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer, check_fitted
-from melody_cm.interfaces import JointEmbedding, Tokenizer
+from melody_cm.encoders.kmeans import check_fitted, fit_centroids, nearest, share_left
+from melody_cm.interfaces import Codec, JointEmbedding, Tokenizer
 from melody_cm.signal.frames import pad_to_multiple
-from melody_cm.signal.mel import MelFrontEnd, MelSettings
-
-
-class LogMelKMeans(KMeansTokenizer):
-    """One code a frame: the nearest of k centroids of z-normalized log-mel frames.
-
-    Nothing is resampled: waveforms must be at `sample_rate`. A clip of t samples has ceil(t * frame_rate / sample_rate)
-    frames; each is the mean of the log-mels of `mels_per_frame` shorter hops.
-
-    Args:
-        sample_rate: Hz.
-        frame_rate: codes a second, Hz.
-        codebook_size: k.
-        num_mels: bins of the log-mel.
-        n_fft: its window, samples.
-        mels_per_frame: log-mel frames averaged into one.
-
-    Raises:
-        ValueError: the sample rate is no whole multiple of frame_rate * mels_per_frame.
-    """
-
-    def __init__(
-        self,
-        sample_rate: int = 24000,
-        frame_rate: float = 25.0,
-        codebook_size: int = 1024,
-        num_mels: int = 64,
-        n_fft: int = 1024,
-        mels_per_frame: int = 4,
-    ) -> None:
-        super().__init__(codebook_size, num_mels)
-        hop_length = sample_rate / (frame_rate * mels_per_frame)
-        if hop_length != int(hop_length):
-            raise ValueError(
-                f"sample_rate {sample_rate} Hz is no whole multiple of frame_rate x mels_per_frame = "
-                f"{frame_rate * mels_per_frame:g} Hz; change mels_per_frame or the sample rate"
-            )
-        self.sample_rate, self.frame_rate, self.mels_per_frame = sample_rate, frame_rate, mels_per_frame
-        self.mel = MelFrontEnd(
-            MelSettings(sample_rate, n_fft, int(hop_length), num_mels, f_min=0.0, f_max=sample_rate / 2)
-        )
-
-    def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
-        """Log-mels averaged to the frame rate, natural logarithm."""
-        return self._log_mel(batch.need_waveform())
-
-    def encode(self, waveform: Float[Tensor, "b 1 t"]) -> Int[Tensor, "b 1 l"]:
-        """The codes of waveforms at `sample_rate`."""
-        return self.quantize(self._log_mel(waveform))
-
-    def _log_mel(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
-        samples_per_frame = self.mel.settings.hop_length * self.mels_per_frame
-        mel = self.mel(pad_to_multiple(waveform, samples_per_frame))
-        return rearrange(mel, "b (l p) f -> b l p f", p=self.mels_per_frame).mean(2)
 
 
 class ResidualKMeans(Tokenizer):
@@ -158,3 +100,80 @@ class ResidualKMeans(Tokenizer):
         if self.embedding is None:
             raise ValueError("this tokenizer was exported without its joint embedding; quantize embeddings instead")
         return self.embedding
+
+
+class CodecTokenizer(Tokenizer):
+    """Levels `first` to `last` of a codec's residual codes, with the codec's sample rate (Hz) and frame rate (Hz).
+
+    Its feature vectors are the waveform itself, cut into frames.
+
+    Args:
+        codec: finished; it does not learn here.
+        first, last: levels counted from 0, both included: 0 and 3 are MusicLM's coarse codes, 4 and 11 its fine ones.
+
+    Raises:
+        ValueError: levels that the codec does not have.
+    """
+
+    def __init__(self, codec: Codec, first: int, last: int) -> None:
+        super().__init__()
+        if not 0 <= first <= last < codec.num_codebooks:
+            raise ValueError(
+                f"levels {first} to {last} asked for, but the codec has {codec.num_codebooks}, "
+                f"0 to {codec.num_codebooks - 1}; set first and last within them"
+            )
+        self.codec = codec.requires_grad_(False).eval()
+        self.levels = slice(first, last + 1)
+        self.num_codebooks, self.codebook_size = last + 1 - first, codec.codebook_size
+        self.sample_rate, self.frame_rate = codec.sample_rate, codec.frame_rate
+
+    def train(self, mode: bool = True) -> "CodecTokenizer":
+        """A codec that does not learn stays as it is used."""
+        return super().train(False)
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of the waveform for each frame."""
+        return round(self.sample_rate / self.frame_rate)
+
+    def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
+        """The codes of a batch; those of all levels that were encoded before are used, else they are made now.
+
+        A finished stage's codes stay with the batch, so that two tokenizers of one codec run it once.
+        """
+        if not self.codec.frozen:
+            return super().forward(batch)
+        if self.codec.stage not in batch.codes:
+            batch.codes[self.codec.stage] = self.codec.encode_codes(batch.need_waveform())
+        return batch.codes[self.codec.stage][:, self.levels]
+
+    def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
+        """The waveforms in frames; the last one is filled up with zeros."""
+        waveform = pad_to_multiple(batch.need_waveform(), self.frame_samples)
+        return rearrange(waveform, "b 1 (l d) -> b l d", d=self.frame_samples)
+
+    def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
+        """A codec learns in its own stage.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a codec's codebooks are trained with it, not fitted; train its own recipe")
+
+    @torch.no_grad()
+    def quantize(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b q l"]:
+        return self.codec.encode_codes(rearrange(features, "b l d -> b 1 (l d)"))[:, self.levels]
+
+    @torch.no_grad()
+    def dequantize(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b l d"]:
+        """The waveforms in frames.
+
+        Raises:
+            ValueError: these are not all levels of the codec.
+        """
+        if self.num_codebooks != self.codec.num_codebooks:
+            raise ValueError(
+                f"{self.num_codebooks} of the codec's {self.codec.num_codebooks} levels make no waveform; "
+                "put all levels together and use the codec"
+            )
+        return rearrange(self.codec.decode_codes(codes), "b 1 (l d) -> b l d", d=self.frame_samples)

@@ -1,27 +1,74 @@
-"""Semantic tokens: k-means of a middle layer of a self-supervised encoder (MeLoDy, arXiv 2305.15719, appendix B.2)."""
+"""Semantic tokens: k-means of log-mels, or of a middle layer of a self-supervised encoder (arXiv 2305.15719, B.2)."""
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int
+from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
-from melody_cm.encoders.kmeans_tokenizer import KMeansTokenizer
+from melody_cm.encoders.kmeans import KMeansTokenizer
 from melody_cm.interfaces import SemanticEncoder
+from melody_cm.signal.frames import pad_to_multiple
+from melody_cm.signal.mel import MelFrontEnd, MelSettings
 from melody_cm.signal.windows import window_starts
+
+
+class LogMelKMeans(KMeansTokenizer):
+    """One code a frame: the nearest of k centroids of z-normalized log-mel frames.
+
+    Nothing is resampled: waveforms must be at `sample_rate`. A clip of t samples has ceil(t * frame_rate / sample_rate)
+    frames; each is the mean of the log-mels of `mels_per_frame` shorter hops.
+
+    Args:
+        sample_rate: Hz.
+        frame_rate: codes a second, Hz.
+        codebook_size: k.
+        num_mels: bins of the log-mel.
+        n_fft: its window, samples.
+        mels_per_frame: log-mel frames averaged into one.
+
+    Raises:
+        ValueError: the sample rate is no whole multiple of frame_rate * mels_per_frame.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        frame_rate: float = 25.0,
+        codebook_size: int = 1024,
+        num_mels: int = 64,
+        n_fft: int = 1024,
+        mels_per_frame: int = 4,
+    ) -> None:
+        super().__init__(codebook_size, num_mels)
+        hop_length = sample_rate / (frame_rate * mels_per_frame)
+        if hop_length != int(hop_length):
+            raise ValueError(
+                f"sample_rate {sample_rate} Hz is no whole multiple of frame_rate x mels_per_frame = "
+                f"{frame_rate * mels_per_frame:g} Hz; change mels_per_frame or the sample rate"
+            )
+        self.sample_rate, self.frame_rate, self.mels_per_frame = sample_rate, frame_rate, mels_per_frame
+        self.mel = MelFrontEnd(
+            MelSettings(sample_rate, n_fft, int(hop_length), num_mels, f_min=0.0, f_max=sample_rate / 2)
+        )
+
+    def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
+        """Log-mels averaged to the frame rate, natural logarithm."""
+        samples_per_frame = self.mel.settings.hop_length * self.mels_per_frame
+        mel = self.mel(pad_to_multiple(batch.need_waveform(), samples_per_frame))
+        return rearrange(mel, "b (l p) f -> b l p f", p=self.mels_per_frame).mean(2)
 
 
 class SemanticKMeans(KMeansTokenizer):
     """One code a frame: the nearest of k centroids of z-normalized hidden states.
 
-    Long audio goes through the encoder in overlapping windows, one at a time, so the memory beyond the waveform and
-    the result does not grow with it. A frame is taken from the window that holds it farthest from a cut, so it always
-    has `context_seconds` of sound around it, or all there is. Audio of up to `window_seconds` is one window.
-    Attention reaches farther than any context: of five minutes of music, an encoder of size cpu with 1.28 s of context
-    gave 98 % of the same codes through windows of 5.12 and of 7.5 s.
+    Long audio goes through the encoder in overlapping windows, one at a time. A frame is taken from the window that
+    holds it farthest from a cut, so it always has `context_seconds` of sound around it, or all there is. Attention
+    reaches farther: of five minutes of music, an encoder of size cpu with 1.28 s of context gave 98 % of the same codes
+    through windows of 5.12 and of 7.5 s.
 
     Args:
         encoder: gives the hidden states; None where only codes are looked up (an exported pipeline).
@@ -59,34 +106,17 @@ class SemanticKMeans(KMeansTokenizer):
             self.sample_rate = encoder.sample_rate
             self.layer = math.ceil(depth * encoder.num_layers)
 
+    @torch.no_grad()
     def features(self, batch: MusicBatch) -> Float[Tensor, "b l d"]:
-        """Hidden states of the middle layer, without gradient."""
-        return torch.cat(list(self._pieces(batch.need_waveform())), dim=1)
-
-    def encode(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int | None = None) -> Int[Tensor, "b 1 l"]:
-        """The codes of waveforms of any length, l = ceil(t * frame_rate / sample rate).
-
-        Args:
-            sample_rate: of the waveforms, Hz, where it is to be checked.
-
-        Raises:
-            ValueError: the encoder hears another rate.
-        """
-        if sample_rate is not None and self.encoder is not None and sample_rate != self.sample_rate:
-            raise ValueError(
-                f"the waveform has {sample_rate} Hz but the semantic encoder hears {self.sample_rate} Hz; resample it"
-            )
-        return torch.cat([self.quantize(piece) for piece in self._pieces(waveform)], dim=2)
-
-    def _pieces(self, waveform: Float[Tensor, "b 1 t"]) -> Iterator[Tensor]:
-        """The hidden states (b, l, d) of one stretch of frames after another."""
+        """Hidden states of the middle layer, l = ceil(t * frame_rate / sample_rate), without gradient."""
         if self.encoder is None:
             raise ValueError("this tokenizer was exported without its semantic encoder; quantize hidden states instead")
-        frame_samples = round(self.sample_rate / self.frame_rate)
+        waveform, frame_samples = batch.need_waveform(), round(self.sample_rate / self.frame_rate)
+        pieces = []
         for start, keep in window_plan(-(-waveform.shape[-1] // frame_samples), self.window, self.overlap):
             cut = waveform[..., start * frame_samples : (start + self.window) * frame_samples]
-            with torch.no_grad():
-                yield self.encoder.hidden_states(cut, self.layer)[:, keep].float()
+            pieces.append(self.encoder.hidden_states(cut, self.layer)[:, keep].float())
+        return torch.cat(pieces, dim=1)
 
 
 def window_plan(length: int, window: int, overlap: int) -> list[tuple[int, slice]]:
