@@ -131,8 +131,7 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
     for embedding in embeddings:
         evaluation = _Evaluation(sides, embedding, progress)
         row.metrics |= evaluation.run()
-        samples = {"song_distance": evaluation.judge.songs, "text_similarity": evaluation.judge.similarities}
-        row.samples |= {f"{key}_{embedding.name}": values for key, values in samples.items() if values}
+        row.samples |= evaluation.judge.samples()
         row.facts["dropped"][embedding.name] = evaluation.dropped
     return row
 
@@ -233,8 +232,8 @@ def _worst(row: Row) -> list[str]:
     lines = []
     for key, values in row.samples.items():
         if key.startswith("song_distance_"):
-            worst = sorted(values.items(), key=lambda item: -item[1])[:WORST_SHOWN]
-            named = ", ".join(f"{name} {value:.4g}" for name, value in worst)
+            worst = sorted(values, key=values.__getitem__, reverse=True)[:WORST_SHOWN]
+            named = ", ".join(f"{name} {values[name]:.4g}" for name in worst)
             lines.append(f"farthest clips by {key.replace('song_distance', 'fad')}: {named}")
     return lines
 
@@ -243,9 +242,8 @@ def _left_out(row: Row) -> list[str]:
     """What no embedding could use, once; a long list is only begun here."""
     lines: dict[str, None] = {}
     for sides in row.facts["dropped"].values():
-        for side, reasons in sides.items():
-            for reason, messages in reasons.items():
-                shown, more = messages[:LEFT_OUT_SHOWN], len(messages) - LEFT_OUT_SHOWN
-                told = [*shown, *([f"{more} more"] if more > 0 else [])]
-                lines |= dict.fromkeys(f"left out ({side}, {reason}): {message}" for message in told)
+        for side, reason, messages in ((side, *one) for side, reasons in sides.items() for one in reasons.items()):
+            more = [f"{len(messages) - LEFT_OUT_SHOWN} more"] if len(messages) > LEFT_OUT_SHOWN else []
+            told = [*messages[:LEFT_OUT_SHOWN], *more]
+            lines |= dict.fromkeys(f"left out ({side}, {reason}): {message}" for message in told)
     return list(lines)

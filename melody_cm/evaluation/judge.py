@@ -114,6 +114,11 @@ class Judge:
         self.generated.drop(reason, message)
         self._dropped[reason] += 1
 
+    def samples(self) -> dict[str, dict[str, float]]:
+        """The numbers of single clips, by the keys of `Row.samples`."""
+        found = {"song_distance": self.songs, "text_similarity": self.similarities}
+        return {f"{key}_{self.embedding.name}": values for key, values in found.items() if values}
+
     def scores(self, training: Iterable[Float[Tensor, "_ d"]] | None = None) -> dict[str, Score]:
         """By metric key; with the `clip_vectors` of training clips, and a trained embedding, `sim_aa` too."""
         name, identity, audio = self.embedding.name, self.embedding.identity, torch.cat(self._audio)

@@ -240,6 +240,7 @@ def test_the_distance_is_that_of_a_computation_by_hand(train, monkeypatch):
     assert scalars(STAGE)["val/fad_logmel"][0][1] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_reference_is_embedded_once(train, monkeypatch, cache):
     embedded = []
     embed_real = FrechetAudioDistanceCallback._embed_real

@@ -64,6 +64,7 @@ def both(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_both_processes_say_the_same_as_one_alone(both):
     one = scores(slice(0, 1001), slice(0, 50), alone=True)
     assert both[0] == both[1]
