@@ -79,13 +79,13 @@ class PassCounter:
         self.networks = networks
         self.calls = dict.fromkeys(networks, 0)
         self.rows = dict.fromkeys(networks, 0)
+        self._hooks = ExitStack()
 
     def total(self, counts: Mapping[str, int]) -> int:
         """The sum of `calls` or `rows` over what the papers count: token models and denoisers, not en- or decoders."""
         return sum(counts[name] for name, network in self.networks.items() if isinstance(network, TokenLM | Denoiser))
 
     def __enter__(self) -> "PassCounter":
-        self._hooks = ExitStack()
         for name, network in self.networks.items():
             module = network.pass_module if isinstance(network, Network) else network
             self._hooks.enter_context(module.register_forward_pre_hook(partial(self._count, name), with_kwargs=True))
