@@ -229,6 +229,7 @@ def test_extrapolation_is_repeatable_and_needs_groups():
     assert frechet_infinity(statistics_of(torch.randn(1, 1, 4, dtype=torch.float64)), reference) is None
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth():
     """d = 16, n = 400 of N(m, I) against exact N(0, I), |m|^2 = 0.64: sec. 8's experiment."""
     shift, covered, corrected, plain = 0.2 * torch.ones(16).double(), 0, [], []
