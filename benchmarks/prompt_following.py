@@ -18,7 +18,7 @@ from torch import Tensor
 from melody_cm.data import SyntheticCorpus
 from melody_cm.data.audio_files import read_audio
 from melody_cm.diffusion import Guided
-from melody_cm.evaluation import TextCorrelation
+from melody_cm.evaluation import text_correlation
 from melody_cm.evaluation.embeddings import JointAudioEmbedding
 from melody_cm.pipelines import MeLoDy, MusicLM, PretrainedPipeline
 
@@ -44,9 +44,8 @@ def rendered(pipeline: MeLoDy, music: Tensor, first: int, steps: int, guidance: 
 
 
 def report(name: str, judge: JointAudioEmbedding, captions: list[str], music: Tensor) -> None:
-    metric = TextCorrelation(judge.identity)
-    metric.update(judge.embed_text(captions), torch.cat([judge.embed_audio(part) for part in music.split(BATCH)]))
-    score = metric.compute()
+    audio = torch.cat([judge.embed_audio(part) for part in music.split(BATCH)])
+    score = text_correlation(judge.embed_text(captions), audio, judge.identity)
     found = score.details
     print(
         f"{name}: own {score.value:.3f}, others {found['shuffled']:.3f}, excess {found['excess']:.3f} "

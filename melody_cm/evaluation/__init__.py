@@ -16,11 +16,11 @@ from melody_cm.evaluation.forward_passes import PassCounter, melody_passes, musi
 from melody_cm.evaluation.frechet import clip_distance, frechet_distance, frechet_infinity, frechet_score
 from melody_cm.evaluation.judge import Judge, load_embedding
 from melody_cm.evaluation.kernel import kernel_score
-from melody_cm.evaluation.memorization import Memorization
+from melody_cm.evaluation.memorization import memorization
 from melody_cm.evaluation.reference import cached_statistics, read_fadtk
 from melody_cm.evaluation.retrieval import RetrievalRecall
-from melody_cm.evaluation.score import REASONS, Score, refuse_unlike, unlike_n
+from melody_cm.evaluation.score import Score, refuse_unlike, unlike_n
 from melody_cm.evaluation.si_snr import SISNR, DenoisingScores, denoise_at_every_angle, si_snr
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
-from melody_cm.evaluation.text_correlation import TextCorrelation
+from melody_cm.evaluation.text_correlation import text_correlation
 from melody_cm.evaluation.uncertainty import bootstrap_interval, student_interval

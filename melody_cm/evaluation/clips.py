@@ -135,26 +135,19 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    named = path.suffix in (".jsonl", ".csv")
-    prompts = _rows(path, text) if named else [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    readers = {".csv": lambda: csv.DictReader(io.StringIO(text)), ".jsonl": lambda: map(json.loads, lines)}
+    try:
+        prompts = list(readers[path.suffix]()) if path.suffix in readers else lines
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: {error.doc[:60]!r} is not JSON ({error})") from error
     if len(prompts) != len(clips):
         raise ValueError(
             f"{path}: {len(prompts)} prompts for {len(clips)} sound files; give one for each, in sorted order"
         )
-    return _by_name(path, prompts, clips) if named else dict(zip((clip.id for clip in clips), prompts, strict=True))
-
-
-def _rows(path: Path, text: str) -> list[Any]:
-    if path.suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text)))
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, row {number}: not JSON ({error})") from error
-    return rows
+    if path.suffix in readers:
+        return _by_name(path, prompts, clips)
+    return {clip.id: line for clip, line in zip(clips, lines, strict=True)}
 
 
 def _by_name(path: Path, rows: Sequence[Any], clips: Sequence[Clip]) -> dict[str, str]:
@@ -166,10 +159,8 @@ def _by_name(path: Path, rows: Sequence[Any], clips: Sequence[Clip]) -> dict[str
         if file in captions:
             raise ValueError(f"{path}, row {number}: {file!r} is named twice; give every file one prompt")
         captions[file] = caption.strip()
-    names = {name for clip in clips for name in (clip.id, clip.audio.name)}
-    if unknown := [name for name in captions if name not in names]:
-        raise ValueError(f"{path}: {len(unknown)} prompts for files that are not there, the first {unknown[0]!r}")
-    found = {clip.id: captions.get(clip.id, captions.get(clip.audio.name, "")) for clip in clips}
-    if without := [name for name, caption in found.items() if not caption]:
-        raise ValueError(f"{path}: no prompt for {len(without)} of the files, the first {without[0]!r}")
+    found = {clip.id: captions.pop(clip.id, None) or captions.pop(clip.audio.name, None) for clip in clips}
+    if captions:  # There are as many prompts as files, so one that is left over is missing elsewhere.
+        missing = next(name for name, caption in found.items() if caption is None)
+        raise ValueError(f"{path}: no prompt for {missing!r}, but one for {next(iter(captions))!r}, which is not there")
     return found

@@ -125,7 +125,7 @@ def tempo_agreement(waveform: Float[Tensor, "1 1 t"], sample_rate: int, seconds:
 
     Silent segments have no tempo and are left out.
     """
-    pieces = segments(waveform, sample_rate, seconds)[0, :, 0]
+    pieces = segments(waveform, sample_rate, seconds)[0, :, 0].float().cpu()
     tempos = torch.tensor([_tempo(piece, sample_rate) for piece in pieces], dtype=torch.float64)
     octaves = (tempos[:, None] / tempos).log2()
     # Only the distance to the nearest of half, same and double counts.
@@ -139,7 +139,7 @@ def chroma_agreement(waveform: Float[Tensor, "1 1 t"], sample_rate: int, seconds
 
     Silent segments, and those that have all pitch classes alike, are left out.
     """
-    pieces = segments(waveform, sample_rate, seconds)[0, :, 0]
+    pieces = segments(waveform, sample_rate, seconds)[0, :, 0].float().cpu()
     chroma = torch.stack([_chroma(piece, sample_rate) for piece in pieces])
     return _agreement(_cosines(chroma - chroma.mean(1, keepdim=True)))
 
@@ -148,14 +148,13 @@ def _tempo(piece: Float[Tensor, " t"], sample_rate: int) -> float:
     """Beats a minute, NaN for silence."""
     if piece.abs().max() < SILENT_PEAK:
         return float("nan")
-    return float(librosa.feature.tempo(y=piece.float().cpu().numpy(), sr=sample_rate)[0])
+    return float(librosa.feature.tempo(y=piece.numpy(), sr=sample_rate)[0])
 
 
 def _chroma(piece: Float[Tensor, " t"], sample_rate: int) -> Float[Tensor, "12"]:
     if piece.abs().max() < SILENT_PEAK:
         return torch.zeros(12)
-    samples = piece.float().cpu().numpy()
-    return torch.from_numpy(librosa.feature.chroma_stft(y=samples, sr=sample_rate, tuning=0.0).mean(1)).float()
+    return torch.from_numpy(librosa.feature.chroma_stft(y=piece.numpy(), sr=sample_rate, tuning=0.0).mean(1)).float()
 
 
 def _cosines(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:

@@ -1,6 +1,6 @@
 """Generated against real sound files: all measures of all embeddings, clip by clip."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 from melody_cm.data import Clip
 from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
+from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
 from melody_cm.evaluation.results import Results, Row, arrow
@@ -131,8 +131,7 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
     for embedding in embeddings:
         evaluation = _Evaluation(sides, embedding, progress)
         row.metrics |= evaluation.run()
-        samples = {"song_distance": evaluation.judge.songs, "text_similarity": evaluation.judge.similarities}
-        row.samples |= {f"{key}_{embedding.name}": values for key, values in samples.items() if values}
+        row.samples |= evaluation.judge.samples()
         row.facts["dropped"][embedding.name] = evaluation.dropped
     return row
 
@@ -148,15 +147,15 @@ class _Evaluation:
     def run(self) -> dict[str, Score]:
         """All scores by key."""
         self.judge.reference(self._reference())
-        vectors: list[Tensor] = []
         for clip, frames in self._hear("generated", self.sides.generated, self.judge.drop):
             self.judge.add(frames, [clip.id], [clip.piece])
-            vectors.append(clip_vectors(frames))
-        scores = self.judge.scores()
-        if self.sides.training and self.embedding.identity.trained:
-            heard = self._hear("training", self.sides.training)
-            training = ((clip.id, clip_vectors(frames)) for clip, frames in heard)
-            scores |= memorization(self.embedding, vectors, training)
+        self.dropped["generated"] = self.judge.generated.dropped
+        if not self.sides.training or not self.embedding.identity.trained:
+            return self.judge.scores()
+        lost = EmbeddingStatistics.empty(self.embedding.width)
+        heard = self._hear("training", self.sides.training, lost.drop)
+        scores = self.judge.scores(clip_vectors(frames) for _, frames in heard)
+        self.dropped["training"] = lost.dropped
         return scores
 
     def _reference(self) -> EmbeddingStatistics | Gaussian:
@@ -172,34 +171,20 @@ class _Evaluation:
 
         folder = cache_folder() / "evaluation"
         statistics = cached_statistics(self.embedding.identity, self.sides.reference, compute, folder)
-        self.dropped["reference"] = _by_reason(statistics.problems)
+        self.dropped["reference"] = statistics.dropped
         return statistics
 
     def _hear(
-        self, side: str, clips: Sequence[Clip], on_drop: Callable[[str, str], Any] = lambda reason, problem: None
+        self, side: str, clips: Sequence[Clip], drop: Callable[[str, str], Any]
     ) -> Iterator[tuple[Clip, Float[Tensor, "1 l d"]]]:
-        """The embeddings of one side's usable clips, with a progress bar.
-
-        Raises:
-            ValueError: no clip of the side is usable.
-        """
+        """The embeddings of one side's usable clips, with a progress bar; `drop` hears of the others."""
         task = self.progress.add_task(f"{self.embedding.name}, {side}", total=len(clips))
         lost: list[tuple[str, str]] = []
         yield from embed_clips(clips, self.embedding, lost.append, lambda: self.progress.advance(task))
         if len(lost) == len(clips):
             raise ValueError(f"none of the {len(clips)} {side} clips is usable; the first: {lost[0][1]}")
         for reason, message in lost:
-            on_drop(reason, f"{reason}: {message}")
-        self.dropped[side] = _by_reason(f"{reason}: {message}" for reason, message in lost)
-
-
-def _by_reason(problems: Iterable[str]) -> dict[str, list[str]]:
-    """The messages of lines such as "silent: a.wav: no sample above 0.0001", by reason."""
-    reasons: dict[str, list[str]] = {}
-    for problem in problems:
-        reason, _, message = problem.partition(": ")
-        reasons.setdefault(reason, []).append(message)
-    return reasons
+            drop(reason, message)
 
 
 def _refuse_incomparable(older: Results, embeddings: Sequence[AudioEmbedding], reference_fingerprint: str) -> None:
@@ -231,8 +216,7 @@ def _sheet(results: Results) -> Sheet:
     lines = []
     for key, score in row.metrics.items():
         counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
-        value = number(score.value) + (" †" if score.too_few else "")
-        lines.append([key + arrow(key), value, number(score.corrected), score.interval(), counts])
+        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), counts])
     notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
     notes += embedding_notes(results)
     for key, score in row.metrics.items():
@@ -248,8 +232,8 @@ def _worst(row: Row) -> list[str]:
     lines = []
     for key, values in row.samples.items():
         if key.startswith("song_distance_"):
-            worst = sorted(values.items(), key=lambda item: -item[1])[:WORST_SHOWN]
-            named = ", ".join(f"{name} {value:.4g}" for name, value in worst)
+            worst = sorted(values, key=values.__getitem__, reverse=True)[:WORST_SHOWN]
+            named = ", ".join(f"{name} {values[name]:.4g}" for name in worst)
             lines.append(f"farthest clips by {key.replace('song_distance', 'fad')}: {named}")
     return lines
 
@@ -258,9 +242,8 @@ def _left_out(row: Row) -> list[str]:
     """What no embedding could use, once; a long list is only begun here."""
     lines: dict[str, None] = {}
     for sides in row.facts["dropped"].values():
-        for side, reasons in sides.items():
-            for reason, messages in reasons.items():
-                shown, more = messages[:LEFT_OUT_SHOWN], len(messages) - LEFT_OUT_SHOWN
-                told = [*shown, *([f"{more} more"] if more > 0 else [])]
-                lines |= dict.fromkeys(f"left out ({side}, {reason}): {message}" for message in told)
+        for side, reason, messages in ((side, *one) for side, reasons in sides.items() for one in reasons.items()):
+            more = [f"{len(messages) - LEFT_OUT_SHOWN} more"] if len(messages) > LEFT_OUT_SHOWN else []
+            told = [*messages[:LEFT_OUT_SHOWN], *more]
+            lines |= dict.fromkeys(f"left out ({side}, {reason}): {message}" for message in told)
     return list(lines)

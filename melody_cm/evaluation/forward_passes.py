@@ -4,12 +4,12 @@ MeLoDy, arXiv 2305.15719, table 3; docs/melody.md shows the arithmetic.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from melody_cm.interfaces import Denoiser, Network, TokenLM
 
@@ -79,7 +79,7 @@ class PassCounter:
         self.networks = networks
         self.calls = dict.fromkeys(networks, 0)
         self.rows = dict.fromkeys(networks, 0)
-        self._handles: list[RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def total(self, counts: Mapping[str, int]) -> int:
         """The sum of `calls` or `rows` over what the papers count: token models and denoisers, not en- or decoders."""
@@ -88,17 +88,13 @@ class PassCounter:
     def __enter__(self) -> "PassCounter":
         for name, network in self.networks.items():
             module = network.pass_module if isinstance(network, Network) else network
-            self._handles.append(module.register_forward_pre_hook(partial(self._count, name), with_kwargs=True))
+            self._hooks.enter_context(module.register_forward_pre_hook(partial(self._count, name), with_kwargs=True))
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._hooks.close()
 
     def _count(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.calls[name] += 1
-        self.rows[name] += _batch_size([*args, *kwargs.values()])
-
-
-def _batch_size(arguments: Iterable[Any]) -> int:
-    return next((len(argument) for argument in arguments if isinstance(argument, Tensor)), 0)
+        batches = (len(argument) for argument in (*args, *kwargs.values()) if isinstance(argument, Tensor))
+        self.rows[name] += next(batches, 0)

@@ -2,13 +2,14 @@
 2311.01616)."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from melody_cm.evaluation.metric import distance_score
 from melody_cm.evaluation.score import SIDES, Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.uncertainty import Jackknifed, LeftOut, jackknife
@@ -68,18 +69,15 @@ def clip_distance(frames: Float[Tensor, "l d"], reference: Gaussian) -> float:
     return max(distance.item(), 0.0)
 
 
-def frechet_infinity(generated: EmbeddingStatistics, reference: Gaussian, seed: int = 0) -> float:
+def frechet_infinity(generated: EmbeddingStatistics, reference: Gaussian, seed: int = 0) -> float | None:
     """The distance at infinitely many generated clips: linear in 1/n over subsets drawn without replacement.
 
     Subsets are drawn group by group, so that memory does not grow; with replacement the bias would stay. The bias
-    from the reference's own size stays too, as the reference is fixed.
-
-    Raises:
-        ValueError: clips fall into too few groups to extrapolate.
+    from the reference's own size stays too, as the reference is fixed. None for clips of fewer than 8 groups.
     """
     filled = torch.tensor(generated.filled())
     if len(filled) < MIN_GROUPS_TO_EXTRAPOLATE:
-        raise ValueError(f"{len(filled)} groups of clips; extrapolation needs {MIN_GROUPS_TO_EXTRAPOLATE}: add clips")
+        return None
     generator = keyed_generator(seed, "frechet infinity", 0, 0)
     subsets = [
         filled[torch.randperm(len(filled), generator=generator)[:size]]
@@ -93,10 +91,7 @@ def frechet_infinity(generated: EmbeddingStatistics, reference: Gaussian, seed: 
 
 
 def frechet_score(
-    generated: EmbeddingStatistics,
-    reference: EmbeddingStatistics | Gaussian,
-    identity: EmbeddingIdentity,
-    level: float = 0.95,
+    generated: EmbeddingStatistics, reference: EmbeddingStatistics | Gaussian, identity: EmbeddingIdentity
 ) -> Score:
     """The Frechet distance of generated to reference audio in one embedding space (FAD), with its bias told.
 
@@ -110,45 +105,47 @@ def frechet_score(
     Args:
         reference: a Gaussian does not tell its clips, so it bounds the generated side alone.
         identity: of the embedding; distances of unlike identities must not be compared.
-        level: of the confidence interval.
 
     Raises:
         ValueError: a side has fewer than two frames, or another width than the embedding.
     """
-    told = isinstance(reference, EmbeddingStatistics)
-    ours, theirs = (_gaussian(side, name, identity) for side, name in zip((generated, reference), SIDES, strict=True))
-    raw = raw_distances(theirs, [ours]).item()
-    counts = (generated.num_clips, reference.num_clips if told else None)
-    too_few = any(count is not None and count < 2 * identity.width for count in counts)
-    sides = [(generated, theirs), *([(reference, ours)] if told else [])]
-    bounded = not too_few and all(_can_be_left_out(side) for side, _ in sides)
-    sure = jackknife(raw, [_left_out(*side) for side in sides], level) if bounded else None
-    extrapolates = not too_few and len(generated.filled()) >= MIN_GROUPS_TO_EXTRAPOLATE
+    told = [side for side in (generated, reference) if isinstance(side, EmbeddingStatistics)]
+    gaussians = [_gaussian(side, name, identity) for side, name in zip((generated, reference), SIDES, strict=True)]
+    raw = raw_distances(gaussians[1], gaussians[:1]).item()
+    too_few = any(side.num_clips < 2 * identity.width for side in told)
+    bounded = not too_few and all(_can_be_left_out(side) for side in told)
+    infinity = None if too_few else frechet_infinity(generated, gaussians[1])
+    known = "the reference statistics do not tell their n: only the generated side is corrected and bounded"
+    warnings = {
+        f"fewer than {2 * identity.width} clips on a side: the value is mostly bias": too_few,
+        "the clips fall into one group: no correction, no interval": not too_few and not bounded,
+        known: len(told) == 1,
+    }
+    left_out = [_left_out(side, other) for side, other in zip(told, gaussians[::-1], strict=False)] if bounded else []
     return distance_score(
         max(raw, 0.0),
-        sure,
+        jackknife(raw, left_out),
         (generated, reference),
         identity,
         method="Frechet distance of pooled frames; jackknife over groups of clips",
-        n_generated=counts[0],
-        n_reference=counts[1],
+        n_generated=generated.num_clips,
+        n_reference=told[1].num_clips if len(told) > 1 else None,
         too_few=too_few,
-        details={"raw": raw, **({"infinity": frechet_infinity(generated, theirs)} if extrapolates else {})},
-        warnings=_warnings(identity, too_few, sure, told),
-        level=level,
+        details={"raw": raw} if infinity is None else {"raw": raw, "infinity": infinity},
+        warnings=[warning for warning, applies in warnings.items() if applies],
     )
 
 
 def _gaussian(side: EmbeddingStatistics | Gaussian, name: str, identity: EmbeddingIdentity) -> Gaussian:
-    told = isinstance(side, EmbeddingStatistics)
-    if told and side.num_frames < 2:
-        raise ValueError(
-            f"{side.num_frames} usable frame(s) of {name} audio, but a distance needs at least 2; add clips"
-        )
-    gaussian = side.gaussian() if told else Gaussian(*(x.double().cpu() for x in side))
-    if len(gaussian.mean) != identity.width:
-        raise ValueError(f"{name} statistics of width {len(gaussian.mean)}, but {identity.name} has {identity.width}")
-    return gaussian
+    if isinstance(side, EmbeddingStatistics):
+        if side.num_frames < 2:
+            raise ValueError(
+                f"{side.num_frames} usable frame(s) of {name} audio, but a distance needs at least 2; add clips"
+            )
+        side = side.gaussian()
+    if len(side.mean) != identity.width:
+        raise ValueError(f"{name} statistics of width {len(side.mean)}, but {identity.name} has {identity.width}")
+    return side
 
 
 def _can_be_left_out(side: EmbeddingStatistics) -> bool:
@@ -162,11 +159,22 @@ def _left_out(side: EmbeddingStatistics, other: Gaussian) -> LeftOut:
     return LeftOut(raw_distances(other, (side.gaussian(every != group) for group in groups)), side.clips[groups])
 
 
-def _warnings(identity: EmbeddingIdentity, too_few: bool, sure: Jackknifed | None, told: bool) -> list[str]:
-    known = "the reference statistics do not tell their n: only the generated side is corrected and bounded"
-    warnings = [
-        (too_few, f"fewer than {2 * identity.width} clips on a side: the value is mostly bias"),
-        (not too_few and sure is None, "the clips fall into one group: no correction, no interval"),
-        (not told, known),
-    ]
-    return [warning for applies, warning in warnings if applies]
+def distance_score(
+    value: float,
+    sure: Jackknifed | None,
+    sides: tuple[EmbeddingStatistics, EmbeddingStatistics | Gaussian],
+    identity: EmbeddingIdentity,
+    **more: Any,
+) -> Score:
+    """The result of a distance between two sides, bounded where `sure` is known; `more` are further fields of `Score`.
+
+    With too few clips there is no corrected value.
+    """
+    corrected, low, high = sure or (None, None, None)
+    dropped = {
+        name: side.num_dropped() if isinstance(side, EmbeddingStatistics) else {}
+        for name, side in zip(SIDES, sides, strict=True)
+    }
+    if more["too_few"]:
+        corrected = None
+    return Score(value, corrected, low, high, embedding=asdict(identity), dropped=dropped, **more)

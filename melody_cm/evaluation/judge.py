@@ -1,6 +1,7 @@
 """An embedding as a judge: opened by its name, and all measures that it allows, side by side over the same clips."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from torch import Tensor
 from melody_cm.configuration import load_config, open_slot, shipped
 from melody_cm.evaluation.frechet import clip_distance, frechet_score
 from melody_cm.evaluation.kernel import kernel_score
-from melody_cm.evaluation.memorization import Memorization
+from melody_cm.evaluation.memorization import memorization
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
-from melody_cm.evaluation.text_correlation import TextCorrelation
+from melody_cm.evaluation.text_correlation import text_correlation
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.storage import find_class
 
@@ -66,25 +67,6 @@ def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
     return frames.float().mean(1)
 
 
-def memorization(
-    embedding: AudioEmbedding,
-    generated: Iterable[Float[Tensor, "1 d"]],
-    training: Iterable[tuple[str, Float[Tensor, "1 d"]]],
-) -> dict[str, Score]:
-    """`sim_aa@90_<name>`, `sim_aa@95_<name>`: how many generated clips nearly equal a training clip.
-
-    What has no direction, like silence in some spaces, is left out of the generated clips.
-
-    Args:
-        generated: `clip_vectors` of each clip; training: the same with the clips' ids.
-    """
-    vectors = [vector for vector in generated if vector.any()]
-    metric = Memorization(embedding.identity, torch.cat([torch.zeros(0, embedding.width), *vectors]))
-    for clip, vector in training:
-        metric.update(vector, [clip])
-    return {f"{key}_{embedding.name}": score for key, score in metric.compute().items()}
-
-
 class Judge:
     """`fad_<name>`, `kad_<name>`, the Frechet distance of every clip, and, with prompts, `text_correlation_<name>`.
 
@@ -103,9 +85,11 @@ class Judge:
         self.embedding = embedding
         self.prompts = prompts if prompts and embeds_text(embedding) else None
         self.generated = EmbeddingStatistics.empty(embedding.width)
-        self.text = TextCorrelation(embedding.identity)
         self.songs: dict[str, float] = {}
         self.similarities: dict[str, float] = {}
+        self._audio = [torch.zeros(0, embedding.width)]
+        self._texts = [torch.zeros(0, embedding.width)]
+        self._dropped = Counter[str]()
 
     def reference(self, statistics: EmbeddingStatistics | Gaussian) -> None:
         """What to compare with; a Gaussian of another program has no clips for a kernel distance."""
@@ -118,26 +102,33 @@ class Judge:
         if frames.shape[1] > 1:
             distances = (clip_distance(one, self.gaussian) for one in frames)
             self.songs |= dict(zip(clips, distances, strict=True))
+        self._audio.append(clip_vectors(frames))
         if self.prompts:
             with torch.no_grad():
-                text = self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu()
-            audio = clip_vectors(frames)
-            self.text.update(text, audio)
-            cosines = torch.nn.functional.cosine_similarity(text, audio)
+                self._texts.append(self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu())
+            cosines = torch.nn.functional.cosine_similarity(self._texts[-1], self._audio[-1])
             self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
 
-    def drop(self, reason: str, problem: str = "") -> None:
+    def drop(self, reason: str, message: str = "") -> None:
         """A generated clip that could not be used."""
-        self.generated.drop(reason, problem)
-        self.text.drop(reason)
+        self.generated.drop(reason, message)
+        self._dropped[reason] += 1
 
-    def scores(self) -> dict[str, Score]:
-        """By metric key."""
-        name, identity = self.embedding.name, self.embedding.identity
+    def samples(self) -> dict[str, dict[str, float]]:
+        """The numbers of single clips, by the keys of `Row.samples`."""
+        found = {"song_distance": self.songs, "text_similarity": self.similarities}
+        return {f"{key}_{self.embedding.name}": values for key, values in found.items() if values}
+
+    def scores(self, training: Iterable[Float[Tensor, "_ d"]] | None = None) -> dict[str, Score]:
+        """By metric key; with the `clip_vectors` of training clips, and a trained embedding, `sim_aa` too."""
+        name, identity, audio = self.embedding.name, self.embedding.identity, torch.cat(self._audio)
         scores = {f"fad_{name}": frechet_score(self.generated, self.known, identity)}
         told = isinstance(self.known, EmbeddingStatistics)
         if told and min(self.generated.num_clips, self.known.num_clips) > 1:
             scores[f"kad_{name}"] = kernel_score(self.generated, self.known, identity)
         if self.prompts:
-            scores[f"text_correlation_{name}"] = self.text.compute()
+            found = text_correlation(torch.cat(self._texts), audio, identity, self._dropped)
+            scores[f"text_correlation_{name}"] = found
+        if training is not None and identity.trained:
+            scores |= memorization(audio, training, identity)
         return scores

@@ -1,95 +1,59 @@
 """Whether generated clips repeat training clips: cosine of the nearest ones (MusicCM, section 4.3: SIM_AA@90, @95)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from scipy import stats
 from torch import Tensor
 
-from melody_cm.evaluation.metric import ScoreMetric
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.uncertainty import share_interval
+from melody_cm.evaluation.uncertainty import LEVEL
 from melody_cm.interfaces import EmbeddingIdentity
 
 THRESHOLDS = (90, 95)  # Hundredths of a cosine.
-CHUNK = 4096
 
 
-class Memorization(ScoreMetric):
-    """Share of the generated clips whose nearest training clip has a cosine above 0.90, and above 0.95.
+def memorization(
+    generated: Float[Tensor, "n d"], training: Iterable[Float[Tensor, "_ d"]], identity: EmbeddingIdentity
+) -> dict[str, Score]:
+    """`sim_aa@90_<name>` and `sim_aa@95_<name>`: the share of clips whose nearest training clip is nearer than that.
 
-    The generated clips are held, the training clips pass by in chunks, so memory does not grow with the training set.
-    What is high depends on the embedding: compare with the share of held-back real clips, given as `generated`.
-
-    Attributes:
-        similarity: (n,) cosine of each generated clip to its nearest training clip; -1 before any was seen.
-        nearest: the ids of those clips, as far as this process has seen them; empty before any was seen.
+    What is high depends on the embedding: compare with the share of held-back real clips, given as `generated`. Vectors
+    that are 0 or not finite, like silence in some spaces, are left out.
 
     Args:
-        identity, level: as in `ScoreMetric`; the interval is the exact binomial one.
-        generated: (n, d) one vector a clip, of any length.
+        generated: one vector a clip, of any length.
+        training: the same of training clips, in batches that pass by, so that memory does not grow with their number.
 
-    Raises:
-        ValueError: another width than the embedding's, or vectors without a direction.
+    Returns:
+        Shares with their exact (Clopper-Pearson) intervals; None as value without generated or training clips.
     """
-
-    def __init__(self, identity: EmbeddingIdentity, generated: Float[Tensor, "n d"], level: float = 0.95) -> None:
-        super().__init__(identity, level)
-        self.check_width(generated.shape[1])
-        if not (generated.isfinite().all() and generated.any(1).all()):
-            raise ValueError("generated vectors are 0 or not finite; leave those clips out")
-        self.register_buffer("generated", _unit(generated), persistent=False)
-        self.nearest = [""] * len(generated)
-        self.add_state("similarity", torch.full((len(generated),), -1.0, dtype=torch.float64), dist_reduce_fx="max")
-        self.add_sum("count", dtype=torch.int64)
-
-    def update(self, training: Float[Tensor, "b d"], clips: Sequence[str]) -> None:
-        """Look among training clips, one vector and one id each; those that are not finite are left out and counted.
-
-        Raises:
-            ValueError: another width than the embedding's, or another number of ids than of clips.
-        """
-        self.check_width(training.shape[1])
-        if len(clips) != len(training):
-            raise ValueError(f"{len(clips)} clip ids for {len(training)} training clips; give one id a clip")
-        usable = training.isfinite().all(1) & training.any(1)
-        self.drop("not finite", True, int((~usable).sum()))
-        rows = usable.nonzero()[:, 0].tolist()
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            self._look(_unit(training[chunk].to(self.generated.device)), [clips[row] for row in chunk])
-
-    def reset(self) -> None:
-        """Forget the training clips; the generated ones stay."""
-        super().reset()
-        self.nearest = [""] * len(self.nearest)
-
-    def compute(self) -> dict[str, Score]:
-        """The shares, `sim_aa@90` and `sim_aa@95`; None as value without generated or training clips."""
-        return {f"sim_aa@{threshold}": self._share(threshold) for threshold in THRESHOLDS}
-
-    def _look(self, training: Float[Tensor, "b d"], clips: Sequence[str]) -> None:
-        similarity, index = (self.generated @ training.T).max(1)
-        closer = similarity > self.similarity
-        self.similarity.copy_(torch.where(closer, similarity, self.similarity))
-        for row in closer.nonzero()[:, 0].tolist():
-            self.nearest[row] = clips[int(index[row])]
-        self.count += len(clips)
-
-    def _share(self, threshold: int) -> Score:
-        n, training = len(self.similarity), int(self.count)
-        known = n > 0 and training > 0
-        hits = int((self.similarity > threshold / 100).sum())
-        return self.score(
-            hits / n if known else None,
-            share_interval(hits, n, self.level) if known else (None, None),
-            method=f"share of clips with a training clip at a cosine above 0.{threshold}; Clopper-Pearson interval",
-            n_generated=n,
-            n_reference=training,
-            too_few=not known,
-            details={"mean_similarity": self.similarity.mean().item()} if known else {},
-        )
+    generated = _directions(generated)
+    nearest, count, lost = torch.full((len(generated),), -1.0, dtype=torch.float64), 0, 0
+    for batch in training:
+        vectors = _directions(batch)
+        lost += len(batch) - len(vectors)
+        count += len(vectors)
+        if len(vectors):
+            nearest = nearest.maximum((generated @ vectors.T).amax(1))
+    dropped = {"generated": {}, "reference": {"not finite": lost} if lost else {}}
+    common = {"n_reference": count, "embedding": asdict(identity), "dropped": dropped}
+    return {f"sim_aa@{threshold}_{identity.name}": _share(nearest, threshold, **common) for threshold in THRESHOLDS}
 
 
-def _unit(vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    return torch.nn.functional.normalize(vectors.double(), dim=1)
+def _directions(vectors: Float[Tensor, "n d"]) -> Float64[Tensor, "m d"]:
+    return F.normalize(vectors[vectors.isfinite().all(1) & vectors.any(1)].double(), dim=1)
+
+
+def _share(nearest: Float64[Tensor, " n"], threshold: int, **common: Any) -> Score:
+    method = f"share of clips with a training clip at a cosine above 0.{threshold}; Clopper-Pearson interval"
+    n, hits = len(nearest), int((nearest > threshold / 100).sum())
+    if not n or not common["n_reference"]:
+        return Score(None, None, None, None, method, n, too_few=True, **common)
+    interval = stats.binomtest(hits, n).proportion_ci(LEVEL, method="exact")
+    low, high, details = float(interval.low), float(interval.high), {"mean_similarity": nearest.mean().item()}
+    return Score(hits / n, hits / n, low, high, method, n, too_few=False, details=details, **common)

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,9 @@ def describe_machine() -> dict[str, Any]:
 
 def git_revision() -> str | None:
     """The commit of the code, with "+changes" where files differ from it; None outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        changes = git(["git", "status", "--porcelain"]).stdout.strip()
+        return git(["git", "rev-parse", "HEAD"]).stdout.strip() + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -4,7 +4,6 @@ import json
 import logging
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
 log = logging.getLogger(__name__)
-FORMAT = "melody_cm embedding statistics 2"
+FORMAT = "melody_cm embedding statistics 3"
 TENSORS = ("clips", "frames", "sum", "outer", "sample")
 
 
@@ -60,7 +59,7 @@ def content_hash(file: Path) -> str:
 
 def save_statistics(statistics: EmbeddingStatistics, path: Path) -> None:
     """Write a safetensors file atomically."""
-    notes = {"dropped": json.dumps(statistics.dropped), "problems": json.dumps(statistics.problems)}
+    notes = {"dropped": json.dumps(statistics.dropped)}
     tensors = {name: getattr(statistics, name).cpu().contiguous() for name in TENSORS}
     write_atomically(Path(path), lambda aside: save_file(tensors, aside, notes))
 
@@ -74,38 +73,26 @@ def load_statistics(path: Path) -> EmbeddingStatistics:
     try:
         with safe_open(path, "pt") as file:
             tensors, notes = [file.get_tensor(name) for name in TENSORS], file.metadata()
-        return EmbeddingStatistics(*tensors, Counter(json.loads(notes["dropped"])), json.loads(notes["problems"]))
+        return EmbeddingStatistics(*tensors, json.loads(notes["dropped"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no embedding statistics ({error!r}); remove it") from error
 
 
-def read_fadtk(path: str | Path, model: str | None = None) -> Gaussian:
-    """The Gaussian of one model in a file of fadtk's statistics, its `<model>.mu` and `<model>.cov`.
+def read_fadtk(path: str | Path) -> Gaussian:
+    """The Gaussian in a file of fadtk's statistics of one model, its `<model>.mu` and `<model>.cov`.
 
     The file does not tell how many clips it is of, so a distance to it has an interval for the generated side only.
 
-    Args:
-        model: fadtk's name of the embedding; may be left out where the file holds one model.
-
     Raises:
-        FileNotFoundError: there is no such file; ValueError: it is damaged or does not hold the model.
+        FileNotFoundError: there is no such file; ValueError: it is damaged, or holds something else.
     """
     try:
         with np.load(path, allow_pickle=False) as file:  # Nothing in it is ever executed.
-            arrays = {name: file[name] for name in file.files}
+            (mean,), (cov,) = ([file[name] for name in file.files if name.endswith(part)] for part in (".mu", ".cov"))
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); make it again") from error
-    models = sorted(name.removesuffix(".mu") for name in arrays if name.endswith(".mu"))
-    model = models[0] if model is None and len(models) == 1 else model
-    if model not in models or f"{model}.cov" not in arrays:
-        raise ValueError(
-            f"{path} holds no statistics of {model!r}; name one of its models: {', '.join(models) or 'none'}"
-        )
-    mean, cov = (arrays[f"{model}.{part}"] for part in ("mu", "cov"))
-    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
-        raise ValueError(f"{path}: mu has the shape {mean.shape} and cov {cov.shape}, but (d,) and (d, d) are needed")
+        raise ValueError(f"{path}: no readable .npz file of one model's mu and cov ({error}); make it again") from error
     # Files may be of float32 sums, where both halves of a covariance differ by rounding.
-    finite = np.isfinite(mean).all() and np.isfinite(cov).all()
-    if not finite or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
-        raise ValueError(f"{path}: the statistics of {model} are not finite or not symmetric; make the file again")
+    whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and np.isfinite(mean).all() and np.isfinite(cov).all()
+    if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
+        raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
     return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))

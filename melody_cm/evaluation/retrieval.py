@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
+from scipy import stats
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -62,11 +63,10 @@ class RetrievalRecall(Metric):
         for name, queries, targets in (("text_to_audio", text, audio), ("audio_to_text", audio, text)):
             values = recall(queries, targets, caption, RANKS)
             result |= {f"recall_at_{k}_{name}": value for k, value in zip(RANKS, values, strict=True)}
-        relatives = (caption[:, None] == caption).sum(1).double()
-        nothing_found = torch.zeros_like(relatives)
-        among = torch.full_like(relatives, len(caption))
-        chance = [float(_hits(nothing_found, among, relatives, k).mean()) for k in RANKS]
-        return result | {f"chance_at_{k}": value for k, value in zip(RANKS, chance, strict=True)}
+        # In a random order all clips share one place.
+        own = (caption[:, None] == caption).sum(1)
+        places = torch.zeros_like(own), torch.full_like(own, len(caption)), own
+        return result | {f"chance_at_{k}": _hits(*places, k).mean().item() for k in RANKS}
 
 
 def recall(
@@ -81,7 +81,7 @@ def recall(
         similarity = queries[start : start + ROWS].double() @ targets.double().T
         own = groups[start : start + ROWS, None] == groups
         places = _places(similarity, own)
-        hits += torch.stack([_hits(*places, k).sum().cpu() for k in ranks])
+        hits += torch.stack([_hits(*places, k).sum() for k in ranks])
     return (hits / len(queries)).tolist()
 
 
@@ -89,16 +89,10 @@ def _places(similarity: Float[Tensor, "b n"], own: Bool[Tensor, "b n"]) -> tuple
     """How many targets are before the best own one, how many share its place, and how many of these are own."""
     best = similarity.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
     equal = similarity == best
-    return (similarity > best).sum(1).double(), equal.sum(1).double(), (equal & own).sum(1).double()
+    return (similarity > best).sum(1), equal.sum(1), (equal & own).sum(1)
 
 
-def _hits(before: Tensor, equal: Tensor, own: Tensor, k: int) -> Tensor:
+def _hits(before: Tensor, equal: Tensor, own: Tensor, k: int) -> Float64[Tensor, " b"]:
     """The probability that one of `own` among `equal` targets in random order is within k, after `before` others."""
-    room = (k - before).clamp(min=0.0).minimum(equal)
-    others = equal - own
-    missed = (_log_choose(others, room.minimum(others)) - _log_choose(equal, room)).exp()
-    return torch.where(room > others, 1.0, 1.0 - missed)
-
-
-def _log_choose(n: Tensor, k: Tensor) -> Tensor:
-    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    room = (k - before).clamp(min=0).minimum(equal)
+    return torch.from_numpy(stats.hypergeom.sf(0, *(counts.cpu().numpy() for counts in (equal, own, room))))

@@ -1,13 +1,11 @@
 """What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from melody_cm.evaluation.uncertainty import mean_interval
+from melody_cm.evaluation.uncertainty import student_interval
 
-# Why a clip is left out; the first seven are those of `AudioProblem.reason`.
-REASONS = ("missing", "empty", "unreadable", "truncated", "silent", "not finite", "too short", "other")
 SIDES = ("generated", "reference")
 
 
@@ -18,13 +16,12 @@ class Score:
     Attributes:
         value: the plain estimate; None only where no clip was usable.
         corrected: the estimate without the bias that it has in small samples; None with too few samples.
-        low, high: confidence interval of what `corrected` estimates; None where it cannot be told.
-        level: of the interval.
+        low, high: 95 % confidence interval of what `corrected` estimates; None where it cannot be told.
         method: how the interval was made, in words.
         n_generated, n_reference: clips on each side; None for reference statistics that do not tell theirs.
         too_few: fewer clips on a side than the value needs to mean something (Frechet distance: 2 d).
         embedding: fields of the `EmbeddingIdentity` in which the value was measured; None for a metric without one.
-        dropped: clips that were left out, by side and reason.
+        dropped: clips that were left out, by side and reason ("silent", "unreadable", "not finite", ...).
         details: further numbers that belong to this metric.
         warnings: one line each.
     """
@@ -41,14 +38,12 @@ class Score:
     dropped: dict[str, dict[str, int]] = field(default_factory=lambda: {side: {} for side in SIDES})
     details: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    level: float = 0.95
 
     @classmethod
     def mean(cls, values: Sequence[float], method: str, **more: Any) -> "Score":
-        """The mean of at least one number with Student's interval; `more` sets further attributes."""
-        count, total = len(values), sum(values)
-        value = total / count if count else None
-        low, high = mean_interval(total, sum(number**2 for number in values), count)
+        """The mean of numbers (None for none) with Student's interval; `more` sets further attributes."""
+        count = len(values)
+        value, (low, high) = sum(values) / count if count else None, student_interval(values)
         given = {"n_generated": count, "n_reference": None, "too_few": count < 2, **more}
         return cls(value, value if count > 1 else None, low, high, method, **given)
 
@@ -61,21 +56,23 @@ class Score:
         """The interval in brackets; a dash where there is none."""
         return "-" if self.low is None or self.high is None else f"[{self.low:.4g}, {self.high:.4g}]"
 
+    def plain(self) -> str:
+        """The plain value, with a dagger for too few clips; a dash for none."""
+        return "-" if self.value is None else f"{self.value:.4g}" + (" †" if self.too_few else "")
+
     def cell(self) -> str:
         """For a table: the corrected value with its interval, else the plain value; a dagger marks too few clips."""
-        if self.value is None:
-            return "-"
-        told = self.low is not None and self.high is not None
-        text = f"{self.best:.4g} {self.interval()}" if told else f"{self.value:.4g}"
-        return text + (" †" if self.too_few else "")
+        if self.value is None or self.low is None or self.high is None:
+            return self.plain()
+        return f"{self.best:.4g} {self.interval()}" + (" †" if self.too_few else "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """The score as plain data for JSON."""
-        return asdict(self)
+    def num_dropped(self) -> int:
+        """Clips that were left out, of both sides."""
+        return sum(sum(reasons.values()) for reasons in self.dropped.values())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Score":
-        """The score that `as_dict` wrote down; what other programs added is ignored."""
+        """The score that `dataclasses.asdict` made plain; what other programs added is ignored."""
         return cls(**{part.name: data[part.name] for part in fields(cls) if part.name in data})
 
 

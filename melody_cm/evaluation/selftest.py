@@ -18,12 +18,12 @@ from torch import Tensor
 from melody_cm.data import Clip, SyntheticCorpus
 from melody_cm.evaluation.clips import embed, find_clips, read_ahead
 from melody_cm.evaluation.folders import check_place
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, memorization, open_embeddings
+from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Difference, Results, Row, arrow
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
-from melody_cm.evaluation.tables import Sheet, number
+from melody_cm.evaluation.tables import Sheet
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal.levels import SILENT_PEAK
@@ -31,6 +31,7 @@ from melody_cm.signal.levels import SILENT_PEAK
 MAX_CLIPS = 200
 PROCEDURAL_CLIPS, PROCEDURAL_SECONDS = 192, 5.0
 BASELINE, COPY, SHUFFLED = "other music, undamaged", "copy of the reference", "shuffled captions"
+Heard = list[tuple[Clip, Tensor]]  # Clips with their waveforms (t,), or with their embeddings (1, l, d).
 NOTICED = {"worse": "noticed", "better": "noticed, as better", "not distinguishable": "not noticed"}
 
 
@@ -102,7 +103,8 @@ def selftest(
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         rows, counts = selftest_rows(clips, judges, progress)
     asked = {"reference": str(reference or "procedural"), "split": split, "clips": counts}
-    results = Results("selftest", provenance(**asked), rows, _differences(rows))
+    found = [plain_difference(row, rows[0], key) for row in rows[1:] for key in row.metrics]
+    results = Results("selftest", provenance(**asked), rows, [one for one in found if one is not None])
     if out is not None:
         results.write(Path(out))
     return results
@@ -141,64 +143,58 @@ class _Battery:
 
     def __init__(self, embedding: AudioEmbedding, halves: tuple[list[Clip], list[Clip]], progress: Progress) -> None:
         self.embedding, self.progress = embedding, progress
-        self.real, self.other = (self._read(half) for half in halves)
-        total = len(self.real) + len(self.other) * (1 + len(DAMAGES))
+        real, self.other = (self._read(half) for half in halves)
+        total = len(real) + len(self.other) * (1 + len(DAMAGES))
         self.task = progress.add_task(f"{embedding.name}, selftest", total=total)
-        self.frames = [(clip, self._embed(waveform)) for clip, waveform in self.real]
+        self.real = self._embed(real)
         self.statistics = EmbeddingStatistics.empty(embedding.width)
-        for clip, frames in self.frames:
+        for clip, frames in self.real:
             self.statistics.add(frames, [clip.piece])
-        captions = {clip.id: clip.captions[0] for clip, _ in self.real + self.other if clip.captions}
-        known = len(captions) == len(self.real) + len(self.other)
-        self.captions = captions if known and embeds_text(embedding) else {}
+        self.captions = {clip.id: clip.captions[0] for clip, _ in real + self.other if clip.captions}
+        if len(self.captions) < len(real) + len(self.other) or not embeds_text(embedding):
+            self.captions = {}
 
     def measure(self) -> Iterator[tuple[str, dict[str, Score], int]]:
         """Label, scores, and how many clips are silent, of the undamaged half and then of each damage."""
-        undamaged = [(clip, self._embed(waveform)) for clip, waveform in self.other]
+        undamaged = self._embed(self.other)
         yield BASELINE, self._scores(undamaged, self.captions), 0
         for name, damage in DAMAGES.items():
-            damaged = [damage(waveform, self.embedding.sample_rate, i) for i, (_, waveform) in enumerate(self.other)]
-            frames = [(clip, self._embed(x)) for (clip, _), x in zip(self.other, damaged, strict=True)]
-            silent = sum(bool(waveform.abs().max() < SILENT_PEAK) for waveform in damaged)
-            yield name, self._scores(frames, self.captions), silent
-        yield COPY, self._scores(self.frames, {}), 0
+            rate = self.embedding.sample_rate
+            damaged = [(clip, damage(waveform, rate, item)) for item, (clip, waveform) in enumerate(self.other)]
+            silent = sum(bool(waveform.abs().max() < SILENT_PEAK) for _, waveform in damaged)
+            yield name, self._scores(self._embed(damaged), self.captions), silent
+        yield COPY, self._scores(self.real, {}), 0
         if self.captions:
-            key = f"text_correlation_{self.embedding.name}"
-            yield SHUFFLED, {key: self._scores(undamaged, _shuffled(self.other, self.captions))[key]}, 0
+            key, shuffled = f"text_correlation_{self.embedding.name}", _shuffled(self.captions, undamaged)
+            yield SHUFFLED, {key: self._scores(undamaged, shuffled)[key]}, 0
 
-    def _scores(self, frames: list[tuple[Clip, Tensor]], captions: Mapping[str, str]) -> dict[str, Score]:
+    def _scores(self, frames: Heard, captions: Mapping[str, str]) -> dict[str, Score]:
         judge = Judge(self.embedding, captions)
         judge.reference(self.statistics)
         for clip, one in frames:
             judge.add(one, [clip.id], [clip.piece])
-        if not self.embedding.identity.trained:
-            return judge.scores()
-        training = ((clip.id, clip_vectors(one)) for clip, one in self.frames)
-        return judge.scores() | memorization(self.embedding, (clip_vectors(one) for _, one in frames), training)
+        return judge.scores(clip_vectors(one) for _, one in self.real)
 
-    def _read(self, clips: list[Clip]) -> list[tuple[Clip, Tensor]]:
+    def _read(self, clips: list[Clip]) -> Heard:
         read = list(read_ahead(clips, self.embedding.sample_rate))
         usable = [(clip, waveform) for clip, waveform in read if isinstance(waveform, Tensor)]
         if not usable:
             raise ValueError(f"none of the {len(clips)} clips of one half is usable; the first: {read[0][1]}")
         return usable
 
-    def _embed(self, waveform: Float[Tensor, " t"]) -> Float[Tensor, "1 l d"]:
-        self.progress.advance(self.task)
-        return embed(self.embedding, waveform[None, None], self.embedding.sample_rate).cpu()
+    def _embed(self, waveforms: Heard) -> Heard:
+        frames = []
+        for clip, waveform in waveforms:
+            frames.append((clip, embed(self.embedding, waveform[None, None], self.embedding.sample_rate).cpu()))
+            self.progress.advance(self.task)
+        return frames
 
 
-def _shuffled(clips: list[tuple[Clip, Tensor]], captions: Mapping[str, str]) -> dict[str, str]:
+def _shuffled(captions: Mapping[str, str], clips: Heard) -> dict[str, str]:
     """Every clip with the caption of another, the next one on a round trip in random order."""
     order = torch.randperm(len(clips), generator=keyed_generator(0, "selftest captions", 0, 0)).tolist()
     ids = [clips[index][0].id for index in order]
     return {one: captions[other] for one, other in zip(ids, ids[1:] + ids[:1], strict=True)}
-
-
-def _differences(rows: Sequence[Row]) -> list[Difference]:
-    baseline, *damaged = rows
-    found = (plain_difference(row, baseline, key) for row in damaged for key in row.metrics)
-    return [one for one in found if one is not None]
 
 
 def plain_difference(first: Row, second: Row, metric: str) -> Difference | None:
@@ -227,7 +223,7 @@ def _sheet(results: Results, embedding: str) -> Sheet:
     measured = [key for key, score in results.rows[0].metrics.items() if score.embedding["name"] == embedding]
     counts, lines = results.metadata["clips"], []
     for row in results.rows:
-        cells = [_cell(row.metrics.get(key), words.get((row.title, key), "")) for key in measured]
+        cells = [_cell(row, key, words.get((row.title, key), "")) for key in measured]
         left_out = row.facts["left_out"].get(embedding, 0)
         lines.append([row.label, *cells, f"{left_out} of {counts['generated']}" if left_out else "-"])
     note = (
@@ -239,8 +235,6 @@ def _sheet(results: Results, embedding: str) -> Sheet:
     return Sheet(headings, lines, [note], embedding)
 
 
-def _cell(score: Score | None, word: str) -> str:
-    if score is None:
-        return "-"
-    value = number(score.value) + (" †" if score.too_few else "")
-    return ", ".join(part for part in (f"{value} {score.interval()}", word) if part)
+def _cell(row: Row, key: str, word: str) -> str:
+    score = row.metrics.get(key)
+    return "-" if score is None else f"{score.plain()} {score.interval()}" + (f", {word}" if word else "")

@@ -2,6 +2,7 @@
 waveforms (section 5), and of latents that a denoiser recovers in one step, by noise level (appendix E)."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from melody_cm.diffusion import clean_from_velocity, diffuse, velocity
-from melody_cm.evaluation.metric import ScoreMetric
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.uncertainty import mean_interval
 
@@ -35,49 +35,46 @@ def si_snr(prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"
     return torch.where(energy[:, 0] > 0, decibel, torch.nan).clamp(FLOOR_DB, CEILING_DB)
 
 
-class SISNR(ScoreMetric):
+class SISNR(Metric):
     """Mean SI-SNR of predictions in dB with Student's interval; waveforms (b, 1, t) or latents (b, c, *axes).
 
-    Clips with a silent target, or with anything not finite, are left out and counted.
-
-    Args:
-        silence_rms: a target whose root mean square around its mean is smaller is silent.
-        level: of the confidence interval.
+    Clips whose target is silent (a root mean square around its mean below 1e-4), or with anything not finite, are left
+    out and counted.
     """
 
+    full_state_update = False
     higher_is_better = True
-    total: Tensor
-    squares: Tensor
-    count: Tensor
 
-    def __init__(self, silence_rms: float = SILENT_RMS, level: float = 0.95) -> None:
-        super().__init__(level=level)
-        self.silence_rms = silence_rms
-        self.add_sum("total")
-        self.add_sum("squares")
-        self.add_sum("count", dtype=torch.int64)
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "squares", "count", "silent", "not_finite"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: Float[Tensor, "b *axes"], target: Float[Tensor, "b *axes"]) -> None:
         """Add the clips of one batch."""
         centred = target.double().flatten(1) - target.double().flatten(1).mean(1, keepdim=True)
-        finite, loud = _all_finite(prediction, target), _rms(centred) >= self.silence_rms
+        finite, loud = _all_finite(prediction, target), _rms(centred) >= SILENT_RMS
         usable = si_snr(prediction, target)[finite & loud]
         self.total += usable.sum()
         self.squares += usable.square().sum()
         self.count += len(usable)
-        self.drop("silent", True, int((finite & ~loud).sum()))
-        self.drop("not finite", False, int((~finite).sum()))
+        self.silent += (finite & ~loud).sum()
+        self.not_finite += (~finite).sum()
 
     def compute(self) -> Score:
         """The mean in dB; None without a usable clip."""
         n, total = int(self.count), self.total.item()
-        return self.score(
-            total / n if n else None,
-            mean_interval(total, self.squares.item(), n, self.level),
+        lost = {"generated": {"not finite": int(self.not_finite)}, "reference": {"silent": int(self.silent)}}
+        value = total / n if n else None
+        return Score(
+            value,
+            value if n > 1 else None,
+            *mean_interval(total, self.squares.item(), n),
             method="mean SI-SNR in dB over clips; Student's interval",
             n_generated=n,
             n_reference=n,
             too_few=n < 2,
+            dropped={side: dict(+Counter(counts)) for side, counts in lost.items()},
         )
 
 
@@ -101,7 +98,7 @@ class DenoisingScores(Metric):
 
     def __init__(self, num_clips: int) -> None:
         super().__init__()
-        for name in ("squared_error", "improvement", "usable", "silent", "not_finite"):
+        for name in ("error", "gain", "usable", "silent", "not_finite"):
             table = torch.zeros(num_clips, NUM_ANGLES, dtype=torch.float64)
             self.add_state(name, table, dist_reduce_fx="sum")
 
@@ -118,33 +115,29 @@ class DenoisingScores(Metric):
         noisy = diffuse(latent, noise, angle)
         estimate = clean_from_velocity(noisy, predicted, angle)
         error = (predicted.double() - velocity(latent, noise, angle).double()).square().flatten(1).mean(1)
-        improvement = si_snr(estimate, latent) - si_snr(noisy, latent)
+        gain = si_snr(estimate, latent) - si_snr(noisy, latent)
         finite, loud = _all_finite(latent, noise, predicted), _rms(latent) >= SILENT_RMS
-        rows = {
-            "squared_error": torch.where(finite & loud, error, 0.0),
-            "improvement": torch.where(finite & loud, improvement, 0.0),
-            "usable": finite & loud,
-            "silent": finite & ~loud,
-            "not_finite": ~finite,
-        }
-        for name, row in rows.items():
-            getattr(self, name)[places, angle_index] = row.double().to(self.device)
+        usable, cell = finite & loud, (places, angle_index)
+        self.error[cell] = torch.where(usable, error, 0.0).to(self.error)
+        self.gain[cell] = torch.where(usable, gain, 0.0).to(self.gain)
+        for table, row in ((self.usable, usable), (self.silent, finite & ~loud), (self.not_finite, ~finite)):
+            table[cell] = row.to(table)
 
     def compute(self) -> dict[str, Any]:
         """`velocity_mse` and `si_snri` (dB): means over clips and angles (None if no row is usable), `si_snri_median`;
         `n` rows used, rows left out by reason, and the curves over `angles` (radians)."""
         usable = self.usable > 0
-        errors, gains = self.squared_error[usable], self.improvement[usable]
+        known = bool(usable.any())
         return {
-            "velocity_mse": errors.mean().item() if len(errors) else None,
-            "si_snri": gains.mean().item() if len(gains) else None,
-            "si_snri_median": gains.quantile(0.5).item() if len(gains) else None,
-            "n": int(usable.sum()),
+            "velocity_mse": self.error[usable].mean().item() if known else None,
+            "si_snri": self.gain[usable].mean().item() if known else None,
+            "si_snri_median": self.gain[usable].quantile(0.5).item() if known else None,
+            "n": int(self.usable.sum()),
             "silent": int(self.silent.sum()),
             "not_finite": int(self.not_finite.sum()),
             "angles": evaluation_angles(),
-            "velocity_mse_by_angle": self._by_angle(self.squared_error),
-            "si_snri_by_angle": self._by_angle(self.improvement),
+            "velocity_mse_by_angle": self._by_angle(self.error),
+            "si_snri_by_angle": self._by_angle(self.gain),
         }
 
     def _by_angle(self, table: Tensor) -> list[float | None]:

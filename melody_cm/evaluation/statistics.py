@@ -1,7 +1,6 @@
 """What is kept of the embeddings of many clips: sums by group, and a sample; no clip adds to its size."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,8 +8,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, distributed
-
-from melody_cm.evaluation.score import REASONS
 
 NUM_GROUPS = 20
 MAX_CLIPS = 2048
@@ -42,7 +39,7 @@ class EmbeddingStatistics:
         clips, frames: (g,) how many of each group.
         sum: (g, d) of the frames; outer: (g, d, d) of their outer products.
         sample: (k, e) with e = 1 + d: a clip's hash, or infinity where a row is free, and its mean embedding.
-        dropped: clips that were left out, by reason; problems: one message for each where there is one.
+        dropped: of the clips that were left out, a message each by reason; "" where nothing more is known.
     """
 
     clips: Int64[Tensor, " g"]
@@ -50,20 +47,13 @@ class EmbeddingStatistics:
     sum: Float64[Tensor, "g d"]
     outer: Float64[Tensor, "g d d"]
     sample: Float64[Tensor, "k e"]
-    dropped: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def empty(
         cls, width: int, num_groups: int = NUM_GROUPS, max_clips: int = MAX_CLIPS, device: torch.device | None = None
     ) -> "EmbeddingStatistics":
-        """Statistics of nothing, for embeddings of that width.
-
-        Raises:
-            ValueError: fewer than two groups, or than two clips in the sample.
-        """
-        if num_groups < 2 or max_clips < 2:
-            raise ValueError(f"num_groups is {num_groups}, max_clips {max_clips}; at least 2 of each are needed")
+        """Statistics of nothing, for embeddings of that width."""
         counts = torch.zeros(num_groups, dtype=torch.int64, device=device)
         zeros = torch.zeros(num_groups, width, dtype=torch.float64, device=device)
         sample = torch.full((max_clips, 1 + width), torch.inf, dtype=torch.float64, device=device)
@@ -108,15 +98,19 @@ class EmbeddingStatistics:
             if key < self.sample[highest, 0]:
                 self.sample[highest, 0], self.sample[highest, 1:] = key, mean
 
-    def drop(self, reason: str, problem: str = "", count: int = 1) -> None:
-        """Count clips that never became an embedding; a reason that is not in `REASONS` counts as "other"."""
-        self.dropped += Counter({reason if reason in REASONS else "other": count})
-        self.problems += [problem] if problem else []
+    def drop(self, reason: str, message: str = "", count: int = 1) -> None:
+        """Count clips that never became an embedding."""
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, []) + [message] * count
+
+    def num_dropped(self) -> dict[str, int]:
+        """Clips that were left out, by reason."""
+        return {reason: len(messages) for reason, messages in self.dropped.items()}
 
     def over_processes(self) -> "EmbeddingStatistics":
         """The statistics of all processes together, in main memory; each of them must ask."""
         tensors = [self.clips, self.frames, self.sum, self.outer, self.sample]
-        counts = [(self.dropped, self.problems)]
+        dropped = [self.dropped]
         if distributed.is_available() and distributed.is_initialized():
             tensors = [tensor.clone() for tensor in tensors]
             for tensor in tensors[:4]:
@@ -124,12 +118,11 @@ class EmbeddingStatistics:
             samples = [torch.empty_like(self.sample) for _ in range(distributed.get_world_size())]
             distributed.all_gather(samples, self.sample)
             tensors[4] = lowest(torch.cat(samples), len(self.sample))
-            counts = [counts[0]] * len(samples)
-            distributed.all_gather_object(counts, (self.dropped, self.problems))
-        dropped = sum((one for one, _ in counts), Counter())
-        return EmbeddingStatistics(
-            *(x.cpu() for x in tensors), dropped, [line for _, lines in counts for line in lines]
-        )
+            dropped *= len(samples)
+            distributed.all_gather_object(dropped, self.dropped)
+        reasons = dict.fromkeys(reason for one in dropped for reason in one)
+        together = {reason: [line for one in dropped for line in one.get(reason, [])] for reason in reasons}
+        return EmbeddingStatistics(*(x.cpu() for x in tensors), together)
 
     @property
     def width(self) -> int:

@@ -48,11 +48,15 @@ def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
     [
         ("p.txt", "one\ntwo\n", r"2 prompts for 3 sound files"),
         ("p.csv", "file,caption\na.wav,x\n", r"1 prompts for 3 sound files"),
-        ("p.csv", "file,caption\na.wav,x\nc.wav,y\ne.wav,z\n", r"files that are not there, the first 'e\.wav'"),
+        (
+            "p.csv",
+            "file,caption\na.wav,x\nc.wav,y\ne.wav,z\n",
+            r"no prompt for 'd\.wav', but one for 'e\.wav', which is not there",
+        ),
         ("p.csv", "file,caption\na.wav,x\na.wav,y\nd.wav,z\n", r"row 2: 'a\.wav' is named twice"),
-        ("p.csv", "file,caption\nb/c.wav,x\nc.wav,y\nd.wav,z\n", r"no prompt for 1 of the files, the first 'a\.wav'"),
+        ("p.csv", "file,caption\nb/c.wav,x\nc.wav,y\nd.wav,z\n", r"no prompt for 'a\.wav', but one for 'c\.wav'"),
         ("p.csv", "name,caption\na.wav,x\nc.wav,y\nd.wav,z\n", r"row 1: the texts 'file' and 'caption' are needed"),
-        ("p.jsonl", '{"file": "a.wav"\n', r"row 1: not JSON"),
+        ("p.jsonl", '{"file": "a.wav"\n', r"'\{\"file\": \"a\.wav\"' is not JSON"),
         ("p.jsonl", '["a"]\n["b"]\n["c"]\n', r"row 1: the texts 'file' and 'caption'"),
     ],
 )

@@ -24,8 +24,8 @@ def test_every_embedding_has_a_preset():
     classes = {yaml.safe_load(preset.read_text())["class_path"].rpartition(".")[2] for preset in PRESETS}
     concrete = {
         name
-        for name in embeddings.__all__
-        if issubclass(getattr(embeddings, name), AudioEmbedding) and not inspect.isabstract(getattr(embeddings, name))
+        for name, kind in inspect.getmembers(embeddings, inspect.isclass)
+        if issubclass(kind, AudioEmbedding) and not inspect.isabstract(kind)
     }
     assert classes == concrete
 

@@ -119,6 +119,7 @@ def test_musiclm_takes_625_passes_a_second(seconds, slim):
     assert counter.total(counter.calls) == musiclm_passes(seconds) == {10: 6250, 30: 18750}[seconds]
 
 
+@pytest.mark.slow
 def test_musiclm_over_a_codec_of_75_hz_takes_what_the_formula_says_for_75_hz():
     parts = dict(paper_musiclm(2).init_arguments)
     coarse, fine = (4, 4, 75.0), (8, 4, 75.0)

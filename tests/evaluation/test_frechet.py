@@ -188,7 +188,7 @@ def test_a_non_finite_clip_is_left_out_and_counted():
     score = frechet_score(ours, theirs, identity(3))
     assert (score.value, score.corrected, score.low) == (clean.value, clean.corrected, clean.low)
     assert score.n_generated == 7
-    assert score.dropped == {"generated": {"not finite": 2, "other": 1}, "reference": {"silent": 1}}
+    assert score.dropped == {"generated": {"not finite": 2, "bored": 1}, "reference": {"silent": 1}}
 
 
 def test_statistics_of_another_program_bound_the_generated_side_alone():
@@ -226,10 +226,10 @@ def test_extrapolation_is_repeatable_and_needs_groups():
     sums, reference = statistics_of(torch.randn(400, 1, 4, dtype=torch.float64)), gaussian(0, d=4)
     assert frechet_infinity(sums, reference) == frechet_infinity(sums, reference)
     assert frechet_infinity(sums, reference) != frechet_infinity(sums, reference, seed=1)
-    with pytest.raises(ValueError, match="1 groups of clips"):
-        frechet_infinity(statistics_of(torch.randn(1, 1, 4, dtype=torch.float64)), reference)
+    assert frechet_infinity(statistics_of(torch.randn(1, 1, 4, dtype=torch.float64)), reference) is None
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth():
     """d = 16, n = 400 of N(m, I) against exact N(0, I), |m|^2 = 0.64: sec. 8's experiment."""
     shift, covered, corrected, plain = 0.2 * torch.ones(16).double(), 0, [], []

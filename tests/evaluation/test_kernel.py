@@ -40,7 +40,7 @@ def distance(x, y, bandwidth=None):
     """The distance of two sets of vectors without groups."""
     x, y = x.double(), y.double()
     groups = tuple(torch.zeros(len(side), dtype=torch.int64) for side in (x, y))
-    return KernelSums.of(x, y, bandwidth or median_distance(y), groups, 1).whole_distance()
+    return KernelSums(x, y, bandwidth or median_distance(y), groups, 1).distance()
 
 
 def test_equals_a_double_loop_over_all_pairs():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,7 @@ import torch
 from melody_cm.evaluation import (
     SISNR,
     EmbeddingStatistics,
-    Memorization,
     RetrievalRecall,
-    TextCorrelation,
     frechet_score,
     kernel_score,
 )
@@ -33,20 +32,17 @@ def scores(clips, real, alone):
     sides = [EmbeddingStatistics.empty(8, max_clips=100) for _ in range(2)]
     sides[0].add(generated[clips] + 3, names[clips])
     sides[1].add(reference[real], [f"real{index}" for index in range(50)][real])
-    sisnr, text = SISNR(), TextCorrelation(IDENTITY)
+    sisnr = SISNR()
     sisnr.update(generated[clips], generated[clips] + 1)
-    memorization = Memorization(IDENTITY, reference[:, 0])
-    memorization.update(generated[clips, 0], names[clips])
     if alone:
         sides[1].drop("silent", "a.wav: silent")
-        text.update(reference[:, 0], reference[:, 1])
     sides = [side.over_processes() for side in sides]
-    assert sides[1].problems == ["a.wav: silent"]
+    assert sides[1].dropped == {"silent": ["a.wav: silent"]}
     computed = {"frechet": frechet_score(*sides, IDENTITY), "kernel": kernel_score(*sides, IDENTITY)}
     recall = RetrievalRecall(1001, 8)
     recall.update(range(1001)[clips], generated[clips, 0], generated[clips, 1], names[clips])
-    computed |= {"sisnr": sisnr.compute(), "text": text.compute(), **memorization.compute()}
-    return {"recall": recall.compute(), **{name: score.as_dict() for name, score in computed.items()}}
+    computed["sisnr"] = sisnr.compute()
+    return {"recall": recall.compute(), **{name: asdict(score) for name, score in computed.items()}}
 
 
 def main(rank, folder):
@@ -68,6 +64,7 @@ def both(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_both_processes_say_the_same_as_one_alone(both):
     one = scores(slice(0, 1001), slice(0, 50), alone=True)
     assert both[0] == both[1]

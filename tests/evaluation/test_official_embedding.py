@@ -56,7 +56,7 @@ def weights(tmp_path, monkeypatch):
         for name in model.files:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repo, name: "here")
+    monkeypatch.setattr("melody_cm.evaluation.embeddings.official.try_to_load_from_cache", lambda repo, name: "here")
     FakeDistance.created.clear()
     return str(tmp_path)
 
@@ -187,7 +187,7 @@ def test_missing_weights_are_named_with_their_command_and_nothing_is_downloaded(
 
 def test_clap_needs_its_text_encoder_in_the_cache(weights, monkeypatch):
     pretend(monkeypatch)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repo, name: None)
+    monkeypatch.setattr("melody_cm.evaluation.embeddings.official.try_to_load_from_cache", lambda repo, name: None)
     with pytest.raises(FileNotFoundError, match="hf download roberta-base"):
         OfficialEmbedding("clap", weights)
 

@@ -82,6 +82,7 @@ def test_the_numbers_are_those_of_the_exported_embedding_on_the_whole_split(hous
     assert "val/recall_at_10_audio_to_text" in (stage / "logs/version_0/metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_first_clips_of_a_large_split_can_be_enough(house):
     few = callback("RetrievalCallback", every_n_steps=9, num_clips=3, batch_size=2)
     build_house(house, joint_recipe([few], steps=1))

@@ -10,7 +10,6 @@ from melody_cm.evaluation.uncertainty import (
     bootstrap_interval,
     jackknife,
     mean_interval,
-    share_interval,
     student_interval,
 )
 
@@ -50,25 +49,16 @@ def test_two_samples_give_welchs_interval():
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_a_level_is_a_width():
-    sides = [LeftOut(torch.randn(10).double(), torch.ones(10, dtype=torch.int64))]
-    narrow, wide = (jackknife(0.0, sides, level) for level in (0.5, 0.99))
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
 def test_what_never_varies_is_certain():
     estimate = jackknife(2.0, [LeftOut(torch.full((5,), 2.0).double(), torch.ones(5, dtype=torch.int64))])
     assert estimate == (2.0, 2.0, 2.0)
 
 
-def test_intervals_of_means_and_shares():
+def test_the_interval_of_a_mean():
     x = np.arange(10.0)
     interval = mean_interval(x.sum(), (x**2).sum(), 10)
     assert interval == pytest.approx(stats.t.interval(0.95, 9, x.mean(), stats.sem(x)))
     assert mean_interval(1.0, 1.0, 1) == (None, None)
-    low, high = share_interval(0, 10)
-    assert (low, high) == pytest.approx((0, 1 - 0.025 ** (1 / 10)))
-    assert share_interval(0, 0) == (None, None)
 
 
 def test_the_bootstraps_interval_is_about_students():

@@ -1,6 +1,6 @@
 """Music to listen to while training, with a picture of each sound, in files and in TensorBoard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from melody_cm.batch import MusicBatch
 from melody_cm.data import write_audio
 from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation
 from melody_cm.signal import MelFrontEnd, MelSettings
-from melody_cm.storage import write_atomically, write_json
+from melody_cm.storage import write_json
 
 WINDOW_SECONDS = 0.064
 NUM_MELS = 96
@@ -37,14 +37,12 @@ class AudioSamplesCallback(PeriodicEvaluation):
         every_n_steps, num_clips, batch_size, prompts: as in `PeriodicEvaluation`.
     """
 
+    needs = {"sample": "it makes nothing to listen to"}
+
     def __init__(
         self, every_n_steps: int, num_clips: int = 4, batch_size: int = 8, prompts: list[str] | None = None
     ) -> None:
         super().__init__(every_n_steps, num_clips, batch_size, prompts)
-
-    def check(self, trainer: Trainer, module: LightningModule) -> None:
-        if not hasattr(module, "sample"):
-            self.refuse(module, "it makes nothing to listen to; remove it from trainer.callbacks")
 
     def evaluate(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
         sampled = self._gather(trainer, module, lambda batch: self.sample(trainer, module, batch))
@@ -74,18 +72,14 @@ class AudioSamplesCallback(PeriodicEvaluation):
         folder, rate = Path(trainer.default_root_dir) / "samples" / name, module.sample_rate
         boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         source = "held_back" if name == "held_back" else "samples"
-        for index, waveform in enumerate(waveforms):
-            waveform = waveform.clamp(-1.0, 1.0)
+        for index, waveform in enumerate(waveforms.clamp(-1.0, 1.0)):
             picture = spectrogram_picture(waveform, rate)
             write_audio(folder / f"{index:02d}.wav", waveform, rate)
-            write_atomically(
-                folder / f"{index:02d}.png",
-                lambda aside, shown=picture: Image.fromarray(shown).save(aside, format="PNG"),
-            )
+            Image.fromarray(picture).save(folder / f"{index:02d}.png")
             for board in boards:
                 board.add_audio(f"{source}/{index:02d}", waveform[None], step, sample_rate=rate)
                 board.add_image(f"{source}_spectrogram/{index:02d}", picture, step, dataformats="HWC")
-        captions: Sequence[str] = self.clips(trainer).captions
+        captions = self.clips(trainer).captions
         write_json(folder / "captions.json", {f"{index:02d}": text for index, text in enumerate(captions)})
 
 

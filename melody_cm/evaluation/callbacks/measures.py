@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
@@ -10,12 +11,11 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.jobs import cache_folder
-from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation, Share
+from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation
 from melody_cm.evaluation.clips import embed
 from melody_cm.evaluation.frechet import frechet_score
 from melody_cm.evaluation.reference import cached_statistics
 from melody_cm.evaluation.retrieval import RANKS, RetrievalRecall
-from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.si_snr import NUM_ANGLES, SISNR, DenoisingScores, denoise_at_every_angle
 from melody_cm.evaluation.statistics import EmbeddingStatistics
 from melody_cm.interfaces import AudioEmbedding
@@ -38,44 +38,46 @@ class SISNRCallback(PeriodicEvaluation):
         every_n_steps, num_clips, batch_size: as in `PeriodicEvaluation`.
     """
 
+    needs = {"reconstruct": "it neither reconstructs", "denoising": "nor denoises"}
+
     def __init__(self, every_n_steps: int, num_clips: int = 16, batch_size: int = 8) -> None:
         super().__init__(every_n_steps, num_clips, batch_size)
 
-    def check(self, trainer: Trainer, module: LightningModule) -> None:
-        if hasattr(module, "reconstruct"):
-            self.keys = ("val/si_snr",)
-        elif hasattr(module, "denoising"):
-            self.keys = ("val/velocity_mse", "val/si_snri", "val/si_snri_median")
-        else:
-            self.refuse(module, "it neither reconstructs nor denoises; remove it from trainer.callbacks")
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        reconstructs = hasattr(pl_module, "reconstruct")
+        self.keys = ("val/si_snr",) if reconstructs else ("val/velocity_mse", "val/si_snri", "val/si_snri_median")
 
     def evaluate(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
         judge = self._reconstruction if hasattr(module, "reconstruct") else self._denoising
-        return judge(trainer, module, step)
+        return {f"val/{key}": value for key, value in judge(trainer, module, step).items() if value is not None}
 
-    def _reconstruction(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
+    def _reconstruction(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float | None]:
         metric = SISNR().to(module.device)
         for _, batch in self.clips(trainer).shares:
             metric.update(self.sample(trainer, module, batch), batch.waveform.to(module.device))
         score = metric.compute()
-        self.write(trainer, "si_snr", step, score.as_dict())
-        dropped = sum(sum(reasons.values()) for reasons in score.dropped.values())
-        counts = {"val/si_snr_n": float(score.n_generated), "val/si_snr_dropped": float(dropped)}
-        return counts if score.value is None else {"val/si_snr": score.value, **counts}
+        self.write(trainer, "si_snr", step, asdict(score))
+        return {
+            "si_snr": score.value,
+            "si_snr_n": float(score.n_generated),
+            "si_snr_dropped": float(score.num_dropped()),
+        }
 
-    def _denoising(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
-        clips = self.clips(trainer)
-        scores = DenoisingScores(len(clips.captions)).to(module.device)
-        for share in clips.shares:
-            self._denoise(trainer, module, share, scores)
+    def _denoising(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float | None]:
+        captions, shares = self.clips(trainer)
+        scores = DenoisingScores(len(captions)).to(module.device)
+        for places, batch in shares:
+            self._denoise(trainer, module, places, batch.to(module.device), scores)
         result = scores.compute()
         self.write(trainer, "si_snri", step, result)
-        dropped = result["silent"] + result["not_finite"]
-        counts = {"val/si_snri_n": result["n"] / NUM_ANGLES, "val/si_snri_dropped": dropped / NUM_ANGLES}
-        return counts | {key: value for key in self.keys if (value := result[key.removeprefix("val/")]) is not None}
+        dropped = (result["silent"] + result["not_finite"]) / NUM_ANGLES
+        values = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
+        return {**values, "si_snri_n": result["n"] / NUM_ANGLES, "si_snri_dropped": dropped}
 
-    def _denoise(self, trainer: Trainer, module: LightningModule, share: Share, scores: DenoisingScores) -> None:
-        batch = share.batch.to(module.device)
+    def _denoise(
+        self, trainer: Trainer, module: LightningModule, places: list[int], batch: MusicBatch, scores: DenoisingScores
+    ) -> None:
         with trainer.precision_plugin.val_step_context():
             latent, conditioning, denoiser = module.denoising(batch)
 
@@ -84,7 +86,7 @@ class SISNRCallback(PeriodicEvaluation):
                 return denoiser(noisy, angle, conditioning)
 
         noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
-        denoise_at_every_angle(scores, share.places, latent, noise, predict)
+        denoise_at_every_angle(scores, places, latent, noise, predict)
 
 
 class FrechetAudioDistanceCallback(PeriodicEvaluation):
@@ -102,6 +104,8 @@ class FrechetAudioDistanceCallback(PeriodicEvaluation):
         ValueError: the data's clips are too short for the embedding.
     """
 
+    needs = {"sample": "it does not make music"}
+
     def __init__(
         self,
         embedding: AudioEmbedding,
@@ -116,9 +120,8 @@ class FrechetAudioDistanceCallback(PeriodicEvaluation):
         self.keys = (self.key, f"{self.key}_corrected")
         self._reference: EmbeddingStatistics | None = None
 
-    def check(self, trainer: Trainer, module: LightningModule) -> None:
-        if not hasattr(module, "sample"):
-            self.refuse(module, "it does not make music; remove it from trainer.callbacks")
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
         data = trainer.datamodule
         # A clip that is too short for the embedding is refused by it now, not hours later.
         embed(self.embedding, torch.zeros(1, 1, round(data.seconds * data.sample_rate)), data.sample_rate)
@@ -131,38 +134,35 @@ class FrechetAudioDistanceCallback(PeriodicEvaluation):
             self._add(generated, self.sample(trainer, module, batch), module.sample_rate, places)
         reference, generated = self._statistics(trainer), generated.over_processes()
         count = generated.num_clips
+        values = {"_n": count, "_dropped": len(captions) - count}
         if generated.num_frames < 2:  # An untrained network may well make nothing but silence.
             log.warning("step %d: no %s, only %d of %d clips can be judged", step, self.key, count, len(captions))
-            return {f"{self.key}_n": float(count), f"{self.key}_dropped": float(len(captions) - count)}
-        score = frechet_score(generated, reference, self.embedding.identity)
-        self.write(trainer, self.key.removeprefix("val/"), step, score.as_dict())
-        return self._values(score)
-
-    def _values(self, score: Score) -> dict[str, float]:
-        dropped = sum(score.dropped["generated"].values())
-        values = {"": score.value, "_corrected": score.corrected, "_n": score.n_generated, "_dropped": dropped}
+        else:
+            score = frechet_score(generated, reference, self.embedding.identity)
+            self.write(trainer, self.key.removeprefix("val/"), step, asdict(score))
+            values |= {"": score.value, "_corrected": score.corrected}
         return {f"{self.key}{suffix}": float(value) for suffix, value in values.items() if value is not None}
 
     def _add(
         self, statistics: EmbeddingStatistics, waveform: Float[Tensor, "b 1 t"], sample_rate: int, places: list[int]
     ) -> None:
         """Add sampled clips; silent ones are left out as they are when a folder is evaluated."""
-        silent = waveform.abs().flatten(1).amax(1) < SILENT_PEAK
-        statistics.drop("silent", count=int(silent.sum()))
-        if not silent.all():
-            clips = [str(place) for place, is_silent in zip(places, silent.tolist(), strict=True) if not is_silent]
-            statistics.add(embed(self.embedding, waveform[~silent], sample_rate), clips)
+        # A clip that is not finite is not silent: it is counted as what it is.
+        loud = ~(waveform.abs().flatten(1).amax(1) < SILENT_PEAK)
+        statistics.drop("silent", count=int((~loud).sum()))
+        if loud.any():
+            clips = [str(place) for place, is_loud in zip(places, loud.tolist(), strict=True) if is_loud]
+            statistics.add(embed(self.embedding, waveform[loud], sample_rate), clips)
 
     def _statistics(self, trainer: Trainer) -> EmbeddingStatistics:
         """Those of the held-back clips as the stage sees them; the first process computes, the others then read."""
-        if self._reference is None:
-            data = trainer.datamodule
-            folder = cache_folder() / "statistics" / f"{data.sample_rate}_hz_{data.seconds:g}_s"
-            for rank in (True, False):
-                if trainer.is_global_zero == rank:
-                    identity, clips = self.embedding.identity, data.split_clips("valid")
-                    self._reference = cached_statistics(identity, clips, lambda: self._embed_real(trainer), folder)
-                trainer.strategy.barrier("reference statistics")
+        data = trainer.datamodule
+        folder = cache_folder() / "statistics" / f"{data.sample_rate}_hz_{data.seconds:g}_s"
+        for is_first in (True, False) if self._reference is None else ():
+            if trainer.is_global_zero == is_first:
+                identity, clips = self.embedding.identity, data.split_clips("valid")
+                self._reference = cached_statistics(identity, clips, lambda: self._embed_real(trainer), folder)
+            trainer.strategy.barrier("reference statistics")
         return self._reference
 
     def _embed_real(self, trainer: Trainer) -> EmbeddingStatistics:
@@ -187,14 +187,12 @@ class RetrievalCallback(PeriodicEvaluation):
         num_clips: at most so many clips, the split's first: recall falls where more are searched.
     """
 
+    needs = {"embed_pairs": "it trains no joint embedding"}
+
     def __init__(self, every_n_steps: int, num_clips: int = 10_000, batch_size: int = 32) -> None:
         super().__init__(every_n_steps, num_clips, batch_size)
         directions = ("text_to_audio", "audio_to_text")
         self.keys = ("val/recall", *(f"val/recall_at_{k}_{name}" for name in directions for k in RANKS))
-
-    def check(self, trainer: Trainer, module: LightningModule) -> None:
-        if not hasattr(module, "embed_pairs"):
-            self.refuse(module, "it trains no joint embedding; remove it from trainer.callbacks")
 
     def evaluate(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
         num_places = min(self.num_clips, len(trainer.datamodule.split_clips("valid")))

@@ -48,32 +48,27 @@ class PeriodicEvaluation(Callback, ABC):
 
     Attributes:
         keys: what can be monitored, known before the training.
+        needs: method that a stage must have -> what is wrong with one that has not; one of several is enough.
 
     Raises:
         ValueError: a number that is not positive; a stage that cannot be evaluated so.
     """
 
     keys: Sequence[str] = ()
+    needs: Mapping[str, str] = {}
 
     def __init__(
         self, every_n_steps: int, num_clips: int, batch_size: int, prompts: Sequence[str] | None = None
     ) -> None:
-        sizes = {"every_n_steps": every_n_steps, "num_clips": num_clips, "batch_size": batch_size}
-        for name, value in sizes.items():
+        for name, value in {"every_n_steps": every_n_steps, "num_clips": num_clips, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"{type(self).__name__}: {name} is {value}; use at least 1")
         if prompts is not None and not prompts:
             raise ValueError(f"{type(self).__name__}: prompts is empty; leave it out to use held-back clips")
-        self.every_n_steps = every_n_steps
-        self.num_clips = num_clips
-        self.batch_size = batch_size
+        self.every_n_steps, self.num_clips, self.batch_size = every_n_steps, num_clips, batch_size
         self.prompts = prompts
         self._done_at = 0
         self._clips: FixedClips | None = None
-
-    @abstractmethod
-    def check(self, trainer: Trainer, module: LightningModule) -> None:
-        """Refuse, with ValueError, a stage that cannot be evaluated; called before the training."""
 
     @abstractmethod
     def evaluate(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float]:
@@ -85,7 +80,8 @@ class PeriodicEvaluation(Callback, ABC):
             self.refuse(pl_module, "nothing is learned by steps there")
         if self.prompts is not None and getattr(pl_module, "uses_audio", True):
             self.refuse(pl_module, "it does not start from captions; leave out `prompts` to use held-back clips")
-        self.check(trainer, pl_module)
+        if not any(hasattr(pl_module, method) for method in self.needs):
+            self.refuse(pl_module, f"{' and '.join(self.needs.values())}; remove it from trainer.callbacks")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._done_at = int(pl_module.steps_taken)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,11 +24,8 @@ from melody_cm.storage import hash_weights
 
 PACKAGE = "frechet-audio-distance"
 INSTALL = "pip install 'melody_cm[fad]'"
-DOWNLOAD = "curl -L --create-dirs -o {file} "
 VGGISH = "https://github.com/harritaylor/torchvggish"
-VGGISH_FILES = f"{DOWNLOAD}{VGGISH}/releases/download/v0.1/"
-LAION = "https://huggingface.co/lukewys/laion_clap/resolve/main"
-ENCODEC = "https://dl.fbaipublicfiles.com/encodec/v0"
+RELEASE = f"{VGGISH}/releases/download/v0.1"
 
 
 class Model(NamedTuple):
@@ -37,7 +35,7 @@ class Model(NamedTuple):
         sample_rate: Hz; width: d.
         min_samples: of a clip; frames: vectors of a clip of so many samples.
         window: of the identity.
-        files: relative path of each file that it needs, and the command that gets it.
+        files: relative path of each file that it needs, and where it comes from.
     """
 
     sample_rate: int
@@ -52,22 +50,22 @@ MODELS = {
     "vggish": Model(
         16000, 128, 15600, lambda samples: (1 + (samples - 400) // 160) // 96, "0.96 s patches without overlap",
         {
-            "harritaylor_torchvggish_master/hubconf.py": f"git clone {VGGISH} {{file.parent}}",
-            "checkpoints/vggish-10086976.pth": f"{VGGISH_FILES}vggish-10086976.pth",
-            "checkpoints/vggish_pca_params-970ea276.pth": f"{VGGISH_FILES}vggish_pca_params-970ea276.pth",
+            "harritaylor_torchvggish_master/hubconf.py": VGGISH,
+            "checkpoints/vggish-10086976.pth": f"{RELEASE}/vggish-10086976.pth",
+            "checkpoints/vggish_pca_params-970ea276.pth": f"{RELEASE}/vggish_pca_params-970ea276.pth",
         },
     ),
     "pann": Model(
         16000, 2048, 16000, lambda samples: 1, "whole clips",
-        {"Cnn14_16k_mAP%3D0.438.pth": f"{DOWNLOAD}https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth"},
+        {"Cnn14_16k_mAP%3D0.438.pth": "https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth"},
     ),
     "clap": Model(
         48000, 512, 4800, lambda samples: 1, "10 s windows, evenly spread",
-        {"630k-audioset-best.pt": f"{DOWNLOAD}{LAION}/630k-audioset-best.pt"},
+        {"630k-audioset-best.pt": "https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt"},
     ),
     "encodec": Model(
         24000, 128, 2400, lambda samples: -(-samples // 320), "13.3 ms encoder frames",
-        {"checkpoints/encodec_24khz-d7cc33bc.th": f"{DOWNLOAD}{ENCODEC}/encodec_24khz-d7cc33bc.th"},
+        {"checkpoints/encodec_24khz-d7cc33bc.th": "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"},
     ),
 }  # fmt: skip
 
@@ -164,22 +162,14 @@ def _open_package(model_name: str, folder: Path) -> tuple[Any, str]:
 
 
 def _check_files(model_name: str, folder: Path) -> None:
-    """Refuse what would make the package download.
-
-    Raises:
-        FileNotFoundError: a file is missing; the message has the command that gets it.
-    """
-    for name, command in MODELS[model_name].files.items():
+    """Refuse, with FileNotFoundError and the command that helps, what would make the package download."""
+    for name, url in MODELS[model_name].files.items():
         file = folder / name
         if not file.is_file():
-            raise FileNotFoundError(f"official {model_name} needs {file}; get it: {command.format(file=file)}")
-    if model_name == "clap":
-        from huggingface_hub import try_to_load_from_cache
-
-        if not isinstance(try_to_load_from_cache("roberta-base", "config.json"), str):
-            raise FileNotFoundError(
-                "official clap needs roberta-base in the hub cache; get it: hf download roberta-base"
-            )
+            command = f"git clone {url} {file.parent}" if url == VGGISH else f"curl -L --create-dirs -o {file} {url}"
+            raise FileNotFoundError(f"official {model_name} needs {file}; get it: {command}")
+    if model_name == "clap" and not isinstance(try_to_load_from_cache("roberta-base", "config.json"), str):
+        raise FileNotFoundError("official clap needs roberta-base in the hub cache; get it: hf download roberta-base")
 
 
 def _short(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """VGGish (arXiv 1609.09430), the embedding of the original Frechet audio distance (arXiv 1812.08466)."""
 
+from itertools import chain, pairwise
 from pathlib import Path
 
 import torch
@@ -20,7 +21,6 @@ LOG_OFFSET = 0.01
 PATCH_FRAMES = 96
 # One patch needs its 96 frames whole: 95 hops and the last frame.
 MIN_SAMPLES = (PATCH_FRAMES - 1) * HOP_LENGTH + FRAME_LENGTH
-CHANNELS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool")
 WIDTH = 128
 # Bounds the memory of long audio: the first layer needs 1.5 MB a patch.
 PATCHES_AT_ONCE = 64
@@ -75,17 +75,9 @@ class VGGish(nn.Module):
     def __init__(self, last_relu: bool) -> None:
         super().__init__()
         self.last_relu = last_relu
-        layers: list[nn.Module] = []
-        width = 1
-        for channels in CHANNELS:
-            if isinstance(channels, str):
-                layers.append(nn.MaxPool2d(2))
-            else:
-                layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
-                width = channels
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(*_block(1, 64), *_block(64, 128), *_block(128, 256, 256), *_block(256, 512, 512))
         self.embeddings = nn.Sequential(
-            nn.Linear(width * 6 * 4, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, WIDTH)
+            nn.Linear(512 * 6 * 4, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, WIDTH)
         )
 
     def forward(self, patches: Float[Tensor, "b 96 64"]) -> Float[Tensor, "b 128"]:
@@ -93,6 +85,12 @@ class VGGish(nn.Module):
         # The original network keeps channels last, and its linear layer counts in that order.
         vectors = self.embeddings(features.permute(0, 2, 3, 1).flatten(1))
         return F.relu(vectors) if self.last_relu else vectors
+
+
+def _block(*widths: int) -> list[nn.Module]:
+    """Convolutions from each width to the next, then a pooling that halves both axes."""
+    layers = [(nn.Conv2d(here, there, 3, padding=1), nn.ReLU()) for here, there in pairwise(widths)]
+    return [*chain(*layers), nn.MaxPool2d(2)]
 
 
 class VGGishEmbedding(PretrainedEmbedding):
