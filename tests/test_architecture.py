@@ -15,7 +15,7 @@ LEVELS = {
     **dict.fromkeys(["autoencoders", "discriminators", "denoisers", "language_models", "encoders", "data"], 3),
     **dict.fromkeys(["pipelines", "training", "evaluation"], 4),
     "runs": 5,
-    "benchmark": 6,
+    "comparison": 6,
     "cli": 7,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

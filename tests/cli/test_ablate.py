@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from melody_cm.benchmark import ablation
 from melody_cm.cli.main import main
+from melody_cm.comparison import ablation
 from melody_cm.configuration import shipped
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row

@@ -50,7 +50,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "training")
     monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("melody_cm.benchmark.speed.PROBE_SIZE", 128)
+    monkeypatch.setattr("melody_cm.comparison.speed.PROBE_SIZE", 128)
     return tmp_path
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from melody_cm.benchmark import ablation, read_compare_recipe
-from melody_cm.benchmark.reproduce import EXPERIMENTS, measure
 from melody_cm.cli.main import main
+from melody_cm.comparison import ablation, read_compare_recipe
+from melody_cm.comparison.reproduce import EXPERIMENTS, measure
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row
 from melody_cm.runs import Interrupted, Run

@@ -1,0 +1,194 @@
+"""One row of a comparison: a system at one number of steps makes every prompt with every seed.
+
+It is judged by the files that it wrote. So a comparison that was stopped and started again cannot differ from one that
+ran through.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from jaxtyping import Float
+from rich.progress import Progress
+from torch import Tensor
+
+from melody_cm.comparison.coherence import Coherence, Reference
+from melody_cm.data import write_audio
+from melody_cm.evaluation import Judge, embed
+from melody_cm.evaluation.results import Row
+from melody_cm.interfaces import Pipeline
+from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.signal.levels import SILENT_PEAK
+from melody_cm.storage import hash_data, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every system of a comparison is asked for.
+
+    Attributes:
+        prompts, seeds: every prompt is made with every seed.
+        seconds: length of every clip.
+        batch_size: clips at a time; a batch is made whole or not at all, so a clip is always made among the same ones.
+    """
+
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    seconds: float
+    batch_size: int
+
+    def clips(self) -> list[tuple[int, int]]:
+        """Every seed with the place of every prompt, seed by seed."""
+        return [(seed, place) for seed in self.seeds for place in range(len(self.prompts))]
+
+    def batches(self) -> Iterator[tuple[int, list[int]]]:
+        """Seed by seed, the places of the prompts of each batch."""
+        for seed in self.seeds:
+            for start in range(0, len(self.prompts), self.batch_size):
+                yield seed, list(range(start, min(start + self.batch_size, len(self.prompts))))
+
+
+@dataclass
+class Clips:
+    """The clips of one system at one number of steps.
+
+    Attributes:
+        name: of the system; pipeline, num_steps, task: how the clips are made.
+        out: the folder of the comparison.
+    """
+
+    name: str
+    pipeline: Pipeline
+    num_steps: int
+    task: Task
+    out: Path
+
+    @property
+    def title(self) -> str:
+        """How people call the row."""
+        return Row(self.name, {}, self.num_steps).title
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that decides how the clips sound."""
+        task = self.task
+        made = [list(task.prompts), list(task.seeds), float(task.seconds), self.num_steps, task.batch_size]
+        return hash_data([made, describe_pipeline(self.pipeline)])
+
+    def file(self, prompt: int, seed: int) -> Path:
+        """A clip's file, relative to the comparison's folder."""
+        return Path("audio") / self.name / str(self.num_steps) / f"prompt{prompt:03d}_seed{seed}.wav"
+
+    def make(self, progress: Progress) -> None:
+        """Write the clips that are not there yet; clips of an older, different row are deleted first."""
+        made_from = self.out / self.file(0, 0).with_name("made_from.json")
+        if not made_from.is_file() or read_json(made_from) != {"key": self.key}:
+            shutil.rmtree(made_from.parent, ignore_errors=True)
+            write_json(made_from, {"key": self.key})
+        task = progress.add_task(self.title, total=len(self.task.clips()))
+        for seed, places in self.task.batches():
+            files = [self.out / self.file(place, seed) for place in places]
+            if not all(file.is_file() for file in files):
+                prompts = [self.task.prompts[place] for place in places]
+                made = self.pipeline.generate(prompts, self.task.seconds, [seed] * len(places), self.num_steps)
+                for file, waveform in zip(files, made.waveform.cpu(), strict=True):
+                    write_audio(file, waveform, made.sample_rate)
+            progress.advance(task, len(places))
+
+    def read(self) -> Float[Tensor, "seeds prompts t"]:
+        """The clips as they were written."""
+        files = [self.out / self.file(place, seed) for seed, place in self.task.clips()]
+        clips = [torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files]
+        return torch.stack(clips).unflatten(0, (len(self.task.seeds), -1))
+
+    def judge(self, references: Sequence[Reference]) -> Row:
+        """What the files are worth; read from disk where the same files were judged in the same way before."""
+        coherence = Coherence.of(self.pipeline, self.task.seconds)
+        made_from = {"clips": self.key, "references": [one.key for one in references], **coherence.made_from}
+        file = self.out / "rows" / f"{self.name}_{self.num_steps}.json"
+        return Row.from_dict(remembered(file, made_from, lambda: asdict(self.measure(references, coherence))))
+
+    def measure(self, references: Sequence[Reference], coherence: Coherence) -> Row:
+        """The row: distances and text correlation in every embedding, coherence, and what is known of the clips."""
+        clips = self.read()
+        row = Row(self.name, {}, self.num_steps, facts=self._facts(clips))
+        for reference in references:
+            judge = self._judge(reference, clips)
+            row.metrics |= judge.scores()
+            name = reference.embedding.name
+            by_clip = {f"song_distance_{name}": judge.songs, f"text_similarity_{name}": judge.similarities}
+            row.samples |= {key: self._by_prompt(values) for key, values in by_clip.items() if values}
+        row.metrics |= coherence.scores(clips, self.pipeline.sample_rate, references)
+        return row
+
+    def _facts(self, clips: Float[Tensor, "seeds prompts t"]) -> dict[str, Any]:
+        return {
+            "prompt_sensitivity": prompt_sensitivity(clips),
+            "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
+            "random_weights": getattr(self.pipeline, "random_weights", False),
+            "clips": [
+                {"prompt": place, "seed": seed, "file": self.file(place, seed).as_posix()}
+                for seed, place in self.task.clips()
+            ],
+        }
+
+    def _judge(self, reference: Reference, clips: Float[Tensor, "seeds prompts t"]) -> Judge:
+        prompts, task = self.task.prompts, self.task
+        judge = Judge(reference.embedding, {_id(place, seed): prompts[place] for seed, place in task.clips()})
+        judge.reference(reference.statistics)
+        for seed, places in task.batches():
+            waveforms = clips[list(task.seeds).index(seed), places][:, None]
+            frames = embed(reference.embedding, waveforms, self.pipeline.sample_rate).cpu()
+            # The clips of one prompt resemble each other: they are left out together.
+            judge.add(frames, [_id(place, seed) for place in places], [prompts[place] for place in places])
+        return judge
+
+    def _by_prompt(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Numbers of single clips, averaged over seeds, prompt by prompt."""
+        found = {}
+        for place in range(len(self.task.prompts)):
+            own = [values[_id(place, seed)] for seed in self.task.seeds if _id(place, seed) in values]
+            found |= {f"prompt {place}": sum(own) / len(own)} if own else {}
+        return found
+
+
+def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What `make` gave from the same inputs before, read from a file; else it is made now and written there."""
+    kept = read_json(file) if file.is_file() else {}
+    if kept.get("made_from") != made_from:
+        kept = {"made_from": made_from, "made": make()}
+        write_json(file, kept)
+    return kept["made"]
+
+
+def _id(place: int, seed: int) -> str:
+    return f"seed {seed}, prompt {place}"
+
+
+def describe_pipeline(pipeline: Pipeline) -> Any:
+    """Plain data that is the same for two pipelines only if they make the same music."""
+    if isinstance(pipeline, PretrainedPipeline):
+        return {"settings": pipeline.settings(), "weights": pipeline.weight_hashes()}
+    return pipeline.identity() if hasattr(pipeline, "identity") else type(pipeline).__name__
+
+
+def prompt_sensitivity(clips: Float[Tensor, "seeds prompts t"]) -> float | None:
+    """How much a clip changes with its prompt alone: 0 is deaf to the prompt, about 1.4 unrelated signals.
+
+    The RMS of the difference of two prompts' clips under one seed, relative to their mean RMS, averaged over pairs and
+    seeds; None for a single prompt.
+    """
+
+    def rms(x: Tensor) -> Tensor:
+        return x.square().mean(-1).sqrt()
+
+    relative = []
+    for first, second in combinations(clips.double().unbind(1), 2):
+        scale = (rms(first) + rms(second)) / 2
+        relative.append(torch.where(scale > 0, rms(first - second) / scale, 0.0))
+    return torch.stack(relative).mean().item() if relative else None

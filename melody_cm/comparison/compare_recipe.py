@@ -1,0 +1,143 @@
+"""A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from melody_cm.comparison.baselines import open_baseline
+from melody_cm.comparison.compare import System, compare
+from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml
+from melody_cm.evaluation.results import Results
+from melody_cm.interfaces import AudioEmbedding, Pipeline
+from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
+from melody_cm.runs.recipe import find_recipe
+
+
+@dataclass
+class Side:
+    """A system of the recipe: the numbers of steps that it is asked for, and the preset of its pipeline or, where it is
+    of other people, the name of a baseline (`open_baseline`)."""
+
+    num_steps: list[int]
+    pipeline: str | None = None
+    baseline: str | None = None
+
+
+@dataclass
+class CompareRecipe:
+    """What a file of recipes/compare says.
+
+    Attributes:
+        size: of the stages that are trained or expected.
+        seconds: of every clip.
+        prompts: a list, or a text file with one a line.
+        seeds: every prompt is made with every seed.
+        embeddings: presets of the spaces in which clips are judged.
+        reference: the split of real music that clips are compared with.
+        systems: by name.
+        file: where it was read; recipes of stages are also looked for in the folders beside its own.
+    """
+
+    size: str
+    seconds: float
+    prompts: list[str] | str
+    seeds: list[int]
+    embeddings: list[str]
+    reference: Literal["train", "valid", "test"]
+    systems: dict[str, Any]
+    file: Path | None = field(default=None, init=False)
+
+    @property
+    def presets(self) -> list[Path]:
+        """The pipelines of the systems that are ours."""
+        return [Path(side.pipeline) for side in self.systems.values() if side.pipeline]
+
+
+def read_compare_recipe(file: Path | str) -> CompareRecipe:
+    """A checked recipe with the paths of its presets and prompts found.
+
+    Raises:
+        FileNotFoundError: there is no such file, preset or list of prompts.
+        ValueError: an unknown or missing key, a value of another kind, or no system of ours.
+    """
+    path = find_file(file)
+    content = read_yaml(path)
+    check_arguments(content, CompareRecipe, (), lambda keys: _named(path, keys))
+    recipe = CompareRecipe(**content)
+    recipe.file = path
+    for name, system in recipe.systems.items():
+        check_arguments(system, Side, ("systems", name), lambda keys: _named(path, keys))
+        side = recipe.systems[name] = Side(**system)
+        if (side.pipeline is None) == (side.baseline is None):
+            raise ValueError(f"{path}: systems.{name} needs a pipeline or a baseline, one of the two")
+        if side.pipeline:
+            side.pipeline = str(find_file(side.pipeline, path))
+    if not recipe.presets:
+        raise ValueError(
+            f"{path}: no system has a pipeline; name one, because the reference is the music it learned from"
+        )
+    recipe.embeddings = [str(find_file(preset, path)) for preset in recipe.embeddings]
+    if isinstance(recipe.prompts, str):
+        lines = find_file(recipe.prompts, path).read_text(encoding="utf-8").splitlines()
+        recipe.prompts = [line.strip() for line in lines if line.strip()]
+    return recipe
+
+
+def _named(path: Path, keys: tuple[str, ...]) -> str:
+    return f"{path}: {'.'.join(keys)}" if keys else str(path)
+
+
+def plan_systems(recipe: CompareRecipe, setting: Setting) -> list[Recipe]:
+    """All stages of all systems and embeddings, each after what it needs."""
+    presets = [*recipe.presets, *map(Path, recipe.embeddings)]
+    stages = sorted({stage for preset in presets for stage in stages_of(preset)})
+    return plan_stages([find_recipe(stage, recipe.file) for stage in stages], setting)
+
+
+def compare_recipe(
+    recipe: CompareRecipe | Path | str, run: Run, out: Path, setting: Setting | None = None, train_missing: bool = False
+) -> Results:
+    """Compare the systems of a run as a recipe says; writes results.json, tables, report.html and audio/ into `out`.
+
+    Args:
+        recipe: what `read_compare_recipe` gave, or the file.
+        run: holds the trained stages.
+        setting: size, machine and corpus of the stages; None: the recipe's size, a CPU, the recipes' own music.
+        train_missing: train what is not finished, instead of refusing it.
+
+    Raises:
+        FileNotFoundError, ValueError: the recipe is not sound, or a stage is missing, of another size or other music.
+    """
+    if not isinstance(recipe, CompareRecipe):
+        recipe = read_compare_recipe(recipe)
+    setting = setting or Setting(recipe.size)
+    stages = plan_systems(recipe, setting)
+    if train_missing:
+        run.train(stages)
+    else:
+        run.check(stages)
+    run.enter()
+    return compare(
+        {name: System(_open(side, recipe, run), side.num_steps) for name, side in recipe.systems.items()},
+        recipe.prompts,
+        recipe.seeds,
+        recipe.seconds,
+        _reference_music(recipe, setting),
+        [open_slot(Path(preset), AudioEmbedding) for preset in recipe.embeddings],
+        out,
+        metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"},
+    )
+
+
+def _open(side: Side, recipe: CompareRecipe, run: Run) -> Pipeline:
+    return open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
+
+
+def _reference_music(recipe: CompareRecipe, setting: Setting) -> Iterator[tuple[Any, int]]:
+    """Real clips of the reference split, as long as the generated ones, with their rate."""
+    stage = find_recipe(stages_of(recipe.presets[0])[0], recipe.file)
+    config = replace(setting, overrides=()).compose(stage).config
+    data = build_data({**config["data"], "seconds": recipe.seconds})
+    for batch in data.batches(recipe.reference, batch_size=16):
+        yield batch.waveform, data.sample_rate

@@ -1,0 +1,170 @@
+"""What is run to see a paper's table for oneself, all in one run, so that what tables share is trained once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from melody_cm.comparison.ablation import ablate
+from melody_cm.comparison.compare_recipe import CompareRecipe, Side, compare_recipe, plan_systems
+from melody_cm.comparison.costs import passes_of_a_clip
+from melody_cm.comparison.reproduce.claims import counted
+from melody_cm.configuration import find_file, shipped
+from melody_cm.evaluation.coherence import segment_similarity, waveform_seam_ratio
+from melody_cm.evaluation.embeddings import LogMelEmbedding
+from melody_cm.evaluation.forward_passes import melody_passes, musiclm_passes, saving
+from melody_cm.evaluation.results import Results, Row, compare_rows
+from melody_cm.evaluation.score import Score
+from melody_cm.interfaces import Pipeline
+from melody_cm.pipelines import MusicCM, PretrainedPipeline
+from melody_cm.runs import Run, Setting
+
+FEWEST_PROMPTS = 8  # A bootstrap over fewer prompts makes intervals that are too narrow.
+LENGTHS = (10, 30)  # Seconds that the paper speaks of.
+
+
+@dataclass
+class Bench:
+    """What all tables are measured with.
+
+    Attributes:
+        setting, run: of the stages; what is missing is trained.
+        seeds: of trainings that are compared; clips: test clips that ablations are judged by.
+        recipe: the comparison of this size, whose prompts, seeds and embeddings are used.
+    """
+
+    setting: Setting
+    run: Run
+    seeds: Sequence[int]
+    clips: int
+    recipe: CompareRecipe
+
+    def with_systems(self, systems: Mapping[str, Sequence[int]]) -> CompareRecipe:
+        """The comparison with other systems, at so many steps each."""
+        preset = "configs/pipeline/{}.yaml".format
+        sides = {name: Side(list(steps), str(find_file(preset(name)))) for name, steps in systems.items()}
+        return replace(self.recipe, systems=sides)
+
+    def pipelines(self, systems: Iterable[str]) -> dict[str, Pipeline]:
+        """The systems, trained where they are not yet."""
+        recipe = replace(self.with_systems({name: [1] for name in systems}), embeddings=[])
+        self.run.train(plan_systems(recipe, self.setting))
+        return {name: self.run.pipeline(name) for name in systems}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Systems side by side, with the prompts of recipes/compare/SIZE.yaml; numbers of steps by system."""
+
+    systems: Mapping[str, Sequence[int]]
+
+    def measure(self, bench: Bench, out: Path) -> Results:
+        """The comparison, with all of its files in `out`."""
+        recipe = bench.with_systems(self.systems)
+        return with_speeds(compare_recipe(recipe, bench.run, out, bench.setting, train_missing=True))
+
+
+def with_speeds(results: Results) -> Results:
+    """A comparison with the speeds among the scores, and with the differences over enough prompts.
+
+    The range of the repetitions stands for the interval of `times_real_time`.
+    """
+    for row in results.rows:
+        if speed := row.facts["speed"]:
+            (low, high), count = speed["times_real_time_range"], speed["repetitions"]
+            method = "median and range of the repetitions"
+            times, wall = speed["times_real_time"], speed["wall_seconds"]
+            row.metrics["times_real_time"] = Score(times, None, low, high, method, count, None, False)
+            row.metrics["wall_seconds"] = Score(wall, None, None, None, method, count, None, False)
+    differences = [one for one in results.differences if one.n is not None and one.n >= FEWEST_PROMPTS]
+    return replace(results, differences=differences)
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Recipes of a folder with several seeds, sampled with each number of steps; the first one is the baseline."""
+
+    folder: str
+    recipes: Sequence[str]
+    steps: Sequence[int]
+
+    def measure(self, bench: Bench, out: Path) -> Results:
+        """The ablation, with all of its files in `out`."""
+        asked = (bench.seeds, self.steps, bench.clips, self.recipes[0], self.recipes)
+        return ablate(shipped(self.folder), bench.setting, bench.run, out, *asked)
+
+
+@dataclass(frozen=True)
+class CountPasses:
+    """The papers' formulas, and the passes of one clip of each system, made with so many steps."""
+
+    num_steps: Mapping[str, int]
+
+    def measure(self, bench: Bench, out: Path) -> Results:
+        """The formulas and the counts."""
+        return self.count(bench.pipelines(self.num_steps), bench.recipe.prompts[0])
+
+    def count(self, pipelines: Mapping[str, PretrainedPipeline], prompt: str) -> Results:
+        """The formulas for the paper's lengths, and one clip of each pipeline, counted."""
+        rows = []
+        for seconds in LENGTHS:
+            melody, musiclm = melody_passes(seconds, self.num_steps["melody"]), musiclm_passes(seconds)
+            numbers = {"musiclm passes by formula": musiclm, "melody passes by formula": melody}
+            numbers["saved by formula"] = saving(melody, musiclm)
+            rows.append(Row(f"{seconds} s", {key: counted(value) for key, value in numbers.items()}))
+        here = Row("counted here", {})
+        for name, pipeline in pipelines.items():
+            seconds = float(pipeline.max_seconds)
+            passes = passes_of_a_clip(pipeline, prompt, 0, seconds, self.num_steps[name])
+            total, formula = passes["total"]["batched"], passes["closed_form"]
+            here.metrics |= {f"{name} passes for {seconds:g} s": counted(total)}
+            here.metrics |= {f"{name} beyond its formula": counted(total - formula)}
+        return Results("reproduce", {}, [*rows, here])
+
+
+@dataclass(frozen=True)
+class LongMusic:
+    """Music of several windows, with one canvas for all and with a canvas for each."""
+
+    system: str
+    num_steps: int
+    windows: int
+
+    def measure(self, bench: Bench, out: Path) -> Results:
+        """How it hangs together, clip by clip."""
+        return self.of(bench.pipelines([self.system])[self.system], bench.recipe.prompts, bench.recipe.seeds)
+
+    def of(self, pipeline: MusicCM, prompts: Sequence[str], seeds: Sequence[int]) -> Results:
+        """`seam_ratio` where independent windows meet, and `adjacent_similarity_logmel` of pieces as long as a window
+        (MusicCM, section 3.3)."""
+        piece = float(pipeline.max_seconds)
+        joints = pipeline.window_seconds(self.windows * piece, windows="independent")[1:]
+        values = {}
+        for windows in ("independent", "shared"):
+            made = [
+                pipeline.generate(prompts, self.windows * piece, [seed] * len(prompts), self.num_steps, windows=windows)
+                for seed in seeds
+            ]
+            clips, sample_rate = torch.cat([one.waveform for one in made]), pipeline.sample_rate
+            alike = [segment_similarity(LogMelEmbedding(), clip[None], sample_rate, piece).adjacent for clip in clips]
+            values[windows] = {
+                "seam_ratio": waveform_seam_ratio(clips, sample_rate, joints),
+                "adjacent_similarity_logmel": torch.tensor(alike),
+            }
+        return clip_by_clip(values, "independent")
+
+
+def clip_by_clip(values: Mapping[str, Mapping[str, Float[Tensor, " n"]]], baseline: str) -> Results:
+    """Rows of means over clips, and differences to the baseline clip by clip; what is not finite is left out."""
+    rows = []
+    for label, quantities in values.items():
+        row = Row(label, {})
+        for key, ours in quantities.items():
+            numbers = enumerate(ours.double().tolist())
+            row.samples[key] = {f"clip {place}": value for place, value in numbers if abs(value) < float("inf")}
+            row.metrics[key] = Score.mean(list(row.samples[key].values()), "mean over clips; Student's interval")
+        rows.append(row)
+    return Results("reproduce", {}, rows, compare_rows(rows, baseline))

@@ -1,0 +1,183 @@
+"""The tables of a comparison and of an ablation, with footnotes that say how far their numbers can be trusted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+
+from melody_cm.comparison.coherence import SEGMENT_SECONDS
+from melody_cm.evaluation.forward_passes import musiclm_passes
+from melody_cm.evaluation.results import Results, Row, arrow, larger_is_better
+from melody_cm.evaluation.tables import Sheet, embedding_notes
+
+TEXT, EXCESS = "text_correlation_", "excess_"
+ABLATED = {
+    "velocity_mse": "squared error of the predicted velocity, mean over elements and 16 noise levels",
+    "si_snri": "dB that one call gains over the noisy latent, mean over clips and 16 noise levels",
+    "si_snri_median": "the median of the same",
+    "student_error": "student's one step against the teacher's 50 guided steps from the same noise, relative RMS",
+    "teacher_error": "the guided teacher's own one step against the same",
+    "sampling_error": "result of few steps against 100 steps of the same sampler from the same noise, relative RMS",
+}
+
+
+def sheets(results: Results) -> list[Sheet]:
+    """The tables of the results; a comparison of long clips has a second one."""
+    if results.verb == "ablate":
+        return [_ablation(results)]
+    coherent = [key for key in results.metrics() if larger_is_better(key) is None]
+    return [_comparison(results), *([_coherence(results, coherent)] if coherent else [])]
+
+
+def markdown_table(results: Results) -> str:
+    """The content of table.md."""
+    return "\n".join(sheet.markdown() for sheet in sheets(results))
+
+
+def rich_table(results: Results) -> Group:
+    """The same for a terminal."""
+    return Group(*sheets(results))
+
+
+def _comparison(results: Results) -> Sheet:
+    columns = _columns(results)
+    last = ["n", "times real time ↑", "prompt sensitivity", "passes per clip ↓", "saving ↑"]
+    headings = ["system", "steps ↓", *[column + arrow(column) for column in columns], *last]
+    return Sheet(headings, [_line(row, columns) for row in results.rows], _footnotes(results, columns))
+
+
+def _columns(results: Results) -> list[str]:
+    """The metrics but those of long clips, each text correlation followed by its excess where there is one."""
+    columns = []
+    for key in results.metrics():
+        if larger_is_better(key) is None:
+            continue
+        columns.append(key)
+        told = [row.metrics[key].details for row in results.rows if key in row.metrics]
+        if key.startswith(TEXT) and any("excess" in details for details in told):
+            columns.append(key.replace(TEXT, EXCESS, 1))
+    return columns
+
+
+def _line(row: Row, columns: list[str]) -> list[str]:
+    # A measure of clips alone has no reference to count.
+    judged = [score for score in row.metrics.values() if score.n_reference is not None]
+    counts = {f"{score.n_generated} / {score.n_reference}" for score in judged}
+    sensitivity = row.facts.get("prompt_sensitivity")
+    return [
+        row.label,
+        str(row.num_steps),
+        *[_excess(row, column) if column.startswith(EXCESS) else row.cell(column) for column in columns],
+        ", ".join(sorted(counts)),
+        _speed(row.facts.get("speed")),
+        "-" if sensitivity is None else f"{sensitivity:.3f}",
+        *_passes(row.facts.get("passes")),
+    ]
+
+
+def _excess(row: Row, column: str) -> str:
+    score = row.metrics.get(column.replace(EXCESS, TEXT, 1))
+    if score is None or "excess" not in score.details:
+        return "-"
+    told = score.details
+    interval = f" [{told['excess_low']:.4g}, {told['excess_high']:.4g}]" if "excess_low" in told else ""
+    return f"{told['excess']:.4g}{interval}"
+
+
+def _speed(speed: Mapping[str, Any] | None) -> str:
+    if speed is None:
+        return "-"
+    slowest, fastest = speed["times_real_time_range"]
+    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})"
+
+
+def _passes(passes: Mapping[str, Any] | None) -> list[str]:
+    """Passes, measured / by formula, and the saving."""
+    if passes is None:
+        return ["-", "-"]
+    formula = "-" if passes["closed_form"] is None else str(passes["closed_form"])
+    return [f"{passes['total']['batched']} / {formula}", f"{passes['saving']:.1%}"]
+
+
+def _footnotes(results: Results, columns: list[str]) -> list[str]:
+    notes = [
+        "↓ smaller is better, ↑ larger is better. fad: Frechet distance, kad: 100 x kernel distance.",
+        "With enough clips: the value corrected for their number [95 % interval]; else the plain value.",
+        *embedding_notes(results),
+    ]
+    if any(column.startswith(EXCESS) for column in columns):
+        notes.append(
+            "excess: by how much the cosine of a clip and its own caption is above that with the captions of the other "
+            "clips [95 % interval]; about 0 = deaf to the text."
+        )
+    return [
+        *notes,
+        "n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip, median "
+        "(range) of repetitions in turn with the other rows.",
+        "prompt sensitivity: change of a clip by its prompt alone, 0 = deaf, about 1.4 = unrelated.",
+        _passes_note(results.metadata.get("seconds")),
+    ]
+
+
+def _passes_note(seconds: float | int | None) -> str:
+    reference = "" if seconds is None else f", {musiclm_passes(seconds)} a clip"
+    return (
+        "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
+        f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{reference}."
+    )
+
+
+def _coherence(results: Results, measures: list[str]) -> Sheet:
+    """What is asked of long clips alone."""
+    titles = ["seam_ratio (1 is none)" if key == "seam_ratio" else key for key in measures]
+    lines = [[row.label, str(row.num_steps), *map(row.cell, measures)] for row in results.rows]
+    notes = ["Means over clips, of diversity over prompts [95 % interval]."]
+    if "seam_ratio" in measures:
+        notes.append("seam_ratio: change where windows meet over that elsewhere; 1 is seamless, more is a seam.")
+    if "tempo_agreement" in measures:
+        notes.append(
+            f"segment_similarity, tempo_agreement, chroma_agreement: of all pairs of {SEGMENT_SECONDS:g} s segments of "
+            "a clip. They are highest for music that never changes: neither end is better, and diversity (of the seeds "
+            "of a prompt) tells coherent from constant."
+        )
+    return Sheet(["system", "steps ↓", *titles], lines, notes, "How long clips hang together")
+
+
+def _ablation(results: Results) -> Sheet:
+    """A line for each recipe and number of steps, a column for each metric."""
+    metrics = results.metrics()
+    verdicts = {(one.first, one.metric): one.verdict for one in results.differences}
+    lines = []
+    for row in results.rows:
+        cells = [_mean_cell(row, key, verdicts.get((row.title, key))) for key in metrics]
+        lines.append([row.label, "" if row.num_steps is None else str(row.num_steps), *cells])
+    return Sheet(["recipe", "steps", *[key + arrow(key) for key in metrics]], lines, _ablation_notes(results, metrics))
+
+
+def _mean_cell(row: Row, metric: str, verdict: str | None) -> str:
+    if metric not in row.metrics:
+        return ""
+    score = row.metrics[metric]
+    spread = f" ± {score.details['std']:.2g}" if "std" in score.details else ""
+    mark = " †" if score.too_few else ""
+    return f"{score.value:.4g}{spread}{mark}" + (f" ({verdict})" if verdict else "")
+
+
+def _ablation_notes(results: Results, metrics: list[str]) -> list[str]:
+    """What a reader must know before quoting a number."""
+    seeds = ", ".join(str(seed) for seed in results.metadata["seeds"])
+    lines = [
+        f"mean ± standard deviation over the seeds {seeds}; in brackets the verdict against "
+        f"{results.metadata['baseline']}, from the 95 % interval of the differences seed by seed: few seeds tell only "
+        "large differences apart.",
+        *[f"{metric}: {ABLATED[metric]}." for metric in metrics if metric in ABLATED],
+    ]
+    for name in results.embeddings():
+        # Not as many as were asked for: there may be fewer, and they come in whole batches.
+        scores = [row.metrics[f"fad_{name}"] for row in results.rows if f"fad_{name}" in row.metrics]
+        clips = min(score.n_generated for score in scores)
+        lines.append(
+            f"fad_{name}, kad_{name}: plain Frechet and 100 x kernel distance of {clips} samples to the {clips} test "
+            "clips they were made from."
+        )
+    return [*lines, *embedding_notes(results)]

@@ -1,0 +1,254 @@
+"""The comparison of two toy systems: a sound results.json, the same seeds for all prompts, honest marks."""
+
+import json
+import math
+
+import pytest
+import soundfile
+import torch
+from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
+
+from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
+from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
+from melody_cm.evaluation import Judge, frechet_distance
+from melody_cm.evaluation.results import Results
+from melody_cm.interfaces import GeneratedAudio, Pipeline
+
+PROMPTS = ["calm piano", "loud drums", "slow strings"]
+
+
+def reference(clips=6):
+    return [(torch.randn(2, 1, SAMPLE_RATE) * 0.1, SAMPLE_RATE) for _ in range(clips // 2)]
+
+
+def run(tmp_path, **changes):
+    arguments = {
+        "systems": {"melody": System(toy_melody(), [1, 3]), "musiccm": System(toy_musiccm(), [1])},
+        "prompts": PROMPTS,
+        "seeds": [0, 1],
+        "seconds": 0.5,
+        "reference": reference(),
+        "embeddings": [ToyEmbedding()],
+        "out": tmp_path,
+        "batch_size": 2,
+        "repetitions": 1,
+    }
+    return compare(**arguments | changes)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("compared")
+    return run(out, metadata={"size": "tiny"}), out
+
+
+def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
+    results, out = compared
+    assert Results.read(out / "results.json", "compare") == results
+    assert results.metadata["size"] == "tiny"
+    assert results.metadata["systems"]["melody"]["weights"] == toy_melody().weight_hashes()
+    assert [row.title for row in results.rows] == ["melody, 1 steps", "melody, 3 steps", "musiccm, 1 steps"]
+    for row in results.rows:
+        metric = row.metrics["fad_toy"]
+        assert (metric.n_generated, metric.n_reference, metric.embedding["name"]) == (6, 6, "toy")
+        assert metric.value > 0
+        assert row.metrics["kad_toy"].n_generated == 6
+        assert row.facts["speed"]["times_real_time"] > 0
+        assert row.facts["silent_clips"] == 0
+
+
+def test_passes_are_counted_beside_the_formula(compared):
+    results, out = compared
+    expected = {"melody": (13, 2), "musiccm": (0, 1)}  # 0.5 s at 25 codes a second; guidance doubles melody's batch.
+    for row in results.rows:
+        tokens, rows_a_step = expected[row.label]
+        steps, passes = row.num_steps, row.facts["passes"]
+        assert passes["measured"]["denoiser"] == {"batched": steps, "doubled": rows_a_step * steps}
+        assert passes["total"] == passes["measured"]["denoiser"]  # The toy language model has no body to be called.
+        assert passes["closed_form"] == tokens + steps
+        assert passes["saving"] == pytest.approx(1 - (tokens + steps) / (13 + 12 * 25))
+    assert "| 3 / 16 | 94.9% |" in (out / "table.md").read_text()
+    assert "25 + 200 + 400 tokens a second, 313 a clip" in (out / "table.md").read_text()
+
+
+def test_every_clip_is_the_one_its_row_names(compared):
+    results, out = compared
+    for row in results.rows:
+        pipeline = toy_melody() if row.label == "melody" else toy_musiccm()
+        assert len(row.facts["clips"]) == 6
+        for clip in row.facts["clips"]:
+            assert clip["file"].startswith(f"audio/{row.label}/{row.num_steps}/")
+            written, sample_rate = soundfile.read(out / clip["file"], dtype="float32")
+            prompt = PROMPTS[clip["prompt"]]
+            made = pipeline.generate([prompt], 0.5, [clip["seed"]], row.num_steps).waveform[0, 0]
+            torch.testing.assert_close(torch.from_numpy(written), made, rtol=0, atol=1e-4)
+            assert sample_rate == SAMPLE_RATE
+
+
+def test_the_distance_is_that_of_the_written_audio_to_the_reference(tmp_path):
+    real = reference()
+    row = run(tmp_path, reference=real, systems={"melody": System(toy_melody(), [2])}).rows[0]
+    audio = [
+        torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row.facts["clips"]
+    ]
+    sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _ in real])]
+    frames = [ToyEmbedding()(side).double().flatten(0, 1) for side in sides]
+    expected = frechet_distance(*[part for x in frames for part in (x.mean(0), torch.cov(x.T))])
+    assert row.metrics["fad_toy"].value == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(("seeds", "too_few"), [([0], True), ([0, 1], False)])
+def test_too_few_clips_are_marked_in_results_and_table(tmp_path, seeds, too_few):
+    results = run(tmp_path, seeds=seeds)
+    assert {row.metrics["fad_toy"].too_few for row in results.rows} == {too_few}
+    assert ("fewer than 4 clips" in (tmp_path / "table.md").read_text()) is too_few
+
+
+def test_one_clip_a_side_has_no_kernel_distance_but_still_a_row(tmp_path):
+    (row,) = run(tmp_path, seeds=[0], prompts=PROMPTS[:1], systems={"melody": System(toy_melody(), [1])}).rows
+    assert set(row.metrics) == {"fad_toy"}
+    assert "fewer than 4 clips" in (tmp_path / "table.md").read_text()
+
+
+def test_clips_of_one_prompt_are_left_out_together(tmp_path, monkeypatch):
+    pieces = []
+    monkeypatch.setattr(Judge, "add", lambda self, frames, clips, ids: pieces.append((list(clips), list(ids))))
+    monkeypatch.setattr(Judge, "scores", lambda self: {})
+    run(tmp_path, systems={"melody": System(toy_melody(), [1])}, batch_size=3)
+    assert [ids for _, ids in pieces] == [PROMPTS, PROMPTS]
+    assert len({clip for clips, _ in pieces for clip in clips}) == 6
+
+
+def test_a_system_deaf_to_its_prompt_shows(tmp_path):
+    deaf = toy_musiccm()
+    torch.nn.init.zeros_(deaf.denoiser.condition.weight)
+    results = run(tmp_path, systems={"deaf": System(deaf, [1]), "musiccm": System(toy_musiccm(), [1])})
+    deaf_row, row = results.rows
+    assert deaf_row.facts["prompt_sensitivity"] == pytest.approx(0, abs=1e-5)
+    assert row.facts["prompt_sensitivity"] > 1e-3
+
+
+def test_prompt_sensitivity_of_known_signals():
+    noise = torch.randn(3, 2, 20000)
+    assert prompt_sensitivity(noise) == pytest.approx(math.sqrt(2), rel=0.02)
+    same = noise[:, :1].expand(-1, 4, -1)
+    assert prompt_sensitivity(same) == 0
+    assert prompt_sensitivity(torch.cat([same[:, :1], -same[:, :1]], 1)) == pytest.approx(2)
+    assert prompt_sensitivity(torch.zeros(1, 2, 10)) == 0
+    assert prompt_sensitivity(noise[:, :1]) is None
+    loud_and_silent = torch.stack([noise[:, 0], torch.zeros(3, 20000)], 1)
+    assert prompt_sensitivity(loud_and_silent) == pytest.approx(2)
+
+
+def test_silent_clips_are_counted(tmp_path):
+    silent = toy_musiccm()
+    silent.autoencoder.gain = 0.0
+    assert run(tmp_path, systems={"silent": System(silent, [1])}).rows[0].facts["silent_clips"] == 6
+
+
+class SlowPipeline(Pipeline):
+    """Takes the times it is told, one a call."""
+
+    def __init__(self, clock, times, order, name):
+        self.clock, self.times, self.order, self.name = clock, list(times), order, name
+
+    def generate(self, prompts, seconds, seed=0, num_steps=None, guidance_scale=None):
+        taken = self.times.pop(0)
+        self.order.append(self.name)
+        self.clock[0] += taken
+        return GeneratedAudio(torch.zeros(1, 1, 4), 8, {"denoiser": taken / 2})
+
+
+def test_speeds_are_medians_of_runs_in_turn(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr("melody_cm.comparison.speed.time.perf_counter", lambda: clock[0])
+    runners = [
+        Runner(SlowPipeline(clock, [100.0, 100.0, 4.0, 1.0, 2.0], order, "a"), "x", 10.0, 5),
+        Runner(SlowPipeline(clock, [100.0, 100.0, 8.0, 8.0, 8.0], order, "b"), "x", 10.0, 5),
+    ]
+    assert len(list(measure_in_turn(runners, 3))) == 2 + 6
+    assert "".join(order) == "aabb" + "ababab"
+    speed = runners[0].summary()
+    assert speed["times_real_time"] == pytest.approx(10 / 2)
+    assert speed["times_real_time_range"] == pytest.approx([10 / 4, 10 / 1])
+    assert speed["parts"]["denoiser"] == pytest.approx(1)
+    assert speed["first_audio_seconds"] == pytest.approx(2)
+    with pytest.raises(ValueError, match="repetitions is 0"):
+        list(measure_in_turn(runners, 0))
+
+
+def test_operations_and_parameters_of_a_clip_are_counted(compared):
+    speed = compared[0].rows[0].facts["speed"]
+    networks = toy_melody().networks.values()
+    assert speed["parameters"] == sum(p.numel() for network in networks for p in network.parameters())
+    assert compared[0].rows[1].facts["speed"]["flops"] > speed["flops"] > 0
+
+
+def test_the_probe_is_a_plausible_speed():
+    assert 0.5 < probe_machine(torch.device("cpu")) < 1e6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": []}, "needs systems, prompts"),
+        ({"embeddings": []}, "needs systems, prompts"),
+        ({"prompts": ["a", "a"]}, "prompts repeat"),
+        ({"seeds": [1, 1]}, "seeds repeat"),
+        ({"seconds": 9.0}, "melody makes at most 1"),
+        ({"systems": {"../up": System(toy_melody(), [1])}}, "cannot name a folder"),
+        ({"systems": {"melody": System(toy_melody(), [])}}, "num_steps of melody"),
+        ({"systems": {"melody": System(toy_melody(), [0])}}, "num_steps of melody"),
+        ({"reference": []}, "no usable clip"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, **changes)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
+    results, out = compared
+    table = (out / "table.md").read_text()
+    assert table == markdown_table(results)
+    assert "fad_toy ↓" in table
+    assert "times real time ↑" in table
+    assert "kad_toy ↓" in table
+    assert "not plain FAD" in table
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3
+    assert {line.count("|") for line in lines} == {10}
+    assert "| 6 / 6 |" in lines[2]
+
+
+RECIPE = {"size": "tiny", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": [], "reference": "test"}
+OWN = {"melody": {"pipeline": "configs/pipeline/melody.yaml", "num_steps": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": {"a": {"baseline": "musicgen:random", "num_steps": [1]}}}, "no system has a pipeline"),
+        ({"second": 1.0, "systems": OWN}, "second.*nearest valid key is 'seconds'"),
+        ({"seconds": "long", "systems": OWN}, "seconds"),
+        ({"reference": "all", "systems": OWN}, "reference"),
+        ({"systems": {"a": {"pipeline": "configs/pipeline/melody.yaml"}}}, "systems.a.*num_steps"),
+        ({"systems": {"a": 1}}, "systems"),
+        ({}, "systems"),
+    ],
+)
+def test_a_recipe_that_is_not_sound_is_refused_in_one_line(tmp_path, changes, message):
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, **changes}))
+    with pytest.raises(ValueError, match=rf"mine\.yaml.*{message}") as refusal:
+        read_compare_recipe(tmp_path / "mine.yaml")
+    assert "\n" not in str(refusal.value)
+
+
+def test_prompts_may_be_a_text_file_beside_the_recipe_and_presets_those_that_ship(tmp_path):
+    (tmp_path / "prompts.txt").write_text("one\n\n two \n")
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, "prompts": "prompts.txt", "systems": OWN}))
+    recipe = read_compare_recipe(tmp_path / "mine.yaml")
+    assert recipe.prompts == ["one", "two"]
+    assert recipe.presets[0].is_file()
