@@ -277,7 +277,7 @@ class Tokenizer(Network, ABC):
 
     def forward(self, batch: MusicBatch) -> Int[Tensor, "b q l"]:
         """The codes of a batch: those that this stage encoded before, else quantized now."""
-        known = batch.codes.get(self.stage) if self.frozen else None
+        known = None if self.stage is None else batch.codes.get(self.stage)
         return self.quantize(self.features(batch)) if known is None else known
 
 

@@ -20,7 +20,7 @@ OWN = ("id", "audio", "caption", "alt_captions")  # Fields that a clip keeps und
 LONGEST = 1e9  # Seconds; also keeps infinity out.
 
 
-class Row(msgspec.Struct, gc=False):
+class ManifestRow(msgspec.Struct, gc=False):
     """The fields of a row that have a meaning here; all others are only kept.
 
     `RowReader` makes `audio` absolute and fills in `split` and `piece`.
@@ -48,7 +48,7 @@ NEEDED = {
     "piece": "a text or a number is needed",
     "midi": "a path relative to the manifest's folder is needed",
 }
-_decode = msgspec.json.Decoder(Row).decode
+_decode = msgspec.json.Decoder(ManifestRow).decode
 
 
 @dataclass
@@ -90,7 +90,7 @@ class RowReader:
         self.folder, self.default_split, self.allow_outside = folder, default_split, allow_outside
         self.root = os.path.join(os.path.abspath(folder), "")
 
-    def row(self, line: bytes) -> Row | None:
+    def row(self, line: bytes) -> ManifestRow | None:
         """The row on a line, or None if its audio is null.
 
         Raises:
@@ -103,7 +103,7 @@ class RowReader:
             row = None if fields.get("audio", "") is None else check_row(fields)
         return None if row is None or row.audio is None else self.complete(row)
 
-    def complete(self, row: Row) -> Row:
+    def complete(self, row: ManifestRow) -> ManifestRow:
         """Make the path of a row's sound file absolute, and fill in its split and piece."""
         # A link inside the folder was put there on purpose, so links are not resolved.
         path = os.path.normpath(self.root + row.audio if row.audio[0] != "/" else row.audio)
@@ -173,14 +173,14 @@ def load_row(line: bytes) -> dict[str, Any]:
     return row
 
 
-def check_row(fields: dict[str, Any]) -> Row:
+def check_row(fields: dict[str, Any]) -> ManifestRow:
     """The row with these fields.
 
     Raises:
         ValueError: a field is missing or has another type; the message says what is needed.
     """
     try:
-        return msgspec.convert(fields, Row)
+        return msgspec.convert(fields, ManifestRow)
     except msgspec.ValidationError as error:
         (name,) = re.findall(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
         if name in fields:

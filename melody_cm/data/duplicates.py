@@ -82,14 +82,14 @@ def find_duplicates(corpus: str | Corpus, threshold: float = THRESHOLD) -> Dupli
             report.problems.append(f"{clip.where}: {problem}")
             continue
         report.compared += 1
-        windows[clip.split] += [Window(clip, HOP * i, window) for i, window in enumerate(fingerprint(waveform))]
+        windows[clip.split] += [Window(clip, HOP * i, window) for i, window in enumerate(loudness_windows(waveform))]
     for one, other in combinations(windows.values(), 2):
         report.found += _matches(one, other, threshold)
     report.found.sort(key=lambda pair: (-pair.similarity, pair.first.id, pair.second.id))
     return report
 
 
-def fingerprint(waveform: Float[Tensor, " t"]) -> Float[Tensor, "n l f"]:
+def loudness_windows(waveform: Float[Tensor, " t"]) -> Float[Tensor, "n l f"]:
     """Windows of 10 s every 5 s of a waveform of 8000 Hz: how the loudness of 32 mel bands moves, at unit norm.
 
     The square root of the magnitude keeps quiet bands, which codecs change most, from counting like loud ones. A

@@ -85,7 +85,7 @@ def compare_recipe(tmp_path, **changes):
         ({"reference": "tset"}, "reference: 'tset' is no valid value: it should be 'train', 'valid' or 'test'"),
         ({"seeds": 3}, "seeds: 3 is no valid value: it should be a valid list"),
         ({"seconds": "x"}, "seconds: 'x' is no valid value: it should be a valid number"),
-        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody: OwnSystem needs pipeline"),
+        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline or a baseline, one of the two"),
         ({"sedes": [1]}, "sedes: unknown key; the nearest valid key is 'seeds'"),
     ],
 )

@@ -10,7 +10,7 @@ from toy_systems import toy_melody, toy_musiccm
 
 from melody_cm.comparison.reproduce import EXPERIMENTS, judged, markdown
 from melody_cm.comparison.reproduce.claims import Equal, Smaller, counted
-from melody_cm.comparison.reproduce.measure import LongMusic, clip_by_clip, with_speeds
+from melody_cm.comparison.reproduce.measure import MakeLongMusic, clip_by_clip, with_speeds
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 
@@ -150,7 +150,7 @@ def test_long_music_is_compared_clip_by_clip_and_constant_clips_are_left_out():
 
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_long_music_is_made_with_one_canvas_and_with_one_for_each_window():
-    made = LongMusic("musiccm", 1, windows=3).of(toy_musiccm(), ["a", "b"], [0, 1])
+    made = MakeLongMusic("musiccm", 1, windows=3).of(toy_musiccm(), ["a", "b"], [0, 1])
     assert [row.label for row in made.rows] == ["independent", "shared"]
     assert {len(values) for row in made.rows for values in row.samples.values()} == {4}
     assert {one.metric for one in made.differences} == {"seam_ratio", "adjacent_similarity_logmel"}

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from melody_cm.data import ManifestCorpus, read_audio, write_corpus
-from melody_cm.data.duplicates import FRAME_SECONDS, MAX_SHIFT, WINDOW, find_duplicates, fingerprint, similarity
+from melody_cm.data.duplicates import FRAME_SECONDS, MAX_SHIFT, WINDOW, find_duplicates, loudness_windows, similarity
 
 RATE = 24000
 
@@ -134,11 +134,11 @@ def test_a_quiet_end_alone_does_not_match():
 def test_windows_are_of_unit_norm_and_cover_everything():
     waveform = torch.randn(8000 * 27, generator=torch.Generator().manual_seed(0))
     for seconds, windows in ((3, 1), (10, 1), (10.5, 2), (15, 2), (15.5, 3), (27, 5)):
-        found = fingerprint(waveform[: round(8000 * seconds)])
+        found = loudness_windows(waveform[: round(8000 * seconds)])
         assert found.shape == (windows, 160, 32)
         torch.testing.assert_close(found.norm(dim=(1, 2)), torch.ones(windows))
-    assert torch.isfinite(fingerprint(torch.full((8000,), 0.5))).all()
-    torch.testing.assert_close(fingerprint(1e-6 * waveform), fingerprint(waveform), atol=1e-5, rtol=1e-4)
+    assert torch.isfinite(loudness_windows(torch.full((8000,), 0.5))).all()
+    torch.testing.assert_close(loudness_windows(1e-6 * waveform), loudness_windows(waveform), atol=1e-5, rtol=1e-4)
 
 
 def test_thresholds(music):

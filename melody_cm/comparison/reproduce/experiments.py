@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from melody_cm.comparison.reproduce.claims import Equal, Smaller
-from melody_cm.comparison.reproduce.measure import Ablate, Compare, CountPasses, LongMusic
+from melody_cm.comparison.reproduce.measure import Ablate, Compare, CountPasses, MakeLongMusic
 
 FAD, TEXT, SPEED = ("fad_", "kad_"), ("text_similarity_", "text_correlation_"), ("times_real_time",)
 
@@ -30,7 +30,7 @@ class Experiment:
     title: str
     source: str
     setting: str
-    run: Compare | Ablate | CountPasses | LongMusic
+    run: Compare | Ablate | CountPasses | MakeLongMusic
     published: Mapping[str, Mapping[str, float | int]]
     claims: Sequence[Smaller | Equal]
     not_measured: str
@@ -166,7 +166,7 @@ MUSICCM_LONG = Experiment(
     "Long music of MusicCM from one shared canvas",
     "MusicCM, arXiv 2404.13358, section 3.3, figure 2 and table 4",
     "60 s; one picture, and scores of eight listeners (quality / relevance / musicality)",
-    LongMusic("musiccm", 4, windows=4),
+    MakeLongMusic("musiccm", 4, windows=4),
     {
         "MusicCM, 60 s": {"quality": 0.350, "relevance": 0.291, "musicality": 0.525},
         "MusicLDM, 60 s": {"quality": 0.292, "relevance": 0.275, "musicality": 0.516},

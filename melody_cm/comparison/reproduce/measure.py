@@ -126,7 +126,7 @@ class CountPasses:
 
 
 @dataclass(frozen=True)
-class LongMusic:
+class MakeLongMusic:
     """Music of several windows, with one canvas for all and with a canvas for each."""
 
     system: str

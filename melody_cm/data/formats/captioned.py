@@ -9,7 +9,7 @@ from pathlib import Path
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
-from melody_cm.data.formats.tables import Fields, Rows, number, read_rows, single_file, text_list, without
+from melody_cm.data.formats.tables import Fields, Rows, numeric_cell, read_rows, single_file, text_list, without
 from melody_cm.data.manifest import folder_files, hashed_split
 
 MUSICCAPS = ("ytid", "start_s", "end_s", "aspect_list", "caption")
@@ -34,7 +34,7 @@ def _csv_fields(cells: Fields, default_split: Split) -> Fields:
     if "id" not in filled:
         raise ValueError("the id is empty; give each row one of its own")
     fields = {"audio": None, "caption": None, "split": default_split} | filled
-    fields |= {name: number(filled, name) for name in ("start", "duration") if name in filled}
+    fields |= {name: numeric_cell(filled, name) for name in ("start", "duration") if name in filled}
     return fields | {name: _texts(filled, name) for name in ("alt_captions", "instruments") if name in filled}
 
 
@@ -74,7 +74,7 @@ def _musiccaps_fields(cells: Fields, files: dict[str, dict[int | None, Path]], f
 
 def _place(cells: Fields, files: dict[int | None, Path], folder: Path) -> Fields:
     """Sound file, start and duration; `files` are those of the video, by the second at which they were cut out."""
-    begin, end = number(cells, "start_s"), number(cells, "end_s")
+    begin, end = numeric_cell(cells, "start_s"), numeric_cell(cells, "end_s")
     if not 0 <= begin < end:
         raise ValueError(f"start_s is {begin:g} and end_s {end:g}; the clip must end after it begins")
     cut = files.get(int(begin)) or files.get(int(1000 * begin))

@@ -85,7 +85,7 @@ def single_file(sources: Sequence[str]) -> Path:
     return Path(sources[0])
 
 
-def number(cells: Fields, column: str) -> float:
+def numeric_cell(cells: Fields, column: str) -> float:
     """A cell as a number."""
     try:
         return float(cells[column])

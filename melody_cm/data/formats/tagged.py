@@ -11,7 +11,6 @@ from melody_cm.data.clips import Split, load_row, located
 from melody_cm.data.formats.tables import (
     Fields,
     Rows,
-    number,
     read_cells,
     read_header,
     single_file,
@@ -177,5 +176,5 @@ def _jamendo_fields(cells: list[str], split: Split, splits: dict[str, Split], fo
         "split": split,
         "artist": artist,
         "album": named["ALBUM_ID"],
-        "listed_seconds": number(named, "DURATION"),
+        "listed_seconds": numeric_cell(named, "DURATION"),
     }
