@@ -11,6 +11,7 @@ from melody_cm.data.clips import Split, load_row, located
 from melody_cm.data.formats.tables import (
     Fields,
     Rows,
+    numeric_cell,
     read_cells,
     read_header,
     single_file,
