@@ -23,10 +23,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # One thread a process: two processes of tests share two cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not network' --timeout 1800
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu and not network' --timeout 1800
 
 lint: setup
 	$(BIN)/ruff check .

@@ -276,6 +276,7 @@ def test_validation_needs_no_adversary():
     assert torch.equal(terms["distillation"], module.losses(module.averaged, batch(-1, [0, 1, 2, 3]))["distillation"])
 
 
+@pytest.mark.slow
 def test_melody_distils_with_the_same_class_and_keeps_known_frames():
     """One step of the student is nearer to the teacher's 20 than one of the teacher is; continuation is bit-exact."""
     teaching = latent_diffusion("melody")
