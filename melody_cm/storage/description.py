@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -40,8 +41,10 @@ def describe(value: Any) -> Any:
 
 
 def class_path(target: Any) -> str:
-    """The dotted name of a class or function."""
-    return f"{target.__module__}.{target.__qualname__}"
+    """The dotted name of a class or function: that of its room where the room offers it, which outlives moved files."""
+    room = ".".join(target.__module__.split(".")[:2])
+    offered = getattr(sys.modules.get(room), target.__name__, None) is target
+    return f"{room if offered else target.__module__}.{target.__qualname__}"
 
 
 def find_class(path: Any, *also: type) -> Any:

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from melody_cm.diffusion import LinearAngles
 from melody_cm.interfaces import Network
 from melody_cm.storage import build, describe, hash_weights, load_network, save_network, write_json
 
@@ -29,6 +30,11 @@ def test_a_network_describes_its_constructor_with_defaults_and_parts():
     assert config["init_args"]["scale"] == 2.0
     assert config["init_args"]["inner"]["init_args"] == {"width": 3, "scale": 1.0, "inner": None}
     json.dumps(config)
+
+
+def test_a_class_is_named_by_the_room_that_offers_it():
+    assert describe(LinearAngles())["class_path"] == "melody_cm.diffusion.LinearAngles"
+    assert describe(Affine(3))["class_path"].endswith("test_export.Affine")
 
 
 def test_saved_and_loaded_networks_are_bit_equal(tmp_path):
