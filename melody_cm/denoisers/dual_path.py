@@ -148,7 +148,8 @@ class DualPathDenoiser(Denoiser, FeatureNetwork):
         hidden = self.input_norm(self.input(latent.transpose(1, 2)) + angles)
         hidden = segment(hidden, self.segment_length).transpose(1, 2).contiguous()
         modulator = _modulator(angles, conditioning.pooled[kept], count)
-        tokens = place_tokens(conditioning, kept, count)
+        # Segment s is centred on frame s * k/2.
+        tokens = place_tokens(conditioning, kept, length / (self.segment_length // 2))
         for block in self.blocks[:num_blocks]:
             hidden = block(hidden, modulator, tokens)
             yield hidden

@@ -21,11 +21,16 @@ class Tokens(NamedTuple):
     positions: Float[Tensor, " n"]
 
 
-def place_tokens(conditioning: Conditioning, kept: Int[Tensor, " kept"], count: int) -> Tokens:
-    """The kept clips' tokens; token j of n lies at (j + 0.5) / n of the `count` queries that span the clip."""
+def place_tokens(conditioning: Conditioning, kept: Int[Tensor, " kept"], duration: float) -> Tokens:
+    """The kept clips' tokens; token j of n is centred at (j + 0.5) / n of the clip.
+
+    Args:
+        conditioning, kept: the tokens of all clips, and the clips that keep theirs.
+        duration: of the clip, in steps between two queries.
+    """
     sequence = conditioning.sequence[kept]
     length = sequence.shape[1]
-    positions = (torch.arange(length, device=sequence.device) + 0.5) * (count / length)
+    positions = (torch.arange(length, device=sequence.device) + 0.5) * (duration / length)
     return Tokens(sequence, None if conditioning.mask is None else conditioning.mask[kept], positions)
 
 

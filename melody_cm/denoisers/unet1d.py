@@ -186,7 +186,7 @@ class UNet1D(Denoiser):
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.condition_width)
         order, kept = tokens_first(conditioning.dropped)
         length = noisy_latent.shape[-1]
-        tokens = place_tokens(conditioning, order[:kept], length)
+        tokens = place_tokens(conditioning, order[:kept], float(length))
         modulator = self._modulator(angle, conditioning)[order]
         channels = [noisy_latent, angle_channels(angle, length).to(noisy_latent.dtype)]
         hidden = self.input(pad_to_multiple(torch.cat(channels, dim=1)[order], self.downsampling))

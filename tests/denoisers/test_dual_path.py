@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from melody_cm.denoisers import DualPathDenoiser
 from melody_cm.denoisers.dual_path import merge_segments, merge_strides, repeat_segments
 from melody_cm.interfaces import Conditioning
 from melody_cm.nn import MLP
+from melody_cm.signal.frames import segment
 
 PRESET = Path(__file__).resolve().parents[2] / "configs/denoiser/dual_path.yaml"
 
@@ -84,13 +86,22 @@ def test_modulators_take_the_angle_of_their_segments_frame_and_the_pooled_condit
         torch.testing.assert_close(modulators[0][1, s], embedded[0])
 
 
-def test_tokens_lie_in_time_with_the_segments():
-    net = small()
+@pytest.mark.parametrize(("length", "num_tokens"), [(21, 14), (250, 25), (2500, 250)])
+def test_tokens_lie_in_time_with_the_segments(length, num_tokens):
+    """A token sits between the two segments whose centres, measured on the frames that they hold, enclose it."""
+    net, frames = small(), torch.arange(length, dtype=torch.float32)[None, :, None] + 0.5
+    held, present = segment(frames, 8)[0, ..., 0], segment(torch.ones_like(frames), 8)[0, ..., 0]
+    inner = present.all(1)
+    centres = held.mean(1)
     seen = []
     net.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
-    net(torch.randn(1, 3, 21), torch.rand(1), condition(1, num_tokens=14))
-    expected = torch.tensor([(j + 0.5) * 7 / 14 for j in range(14)])
-    torch.testing.assert_close(seen[0].positions, expected)
+    net(torch.randn(1, 3, length), torch.rand(1), condition(1, num_tokens=num_tokens))
+    times = (torch.arange(num_tokens) + 0.5) * length / num_tokens  # In frames.
+    whole = inner.nonzero()[:, 0]  # The first and the last segments hold padding.
+    expected = np.interp(times, centres[whole], whole.float())
+    within = (times > centres[whole[0]]) & (times < centres[whole[-1]])
+    assert within.sum() > num_tokens // 2
+    np.testing.assert_allclose(seen[0].positions[within], expected[within], atol=1e-3)
 
 
 def test_one_angle_a_clip_equals_the_same_angle_for_all_frames():
