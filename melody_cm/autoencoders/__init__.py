@@ -4,6 +4,7 @@ from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.autoencoders.codec import WaveformCodec
 from melody_cm.autoencoders.encodec import EncodecCodec, EncodecPackageCodec
 from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
+from melody_cm.autoencoders.istft_vocoder import ISTFTVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder, with_vocoder
 from melody_cm.autoencoders.musicldm import musicldm_autoencoder, musicldm_vocoder
 from melody_cm.autoencoders.vocoder import GriffinLim
