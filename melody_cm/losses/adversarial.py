@@ -5,6 +5,7 @@ inputs: MusicCM (arXiv 2404.13358, equations 7 and 8), after adversarial diffusi
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,20 +46,23 @@ class LeastSquaresLoss(AdversarialLoss):
 
 
 class HingeLoss(AdversarialLoss):
-    """Real is above 1, generated below -1; a generator raises its logits without end. Means over the heads.
-
-    The paper sums the generator's term over its k heads: that is `weight` times k.
+    """Real is above 1, generated below -1; a generator raises its logits without end.
 
     Args:
         weight: of the generator's term "adversarial".
         r1_weight: of the discriminator's term "r1" on real samples: see `gradient_penalty`.
+        heads: what is made of the generator's terms of several heads: their mean, or their sum as in the paper. The
+            discriminator's are means: each head learns alone, and Adam does not heed the scale.
     """
 
     compares = False
 
-    def __init__(self, weight: float = 0.1, r1_weight: float = 1e-5) -> None:
+    def __init__(
+        self, weight: float = 0.1, r1_weight: float = 1e-5, heads: Literal["mean", "sum"] = "mean"
+    ) -> None:
         self.weight = weight
         self.r1_weight = r1_weight
+        self.over_heads = {"mean": _mean, "sum": _sum}[heads]
 
     def discriminator(
         self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
@@ -72,7 +76,7 @@ class HingeLoss(AdversarialLoss):
         return terms
 
     def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
-        return {"adversarial": -self.weight * _mean([output.logits.mean() for output in fake])}
+        return {"adversarial": -self.weight * self.over_heads([output.logits.mean() for output in fake])}
 
 
 def gradient_penalty(output: DiscriminatorOutput) -> Float[Tensor, ""]:

@@ -15,7 +15,8 @@ class Optimization:
 
     Args:
         learning_rate: the peak, reached after `warmup_steps`.
-        betas, weight_decay: of AdamW; biases, gains and other vectors do not decay.
+        betas, weight_decay: of AdamW; biases, gains (also those of weight norm, (n, 1, 1)) and other vectors do not
+            decay.
         warmup_steps: steps of linear warm-up from 0.
         final_ratio: where the cosine ends, as a share of the peak; 1 keeps the rate constant after warm-up.
     """
@@ -37,11 +38,15 @@ class Optimization:
     def build(self, parameters: Iterable[nn.Parameter], total_steps: int) -> tuple[AdamW, LambdaLR]:
         """The optimizer and its schedule, to be advanced once a step."""
         learning = [parameter for parameter in parameters if parameter.requires_grad]
-        matrices = [parameter for parameter in learning if parameter.ndim > 1]
-        rest = [parameter for parameter in learning if parameter.ndim <= 1]
+        matrices = [parameter for parameter in learning if not _is_vector(parameter)]
+        rest = [parameter for parameter in learning if _is_vector(parameter)]
         groups = [
             {"params": matrices, "weight_decay": self.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
         optimizer = AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
         return optimizer, LambdaLR(optimizer, lambda step: self.scale(step, total_steps))
+
+
+def _is_vector(parameter: nn.Parameter) -> bool:
+    return all(size == 1 for size in parameter.shape[1:])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from melody_cm.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
+from melody_cm.discriminators import MelPatchDiscriminator, MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody_cm.storage import build
 
 
@@ -62,6 +62,23 @@ def test_a_resolution_judge_sees_magnitudes_alone():
     torch.testing.assert_close(judge(waveform).feature_maps[0], expected)
     assert [f.shape[2] for f in judge(waveform).feature_maps] == [33] * 5
     assert [f.shape[3] for f in judge(waveform).feature_maps] == [63, 32, 16, 8, 8]
+
+
+def test_patches_of_a_log_mel_are_judged_on_their_own_scale():
+    """Against a convolution written as a loop; each logit sees a patch and nothing else."""
+    torch.manual_seed(0)
+    judge = MelPatchDiscriminator([4, 5], mel_mean=-3.0, mel_std=2.0)
+    mel = torch.randn(1, 32, 16)
+    (output,) = judge(mel)
+    scaled = F.pad((mel[0] + 3) / 2, (1, 1, 1, 1))
+    weight, bias = judge.hidden[0].weight[:, 0], judge.hidden[0].bias
+    first = torch.stack([(weight * scaled[6:10, 4:8]).sum((1, 2)) + bias])[0]
+    torch.testing.assert_close(output.feature_maps[0][0, :, 3, 2], F.leaky_relu(first, 0.2))
+    assert output.logits.shape == (1, 8 * 4)
+    changed = mel.clone()
+    changed[0, :4] += 5
+    moved = (judge(changed)[0].logits != output.logits).view(8, 4).any(1)
+    assert moved[0] and not moved[4:].any()
 
 
 def test_lists_of_unlike_lengths_are_refused():

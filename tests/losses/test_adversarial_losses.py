@@ -53,6 +53,8 @@ def test_hinge_wants_margins_of_one_on_both_sides():
 def test_a_hinged_generator_raises_its_logits_averaged_over_judges():
     terms = HingeLoss(weight=0.3).generator([], [output([2.0, -1.0, 5.0]), output([4.0])])
     assert terms["adversarial"].item() == pytest.approx(-0.3 * (2 + 4) / 2)
+    summed = HingeLoss(weight=0.3, heads="sum").generator([], [output([2.0, -1.0, 5.0]), output([4.0])])
+    assert summed["adversarial"].item() == pytest.approx(-0.3 * (2 + 4))
 
 
 def quadratic(coefficients) -> DiscriminatorOutput:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
@@ -21,6 +22,16 @@ def test_the_optimizer_gets_only_what_learns():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     optimizer, _ = Optimization().build(network.parameters(), total_steps=10)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+def test_weights_decay_and_biases_gains_and_vectors_do_not():
+    conv = weight_norm(nn.Conv2d(3, 4, (1, 5)))
+    network = nn.ModuleDict({"conv": conv, "norm": nn.LayerNorm(6), "linear": nn.Linear(6, 2)})
+    optimizer, _ = Optimization(weight_decay=0.3).build(network.parameters(), total_steps=10)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    decaying = {name for name, parameter in network.named_parameters() if decay[id(parameter)] == 0.3}
+    assert decaying == {"conv.parametrizations.weight.original1", "linear.weight"}
+    assert sorted(set(decay.values())) == [0.0, 0.3]
 
 
 def test_one_update_of_an_average_is_the_weighted_mean():
