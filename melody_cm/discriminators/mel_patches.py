@@ -1,4 +1,4 @@
-"""A patch discriminator for log-mel spectrograms (Isola et al., arXiv 1611.07004; in autoencoders: arXiv 2012.09841)."""
+"""A patch discriminator for log-mels (Isola et al., arXiv 1611.07004; beside autoencoders: arXiv 2012.09841)."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,7 +11,7 @@ SLOPE = 0.2
 
 
 class MelPatchDiscriminator(Discriminator):
-    """Judges overlapping patches of a log-mel (b, l, f) as a picture: each layer but the last halves time and frequency.
+    """Judges overlapping patches of a log-mel (b, l, f) as a picture; each hidden layer halves time and frequency.
 
     Args:
         channels: of the hidden layers, first to last.

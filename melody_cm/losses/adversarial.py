@@ -57,9 +57,7 @@ class HingeLoss(AdversarialLoss):
 
     compares = False
 
-    def __init__(
-        self, weight: float = 0.1, r1_weight: float = 1e-5, heads: Literal["mean", "sum"] = "mean"
-    ) -> None:
+    def __init__(self, weight: float = 0.1, r1_weight: float = 1e-5, heads: Literal["mean", "sum"] = "mean") -> None:
         self.weight = weight
         self.r1_weight = r1_weight
         self.over_heads = {"mean": _mean, "sum": _sum}[heads]

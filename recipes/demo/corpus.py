@@ -4,8 +4,8 @@
     pip install mido
     python recipes/demo/corpus.py --out ../demo-corpus
 
-706 excerpts of real compositions (scores.tar.xz; licences in its ATTRIBUTION.txt) and the 67 pieces of the game Freedoom
-(BSD-3-Clause), each played with two sound fonts (both MIT). Pieces for training are played three times: as written, and
+706 excerpts of real compositions (scores.tar.xz; licences in its ATTRIBUTION.txt) and the 67 pieces of the game
+Freedoom (BSD-3-Clause), each played with two sound fonts (both MIT). Pieces for training are played three times: as written, and
 twice in another key and at another tempo. Pieces held out are played once, as written. About 50 minutes on one core,
 17 hours of music, 3 GB. A run that was stopped goes on.
 """
@@ -68,7 +68,16 @@ PLAIN_NAMES = {
 }
 # General MIDI programs, eight a family, in words; Freedoom's scores say no more.
 FAMILIES = ["piano", "bells", "organ", "guitar", "bass", "strings", "string section", "brass"]
-FAMILIES += ["woodwinds", "flute", "synth lead", "synth pad", "synth effects", "folk instruments", "percussion", "effects"]
+FAMILIES += [
+    "woodwinds",
+    "flute",
+    "synth lead",
+    "synth pad",
+    "synth effects",
+    "folk instruments",
+    "percussion",
+    "effects",
+]
 
 
 def main() -> None:
@@ -142,7 +151,12 @@ def freedoom_fields(score: mido.MidiFile) -> dict[str, Any]:
     tempo = next((m.tempo for m in messages if m.type == "set_tempo"), 500000)
     drums = ["drums"] if DRUM_CHANNEL in played else []
     instruments = [*dict.fromkeys(names), *drums]
-    return {"genre": "video game music", "mood": None, "tempo_bpm": round(mido.tempo2bpm(tempo)), "instruments": instruments}
+    return {
+        "genre": "video game music",
+        "mood": None,
+        "tempo_bpm": round(mido.tempo2bpm(tempo)),
+        "instruments": instruments,
+    }
 
 
 def take_row(row: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
@@ -204,7 +218,11 @@ def wording(row: dict[str, Any], draw: random.Random) -> str:
     drums, genre, mood = "drums" in row["instruments"], row["genre"], row.get("mood") or ""
     some = names[: draw.randint(1, 4)] or ["drums"]
     listed = some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"
-    beat = draw.choice([" and drums", " with drums", " with a drum beat", ""]) if drums else draw.choice(["", "", " without drums"])
+    beat = (
+        draw.choice([" and drums", " with drums", " with a drum beat", ""])
+        if drums
+        else draw.choice(["", "", " without drums"])
+    )
     tempo, mode = tempo_word(row["tempo_bpm"]), (row.get("key") or "").rsplit(" ", 1)[-1]
     tempo = draw.choice([tempo, ""]) if tempo == "moderate" else tempo
     solo = "solo " if len(row["instruments"]) == 1 else ""

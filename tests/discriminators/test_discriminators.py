@@ -78,7 +78,8 @@ def test_patches_of_a_log_mel_are_judged_on_their_own_scale():
     changed = mel.clone()
     changed[0, :4] += 5
     moved = (judge(changed)[0].logits != output.logits).view(8, 4).any(1)
-    assert moved[0] and not moved[4:].any()
+    assert moved[0]
+    assert not moved[4:].any()
 
 
 def test_lists_of_unlike_lengths_are_refused():
