@@ -5,9 +5,9 @@
     python recipes/demo/corpus.py --out ../demo-corpus
 
 706 excerpts of real compositions (scores.tar.xz; licences in its ATTRIBUTION.txt) and the 67 pieces of the game
-Freedoom (BSD-3-Clause), each played with two sound fonts (both MIT). Pieces for training are played three times: as written, and
-twice in another key and at another tempo. Pieces held out are played once, as written. About 50 minutes on one core,
-17 hours of music, 3 GB. A run that was stopped goes on.
+Freedoom (BSD-3-Clause), each played with two sound fonts (both MIT). Pieces for training are played three times: as
+written, and twice in another key and at another tempo; pieces held out once, as written. About an hour on one core, 22
+hours of music, 3 GB. A run that was stopped goes on.
 """
 
 import argparse
