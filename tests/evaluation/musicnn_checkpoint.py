@@ -1,6 +1,5 @@
 """A TensorFlow checkpoint of MusiCNN's layout with random weights, written as TensorFlow writes one."""
 
-import os
 import struct
 
 import numpy as np
