@@ -49,5 +49,5 @@ def test_a_preset_without_its_weights_says_how_to_get_them(name, tmp_path, monke
     assert "\n" not in str(caught.value)
 
 
-def test_the_preset_without_needs_builds():
-    assert {preset.stem for preset in PRESETS} - set(NEEDS) == {"logmel"}
+def test_only_hand_made_embeddings_need_nothing():
+    assert {preset.stem for preset in PRESETS} - set(NEEDS) == {"logmel", "level_matched"}

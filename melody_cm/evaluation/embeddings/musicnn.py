@@ -135,6 +135,7 @@ class MusicnnEmbedding(PretrainedEmbedding):
         if output not in Outputs._fields:
             raise ValueError(f"output is {output!r}; musicnn gives {', '.join(Outputs._fields)}")
         self.output = output
+        self.tags = TAGS if output == "tags" else ()
         self.front_end = MusicnnFrontEnd()
         self.network = load_musicnn(_weights())
         self.identity = EmbeddingIdentity(
