@@ -81,7 +81,7 @@ def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
 class Judge:
     """`fad_<name>`, `kad_<name>`, the Frechet distance of every clip, and, with prompts, `text_correlation_<name>`.
 
-    A tagger adds `tag_inception` and, with prompts, the areas of `prompt_judge`.
+    A tagger adds `inception_<name>` and, with prompts, the areas of `prompt_judge`.
 
     The reference comes first. Without two clips on each side there is no kernel distance. The jackknife leaves out
     whole pieces, because clips of one piece resemble each other.

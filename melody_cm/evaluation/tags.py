@@ -59,7 +59,8 @@ def prompt_judge(
     groups: Sequence[str],
     identity: EmbeddingIdentity,
 ) -> dict[str, Score]:
-    """Does a clip whose caption names an instrument get its tag? By key, `tag_auc_<instrument>` and the mean `tag_auc`.
+    """Does a clip whose caption names an instrument get its tag? By key: `prompt_auc_<embedding>`, the mean, and
+    `prompt_auc_<instrument>_<embedding>`.
 
     The area under the ROC curve of the tag's logit: 0.5 for a system that is deaf to its prompts, 1 if every clip that
     should have the instrument ranks above all others. Real music does not reach 1, so compare with it. The interval is
@@ -91,7 +92,7 @@ def prompt_judge(
     counts = {tag: int(mask.sum()) for tag, mask in usable.items()} | {"mean": len(captions)}
     scores = {}
     for tag, (value, *without) in areas.items():
-        key = "tag_auc" if tag == "mean" else f"tag_auc_{tag}"
+        key = f"prompt_auc_{identity.name}" if tag == "mean" else f"prompt_auc_{tag}_{identity.name}"
         scores[key] = _area_score(value, LeftOut(torch.tensor(without, dtype=torch.float64), sizes), identity)
         scores[key].n_generated = len(captions)
         scores[key].details = {"named": float(counts[tag])} if tag != "mean" else {"instruments": float(len(usable))}
@@ -103,18 +104,20 @@ def tag_divergence(
 ) -> dict[str, Score]:
     """KL(reference || generated) of the tags of clips that belong together, the mean over pairs in nats.
 
-    `tag_kl`: softmax over tags, as audiocraft/metrics/kld.py (`kld_pq`) and audioldm_eval's
-    `kullback_leibler_divergence_softmax` have it. `tag_kl_sigmoid`: every tag for itself without its complement,
-    p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both add 1e-6 to
+    `kl_<embedding>`: softmax over tags, as audiocraft/metrics/kld.py (`kld_pq`) and audioldm_eval's
+    `kullback_leibler_divergence_softmax` have it. `kl_sigmoid_<embedding>`: every tag for itself, without its
+    complement, p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both add 1e-6 to
     the generated probability. They take PaSST or PANNs over AudioSet: only the formulas are theirs, so values are not
     comparable with papers.
     """
     scores = {}
-    for key, probabilities in (("tag_kl", torch.softmax), ("tag_kl_sigmoid", lambda logits, _: logits.sigmoid())):
+    for key, probabilities in (("kl", torch.softmax), ("kl_sigmoid", lambda logits, _: logits.sigmoid())):
         p, q = (probabilities(side.double(), 1) for side in (reference, generated))
         values = (torch.special.xlogy(p, p) - p * (q + EPSILON).log()).sum(1)
         method = "mean over pairs of clips; Student's interval"
-        scores[key] = Score.mean(values.tolist(), method, n_reference=len(values), embedding=asdict(identity))
+        scores[f"{key}_{identity.name}"] = Score.mean(
+            values.tolist(), method, n_reference=len(values), embedding=asdict(identity)
+        )
     return scores
 
 
@@ -139,7 +142,7 @@ def inception_score(logits: Float[Tensor, "n k"], identity: EmbeddingIdentity) -
     low, high = student_interval(values)
     score = Score.mean(values, "mean over ten parts; Student's interval", embedding=asdict(identity))
     score.n_generated, score.too_few, score.low, score.high = count, count < SPLITS**2, low, high
-    return {"tag_inception": score}
+    return {f"inception_{identity.name}": score}
 
 
 def _without_each(groups: Sequence[str]) -> Iterator[Bool[Tensor, " n"]]:
