@@ -106,9 +106,9 @@ def tag_divergence(
 
     `kl_<embedding>`: softmax over tags, as audiocraft/metrics/kld.py (`kld_pq`) and audioldm_eval's
     `kullback_leibler_divergence_softmax` have it. `kl_sigmoid_<embedding>`: every tag for itself, without its
-    complement, p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both add 1e-6 to
-    the generated probability. They take PaSST or PANNs over AudioSet: only the formulas are theirs, so values are not
-    comparable with papers.
+    complement, p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both
+    add 1e-6 to the generated probability. They take PaSST or PANNs over AudioSet: only the formulas are theirs, so
+    values are not comparable with papers.
     """
     scores = {}
     for key, probabilities in (("kl", torch.softmax), ("kl_sigmoid", lambda logits, _: logits.sigmoid())):
