@@ -9,6 +9,7 @@ import torch
 from test_cli_evaluate import run
 
 from melody_cm.evaluation.music import music_measures, pair_measures
+from melody_cm.evaluation.music_scores import _grouped_mean
 from melody_cm.evaluation.tags import tag_divergence
 from melody_cm.interfaces import AudioEmbedding, EmbeddingIdentity
 from melody_cm.signal import resample
@@ -54,41 +55,50 @@ def folders(tmp_path):
     return tmp_path
 
 
-def test_all_of_them_in_one_command(folders, capsys):
+def sounds_of(folder):
+    return [torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in sorted(folder.glob("*.wav"))]
+
+
+def test_a_tagger_judges_prompts_pairs_and_equal_loudness(folders):
     words = ["--generated", folders / "made", "--reference", folders / "real", "--out", folders / "r.json"]
     words += ["--embedding", folders / "tagger.yaml", "--prompts", folders / "prompts.txt"]
-    assert run(*words, "--music", "--paired", "--level-matched") == 0
-    (row,) = read_json(folders / "r.json")["rows"]
-    metrics = row["metrics"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("melody_cm.evaluation.folders.pair_scores", lambda *_: ({}, {}))
+        assert run(*words, "--paired", "--level-matched") == 0
+    metrics = read_json(folders / "r.json")["rows"][0]["metrics"]
     assert metrics["prompt_auc_guitar_tagger"]["value"] == 1.0
-    assert {"fad_tagger", "fad_tagger_level", "kl_tagger", "kl_sigmoid_tagger", "inception_tagger"} <= metrics.keys()
-    level = metrics["level_dbfs"]
-    sounds = {
-        side: [torch.from_numpy(soundfile.read(folders / side / f"{i:02}.wav", dtype="float32")[0]) for i in range(12)]
-        for side in ("made", "real")
-    }
-    expected = music_measures(sounds["made"][3], RATE) | pair_measures(sounds["made"][3], sounds["real"][3], RATE)
-    for name, value in expected.items():
+    assert {"fad_tagger", "fad_tagger_level", "kl_sigmoid_tagger", "inception_tagger_level"} <= metrics.keys()
+    sides = [
+        torch.stack([TaggerEmbedding()(resample(one[None, None], RATE, 16000)).mean(1)[0] for one in sounds_of(folder)])
+        for folder in (folders / "made", folders / "real")
+    ]
+    divergence = tag_divergence(*sides, TaggerEmbedding().identity)["kl_tagger"]
+    assert metrics["kl_tagger"]["value"] == pytest.approx(divergence.value, rel=1e-3)
+
+
+def test_music_and_pairs_beside_real_music(folders, capsys):
+    for side in ("made", "real"):
+        for index in range(4, 12):
+            (folders / side / f"{index:02}.wav").unlink()
+    words = ["--generated", folders / "made", "--reference", folders / "real", "--out", folders / "r.json"]
+    assert run(*words, "--music", "--paired") == 0
+    (row,) = read_json(folders / "r.json")["rows"]
+    metrics, (made, real) = row["metrics"], (sounds_of(folders / side)[3] for side in ("made", "real"))
+    for name, value in (music_measures(made, RATE) | pair_measures(made, real, RATE)).items():
         assert row["samples"][name]["03.wav"] == pytest.approx(value, rel=1e-3)
-        assert metrics[name]["value"] == pytest.approx(sum(row["samples"][name].values()) / 12)
+        assert metrics[name]["value"] == pytest.approx(sum(row["samples"][name].values()) / 4)
+    level = metrics["level_dbfs"]
     assert level["details"]["inside"] == 0.0
     assert level["value"] + 9 < level["details"]["real_low"]
-    # Two prompts share the twelve clips, so the interval is that of two numbers: 12.7 standard errors.
-    assert level["n_generated"] == 12
-    halves = [list(row["samples"]["level_dbfs"].values())[start::2] for start in (0, 1)]
-    apart = abs(sum(halves[0]) - sum(halves[1])) / 6
-    assert level["high"] - level["low"] == pytest.approx(2 * 12.706 * apart / 2, rel=1e-3)
-    made, real = (
-        torch.stack([TaggerEmbedding()(_at_16k(one)).mean(1)[0] for one in sounds[side]]) for side in ("made", "real")
-    )
-    divergence = tag_divergence(made, real, TaggerEmbedding().identity)["kl_tagger"]
-    assert metrics["kl_tagger"]["value"] == pytest.approx(divergence.value, rel=1e-3)
-    printed = capsys.readouterr().out
-    assert "middle half of the reference" in printed
+    assert "middle half of the reference" in capsys.readouterr().out
 
 
-def _at_16k(sound):
-    return resample(sound[None, None], RATE, 16000)
+def test_clips_of_one_prompt_count_once_for_the_interval():
+    values = {"a": 1.0, "b": 2.0, "c": 5.0, "d": 6.0}
+    score = _grouped_mean(values, {"a": "x", "b": "x", "c": "y", "d": "y"}, 9)
+    assert (score.value, score.n_generated, score.n_reference) == (3.5, 4, 9)
+    # Two means, 1.5 and 5.5, are sqrt(8) / sqrt(2) = 2 apart from their mean as a standard error: 12.706 of them.
+    assert score.high - score.value == pytest.approx(2 * 12.706, rel=1e-3)
 
 
 def test_a_file_without_its_pair_and_statistics_without_clips_are_told_before_any_work(folders):
