@@ -27,6 +27,7 @@ _API = {
     "Plan": "runs",
     "Request": "pipelines",
     "ablate": "comparison",
+    "caption_folder": "evaluation.captions",
     "change_sheet": "evaluation.tables",
     "compare": "comparison:compare_recipe",
     "copy_recipe": "runs",

@@ -62,6 +62,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     new.add_argument("--threshold", type=float, default=0.8, help="least similarity, 0 to 1; default: %(default)s")
     new.add_argument("--strict", action="store_true", help=f"exit with {FOUND} if there are any")
 
+    new = command("caption", caption, "describe sound files that have no text, by a tagger")
+    new.add_argument("folder", metavar="FOLDER", help="sound files without a manifest; one is written there")
+    new.add_argument("--force", action="store_true", help="replace a manifest that is there")
+
     new = command("encode", encode, "run a recipe's frozen encoders over its music once", allow_abbrev=False)
     new.set_defaults(takes_overrides=True)
     new.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
@@ -152,6 +156,15 @@ def duplicates(arguments: Namespace) -> int:
     print(f"clips compared: {report.compared}; not readable: {len(report.problems)}")
     print(f"near duplicates across splits: {len(report.found)}")
     return FOUND if not report.compared or (arguments.strict and report.found) else OK
+
+
+def caption(arguments: Namespace) -> int:
+    """Write a manifest with machine-made captions, marked as such; exit with 2 if a file cannot be read."""
+    report = melody_cm.caption_folder(arguments.folder, arguments.force, show_progress=True)
+    _print_lines(report.problems)
+    print(f"captions by machine: {report.captioned}; kept: {report.kept}; not readable: {len(report.problems)}")
+    print("tags: " + _counts(report.tags))
+    return FOUND if report.problems else OK
 
 
 def encode(arguments: Namespace) -> int:

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="a line a file in sorted order, or .jsonl, .csv")
     parser.add_argument("--training", metavar="DIR", help="what the system was trained on, for the memorization check")
     parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json to compare with")
+    parser.add_argument("--music", action="store_true", help="pitch, rhythm and level too, beside those of real music")
+    parser.add_argument(
+        "--paired", action="store_true", help="each file answers the reference of its name: harmony, spectrum, tags"
+    )
+    parser.add_argument("--level-matched", action="store_true", help="judge at equal loudness as well")
     parser.add_argument("--selftest", action="store_true", help="show which measure notices which damage to real music")
     parser.add_argument("--out", type=Path, metavar="FILE", help="results.json")
 
@@ -37,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = melody_cm.selftest(arguments.reference, embeddings, **common)
         sheets = melody_cm.selftest_sheets(results)
     else:
-        names = ("generated_split", "prompts", "training", "against")
+        names = ("generated_split", "prompts", "training", "against", "music", "paired", "level_matched")
         words = {name: getattr(arguments, name) for name in names}
         results = melody_cm.evaluate(arguments.generated, arguments.reference, embeddings, **words, **common)
         sheets = melody_cm.evaluation_sheets(results, arguments.against)
@@ -50,6 +55,7 @@ def _check(arguments: argparse.Namespace) -> None:
     needed = [] if arguments.selftest else ["generated", "reference", "out"]
     if missing := [f"--{name}" for name in needed if getattr(arguments, name) is None]:
         raise ValueError(f"evaluate needs {', '.join(missing)} (or --selftest alone)")
-    unused = ("generated", "generated_split", "prompts", "training", "against") if arguments.selftest else ()
-    if given := [f"--{name.replace('_', '-')}" for name in unused if getattr(arguments, name) is not None]:
+    names = "generated", "generated_split", "prompts", "training", "against", "music", "paired", "level_matched"
+    unused = names if arguments.selftest else ()
+    if given := [f"--{name.replace('_', '-')}" for name in unused if getattr(arguments, name) not in (None, False)]:
         raise ValueError(f"--selftest damages the reference itself and takes no {', '.join(given)}; leave it out")

@@ -56,6 +56,26 @@ def _of_split(clips: list[Clip], path: str | Path, split: str | None) -> list[Cl
     return chosen
 
 
+def pair_clips(generated: Sequence[Clip], reference: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
+    """Every generated clip with the reference clip of the same id, but for the suffix of a sound file.
+
+    Raises:
+        ValueError: there is none, or there are two.
+    """
+    named: dict[str, Clip] = {}
+    for clip in reference:
+        if named.setdefault(_name(clip), clip) is not clip:
+            raise ValueError(f"two reference clips are named {_name(clip)!r}; give each generated clip one")
+    for clip in generated:
+        if _name(clip) not in named:
+            raise ValueError(f"no reference clip is named {_name(clip)!r}, as --paired needs; it may have any suffix")
+    return [(clip, named[_name(clip)]) for clip in generated]
+
+
+def _name(clip: Clip) -> str:
+    return clip.id.removesuffix(clip.audio.suffix)
+
+
 @torch.no_grad()
 def embed(embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b l d"]:
     """The embedding of audio at any sample rate (Hz)."""

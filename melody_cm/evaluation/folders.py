@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
@@ -13,14 +14,17 @@ from torch import Tensor
 
 from melody_cm.data import Clip
 from melody_cm.data.jobs import cache_folder
-from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
-from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
+from melody_cm.evaluation.clips import embed_clips, find_clips, pair_clips, read_clip_prompts
+from melody_cm.evaluation.embeddings import LevelMatchedEmbedding
+from melody_cm.evaluation.judge import Judge, clip_vectors, open_embeddings, tags_of, uses_prompts
+from melody_cm.evaluation.music_scores import music_scores, pair_scores
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
 from melody_cm.evaluation.results import Results, Row, arrow
-from melody_cm.evaluation.score import Score, refuse_unlike
+from melody_cm.evaluation.score import SIDES, Score, refuse_unlike
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.tables import Sheet, change_sheet, embedding_notes, number
+from melody_cm.evaluation.tags import tag_divergence
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.storage import hash_data, hash_file
 
@@ -32,6 +36,10 @@ DETAILS = {
     "excess_low": "lower end of the interval of that",
     "excess_high": "upper end of the interval of that",
     "mean_similarity": "mean cosine to the nearest training clip",
+    "named": "clips whose prompt names it",
+    "real_low": "middle half of the reference, from",
+    "real_high": "middle half of the reference, to",
+    "inside": "share of clips within it",
 }
 
 
@@ -45,6 +53,9 @@ def evaluate(
     prompts: str | Path | None = None,
     training: str | Path | None = None,
     against: str | Path | None = None,
+    music: bool = False,
+    paired: bool = False,
+    level_matched: bool = False,
     out: str | Path | None = None,
     show_progress: bool = False,
 ) -> Results:
@@ -57,6 +68,10 @@ def evaluate(
         prompts: file with the text of every generated file (`read_clip_prompts`).
         training: what the system was trained on, for the memorization check.
         against: older results, which the new ones are to be compared with: what cannot be compared is refused.
+        music: measure pitch, rhythm and level too, beside the middle half of the reference (`music_measures`).
+        paired: every generated file answers the reference of the same name: measure harmony and spectrum against it
+            (`pair_measures`), and with a tagger the divergence of tags.
+        level_matched: judge by every embedding at equal loudness as well.
         out: where results.json is written; nowhere if left out.
 
     Returns:
@@ -65,16 +80,20 @@ def evaluate(
 
     Raises:
         FileNotFoundError: a file, folder or preset is missing.
-        ValueError: prompts or training music without an embedding that can use them, a side without a usable clip, or
-            results that cannot be compared.
+        ValueError: prompts or training music without an embedding that can use them, a side without a usable clip,
+            results that cannot be compared, or a generated clip without its pair.
     """
     check_place(out)
     judges, clips = open_embeddings(embeddings), find_clips(generated, generated_split)
+    if level_matched:
+        judges += [LevelMatchedEmbedding(judge) for judge in judges]
     sides = Sides(
         clips,
         Path(reference) if str(reference).endswith(".npz") else find_clips(reference, split),
         read_clip_prompts(prompts, clips) if prompts else None,
         find_clips(training) if training else None,
+        music,
+        paired,
     )
     if against is not None:
         _refuse_incomparable(Results.read(Path(against), "evaluate"), judges, sides.reference_fingerprint)
@@ -102,13 +121,31 @@ def check_place(out: str | Path | None) -> None:
 class Sides:
     """What is judged (with its prompts by clip id, if known), by which music, and what its makers learned from.
 
-    The reference may be a file of fadtk statistics (`.npz`) instead of clips.
+    The reference may be a file of fadtk statistics (`.npz`) instead of clips, which then has neither music to measure
+    nor pairs.
     """
 
     generated: Sequence[Clip]
     reference: Sequence[Clip] | Path
     prompts: Mapping[str, str] | None = None
     training: Sequence[Clip] | None = None
+    music: bool = False
+    paired: bool = False
+
+    @cached_property
+    def pairs(self) -> list[tuple[Clip, Clip]]:
+        """Every generated clip with the reference of its name; none unless they are asked for.
+
+        Raises:
+            ValueError: a clip has no such reference.
+        """
+        return pair_clips(self.generated, self.reference) if self.paired else []
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """What generated clips belong to: their prompts, or their pieces where those are fewer."""
+        pieces = {clip.id: clip.piece for clip in self.generated}
+        return min(dict(self.prompts or pieces), pieces, key=lambda groups: len(set(groups.values())))
 
     @cached_property
     def reference_fingerprint(self) -> str:
@@ -123,16 +160,27 @@ class Sides:
 def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress: Progress) -> Row:
     """The row of `evaluate` for clips that were found before."""
     names = ", ".join(embedding.name for embedding in embeddings)
-    if sides.prompts and not any(embeds_text(embedding) for embedding in embeddings):
-        raise ValueError(f"prompts need an embedding of texts too, not only {names}; add joint:STAGE or clap:FOLDER")
+    if sides.prompts and not any(uses_prompts(embedding) for embedding in embeddings):
+        raise ValueError(
+            f"prompts need an embedding of texts or tags too, not only {names}; add musicnn:tags, joint:STAGE or "
+            "clap:FOLDER"
+        )
+    if (sides.music or sides.paired) and isinstance(sides.reference, Path):
+        raise ValueError(f"{sides.reference} holds statistics, no clips; give sound files to measure music or pairs")
     if sides.training and not any(embedding.identity.trained for embedding in embeddings):
         raise ValueError(f"the memorization check needs a trained embedding, not only {names}; add e.g. joint:STAGE")
+    pairs = sides.pairs  # A missing one is told before any work.
     row = Row("generated", {}, facts={"dropped": {}})
     for embedding in embeddings:
         evaluation = _Evaluation(sides, embedding, progress)
         row.metrics |= evaluation.run()
         row.samples |= evaluation.judge.samples()
         row.facts["dropped"][embedding.name] = evaluation.dropped
+    found = [music_scores(sides.generated, sides.reference, sides.groups, progress)] if sides.music else []
+    found += [pair_scores(pairs, sides.groups, progress)] if pairs else []
+    for metrics, samples in found:
+        row.metrics |= metrics
+        row.samples |= samples
     return row
 
 
@@ -150,6 +198,9 @@ class _Evaluation:
         for clip, frames in self._hear("generated", self.sides.generated, self.judge.drop):
             self.judge.add(frames, [clip.id], [clip.piece])
         self.dropped["generated"] = self.judge.generated.dropped
+        return self._scores() | self._divergence()
+
+    def _scores(self) -> dict[str, Score]:
         if not self.sides.training or not self.embedding.identity.trained:
             return self.judge.scores()
         lost = EmbeddingStatistics.empty(self.embedding.width)
@@ -157,6 +208,19 @@ class _Evaluation:
         scores = self.judge.scores(clip_vectors(frames) for _, frames in heard)
         self.dropped["training"] = lost.dropped
         return scores
+
+    def _divergence(self) -> dict[str, Score]:
+        """Of the tags of pairs: the generated clips are heard a second time, because only their means were kept."""
+        if not self.sides.pairs or not tags_of(self.embedding):
+            return {}
+        sides = ([pair[side] for pair in self.sides.pairs] for side in (0, 1))
+        vectors = [
+            {clip.id: clip_vectors(frames)[0] for clip, frames in self._hear(f"pairs, {name}", clips, lambda *_: None)}
+            for name, clips in zip(SIDES, sides, strict=True)
+        ]
+        both = [pair for pair in self.sides.pairs if pair[0].id in vectors[0] and pair[1].id in vectors[1]]
+        found = (torch.stack([vectors[side][pair[side].id] for pair in both]) for side in (0, 1))
+        return tag_divergence(*found, self.embedding.identity) if both else {}
 
     def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""

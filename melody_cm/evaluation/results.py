@@ -19,9 +19,30 @@ SCHEMA_VERSION = 4  # Of all results files; docs/results.schema.json describes i
 Verdict = Literal["better", "worse", "higher", "lower", "not distinguishable", "too few clips"]
 
 # Measures by how their keys begin. Of what is in neither list, no end is the better one.
-LARGER_IS_BETTER = ("text_correlation", "text_similarity", "excess", "si_snri", "times_real_time", "saving")
+LARGER_IS_BETTER = (
+    "text_correlation",
+    "text_similarity",
+    "excess",
+    "si_snri",
+    "times_real_time",
+    "saving",
+    "prompt_auc",
+    "inception_",
+    "chroma_correlation",
+)
 SMALLER_IS_BETTER = (
-    *("fad_", "kad_", "song_distance_", "sim_aa", "velocity_mse", "sampling_error", "student_error", "teacher_error"),
+    *(
+        "fad_",
+        "kad_",
+        "kl_",
+        "log_spectral_distance",
+        "song_distance_",
+        "sim_aa",
+        "velocity_mse",
+        "sampling_error",
+        "student_error",
+        "teacher_error",
+    ),
     "wall_seconds",
 )
 

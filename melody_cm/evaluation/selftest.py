@@ -21,15 +21,17 @@ from melody_cm.evaluation.folders import check_place
 from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Difference, Results, Row, arrow
-from melody_cm.evaluation.score import Score
+from melody_cm.evaluation.score import SIDES, Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
 from melody_cm.evaluation.tables import Sheet
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal.levels import SILENT_PEAK
 
-MAX_CLIPS = 200
-PROCEDURAL_CLIPS, PROCEDURAL_SECONDS = 192, 5.0
+# At least so many clips are used, and so many for every dimension of an embedding: each half needs two (`too_few`), and
+# pieces of unlike length leave the halves unequal.
+MIN_CLIPS, CLIPS_PER_DIMENSION = 200, 5
+PROCEDURAL_SECONDS = 5.0
 BASELINE, COPY, SHUFFLED = "other music, undamaged", "copy of the reference", "shuffled captions"
 Heard = list[tuple[Clip, Tensor]]  # Clips with their waveforms (t,), or with their embeddings (1, l, d).
 NOTICED = {"worse": "noticed", "better": "noticed, as better", "not distinguishable": "not noticed"}
@@ -83,7 +85,7 @@ def selftest(
     """Judge one half of real music by the other, undamaged and with each damage.
 
     Args:
-        reference: folder of sound files, or a manifest; 192 clips of procedural music if left out.
+        reference: folder of sound files, or a manifest; procedural music, as much as the embeddings need, if left out.
         embeddings, split, out: as in `evaluate`.
 
     Returns:
@@ -97,7 +99,8 @@ def selftest(
     check_place(out)
     judges = open_embeddings(embeddings)
     if reference is None:
-        clips = list(SyntheticCorpus(PROCEDURAL_CLIPS, PROCEDURAL_SECONDS, sample_rate=16000).clips())
+        needed = max(map(clips_needed, judges))
+        clips = list(SyntheticCorpus(needed, PROCEDURAL_SECONDS, sample_rate=16000).clips())
     else:
         clips = find_clips(reference, split)
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
@@ -113,16 +116,28 @@ def selftest(
 def selftest_rows(
     clips: Sequence[Clip], embeddings: Sequence[AudioEmbedding], progress: Progress
 ) -> tuple[list[Row], dict[str, int]]:
-    """The rows of `selftest`, and how many clips each half has; at most 200 clips are used, evenly chosen."""
-    chosen = [clips[index * len(clips) // MAX_CLIPS] for index in range(MAX_CLIPS)] if len(clips) > MAX_CLIPS else clips
-    halves = disjoint_halves(chosen)
+    """The rows of `selftest`, and how many clips each half has at most; every embedding takes what it needs of them."""
     rows: dict[str, Row] = {}
+    counts = {"generated": 0, "reference": 0}
     for embedding in embeddings:
+        halves = disjoint_halves(_chosen(clips, clips_needed(embedding)))
+        sizes = {"generated": len(halves[1]), "reference": len(halves[0])}
+        counts = {side: max(count, sizes[side]) for side, count in counts.items()}
         for label, scores, left_out in _Battery(embedding, halves, progress).measure():
             row = rows.setdefault(label, Row(label, {}, facts={"left_out": {}}))
             row.metrics |= scores
             row.facts["left_out"][embedding.name] = left_out
-    return list(rows.values()), {"generated": len(halves[1]), "reference": len(halves[0])}
+    return list(rows.values()), counts
+
+
+def clips_needed(embedding: AudioEmbedding) -> int:
+    """Of both halves together, so that no Frechet distance has too few."""
+    return max(MIN_CLIPS, CLIPS_PER_DIMENSION * embedding.width)
+
+
+def _chosen(clips: Sequence[Clip], count: int) -> Sequence[Clip]:
+    """So many of them, evenly spread."""
+    return [clips[index * len(clips) // count] for index in range(count)] if len(clips) > count else clips
 
 
 def disjoint_halves(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
@@ -221,13 +236,15 @@ def _sheet(results: Results, embedding: str) -> Sheet:
     """One embedding's rows: each value with its interval, and whether the damage was noticed."""
     words = {(one.first, one.metric): NOTICED.get(one.verdict, one.verdict) for one in results.differences}
     measured = [key for key, score in results.rows[0].metrics.items() if score.embedding["name"] == embedding]
-    counts, lines = results.metadata["clips"], []
+    scores = [results.rows[0].metrics[key] for key in measured]
+    generated, reference = (max(getattr(score, f"n_{side}") or 0 for score in scores) for side in SIDES)
+    lines = []
     for row in results.rows:
         cells = [_cell(row, key, words.get((row.title, key), "")) for key in measured]
         left_out = row.facts["left_out"].get(embedding, 0)
-        lines.append([row.label, *cells, f"{left_out} of {counts['generated']}" if left_out else "-"])
+        lines.append([row.label, *cells, f"{left_out} of {generated}" if left_out else "-"])
     note = (
-        f"{counts['generated']} clips against {counts['reference']} others: plain value, 95 % interval (of the "
+        f"{generated} clips against {reference} others: plain value, 95 % interval (of the "
         "corrected value). Noticed: farther from the first row, which compares two disjoint halves of the same music, "
         "than the uncertainty of both."
     )

@@ -291,7 +291,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
 
 def test_words_that_do_not_belong_together_are_refused(folders, capsys):
     (folders / "p.txt").write_text("one\ntwo\nthree\n")
-    with pytest.raises(ValueError, match="prompts need an embedding of texts too, not only logmel"):
+    with pytest.raises(ValueError, match="prompts need an embedding of texts or tags too, not only logmel"):
         evaluate(folders, "--prompts", folders / "p.txt")
     with pytest.raises(ValueError, match="memorization check needs a trained embedding"):
         evaluate(folders, "--training", folders / "reference")

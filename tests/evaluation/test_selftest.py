@@ -72,7 +72,8 @@ def test_noticed_means_farther_than_the_uncertainty_of_both(key, value, expected
 def battery(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MELODY_CM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("melody_cm.evaluation.selftest.PROCEDURAL_CLIPS", 68)
+        patch.setattr("melody_cm.evaluation.selftest.MIN_CLIPS", 68)
+        patch.setattr("melody_cm.evaluation.selftest.CLIPS_PER_DIMENSION", 2)
         patch.setattr("melody_cm.evaluation.selftest.PROCEDURAL_SECONDS", 2.0)
         return selftest(embeddings=[LogMelEmbedding(num_bands=8)])
 
