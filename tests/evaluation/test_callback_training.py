@@ -123,6 +123,10 @@ def test_an_autoencoder_is_judged_by_its_reconstruction(train):
     assert [step for step, _ in shown] == [3, 6, 8]
     assert shown[0][1] < shown[-1][1], "it learns"
     assert "val/si_snri" not in scalars(STAGE)
+    hums = {tag: [value for _, value in scalars(STAGE)[tag]] for tag in ("val/comb", "val/comb_real")}
+    assert len(set(hums["val/comb"])) > 1, "it changes with the weights"
+    assert len(set(hums["val/comb_real"])) == 1, "that of the music does not"
+    assert all(math.isfinite(value) for values in hums.values() for value in values)
     assert read_json(STAGE / "best.json")["value"] == pytest.approx(max(value for _, value in shown))
 
 

@@ -8,17 +8,19 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.callbacks.periodic import PeriodicEvaluation
 from melody_cm.evaluation.clips import embed
 from melody_cm.evaluation.frechet import frechet_score
+from melody_cm.evaluation.music import comb_excess
 from melody_cm.evaluation.reference import cached_statistics
 from melody_cm.evaluation.retrieval import RANKS, RetrievalRecall
 from melody_cm.evaluation.si_snr import NUM_ANGLES, SISNR, DenoisingScores, denoise_at_every_angle
 from melody_cm.evaluation.statistics import EmbeddingStatistics
-from melody_cm.interfaces import AudioEmbedding
+from melody_cm.interfaces import AudioEmbedding, Autoencoder
 from melody_cm.signal.levels import SILENT_PEAK
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ class SISNRCallback(PeriodicEvaluation):
     """Logs what fits the stage, for held-back clips and the averaged networks.
 
     An autoencoder: `val/si_snr`, dB of the reconstructed waveform. A mel autoencoder's phases come from its vocoder, so
-    its value is always low. Latent diffusion: `val/velocity_mse`, and `val/si_snri`, the dB that one call gains over
+    its value is always low. A waveform autoencoder also: `val/comb`, how far it hums at multiples of its latent rate,
+    dB, beside what the real clips have there, `val/comb_real`. Latent diffusion: `val/velocity_mse`, and `val/si_snri`, the dB that one call gains over
     the noisy latent, without guidance, averaged over 16 noise levels; the curve over them goes to
     evaluations/step_000200/si_snri.json. Of white Gaussian latents of standard deviation s, the best predictor that
     ignores structure has velocity error s and gains 0 dB.
@@ -54,11 +57,20 @@ class SISNRCallback(PeriodicEvaluation):
 
     def _reconstruction(self, trainer: Trainer, module: LightningModule, step: int) -> dict[str, float | None]:
         metric = SISNR().to(module.device)
+        rate = latent_rate(module)
+        combs = {
+            name: MeanMetric(nan_strategy="ignore").to(module.device)
+            for name in (("comb", "comb_real") if rate else ())
+        }
         for _, batch in self.clips(trainer).shares:
-            metric.update(self.sample(trainer, module, batch), batch.waveform.to(module.device))
+            made = self.sample(trainer, module, batch)
+            metric.update(made, batch.waveform.to(module.device))
+            for comb, clips in zip(combs.values(), (made, batch.waveform), strict=False):
+                comb.update(torch.tensor([comb_excess(clip[0], module.sample_rate, rate) for clip in clips]))
         score = metric.compute()
         self.write(trainer, "si_snr", step, asdict(score))
         return {
+            **{name: float(comb.compute()) for name, comb in combs.items()},
             "si_snr": score.value,
             "si_snr_n": float(score.n_generated),
             "si_snr_dropped": float(score.num_dropped()),
@@ -87,6 +99,13 @@ class SISNRCallback(PeriodicEvaluation):
 
         noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
         denoise_at_every_angle(scores, places, latent, noise, predict)
+
+
+def latent_rate(module: LightningModule) -> float | None:
+    """Latent frames a second of a waveform autoencoder that a stage trains; None of other stages."""
+    autoencoder = module.averaged["autoencoder"] if "autoencoder" in getattr(module, "averaged", {}) else None
+    shape = autoencoder.latent_shape(1.0) if isinstance(autoencoder, Autoencoder) else ()
+    return float(shape[1]) if len(shape) == 2 else None
 
 
 class FrechetAudioDistanceCallback(PeriodicEvaluation):
