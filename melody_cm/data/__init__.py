@@ -21,3 +21,4 @@ from melody_cm.data.order import TrainingOrder
 from melody_cm.data.rendering import RenderReport, render_manifest
 from melody_cm.data.splitting import SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
+from melody_cm.data.texts import read_prompts

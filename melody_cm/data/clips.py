@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from melody_cm.data.texts import decode
+
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -158,12 +160,11 @@ def load_row(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is no JSON object, or not UTF-8.
     """
+    text = decode(line)
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = json.loads(text)
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except UnicodeEncodeError as error:
         raise ValueError("not JSON (half a surrogate pair)") from error
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, locat
 from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
+from melody_cm.data.texts import read_lines
 from melody_cm.interfaces import Configurable
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
@@ -128,7 +129,7 @@ class FolderCorpus(Corpus):
             with located(where):
                 row = {name: value for name, value in load_row(where.read_bytes()).items() if value is not None}
         elif text.is_file():
-            captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
+            captions = read_lines(text)
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
         row = {"id": printable(name), "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
         where = printable(str(where))
@@ -220,10 +221,3 @@ def _sound_files(folder: Path, entered: set[str]) -> Iterator[Path]:
                 yield from _sound_files(place, entered | {real})
         elif place.suffix.lower() in AUDIO_SUFFIXES:
             yield place
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error

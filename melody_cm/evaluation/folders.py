@@ -12,11 +12,11 @@ from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.data import Clip
-from melody_cm.data.jobs import cache_folder
+from melody_cm.data.jobs import cache_folder, require_writable
 from melody_cm.evaluation.clips import embed_clips, find_clips, read_clip_prompts
 from melody_cm.evaluation.judge import Judge, clip_vectors, embeds_text, open_embeddings
 from melody_cm.evaluation.provenance import provenance
-from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
+from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash, read_fadtk
 from melody_cm.evaluation.results import Results, Row, arrow
 from melody_cm.evaluation.score import Score, refuse_unlike
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
@@ -51,7 +51,8 @@ def evaluate(
     """Judge a folder of audio from any system against real music, by every measure of every embedding.
 
     Args:
-        generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`.npz`).
+        generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`FILE.npz`, or
+            `FILE.npz:MODEL`).
         embeddings: names as in `load_embedding`, or embeddings themselves.
         split, generated_split: rows of a manifest: train, valid or test; all if left out.
         prompts: file with the text of every generated file (`read_clip_prompts`).
@@ -72,7 +73,7 @@ def evaluate(
     judges, clips = open_embeddings(embeddings), find_clips(generated, generated_split)
     sides = Sides(
         clips,
-        Path(reference) if str(reference).endswith(".npz") else find_clips(reference, split),
+        FadtkFile.parse(str(reference)) or find_clips(reference, split),
         read_clip_prompts(prompts, clips) if prompts else None,
         find_clips(training) if training else None,
     )
@@ -91,11 +92,13 @@ def check_place(out: str | Path | None) -> None:
     """Refuse, before any work, a place where no file can be written.
 
     Raises:
-        ValueError: it is a folder, or lies below a file.
+        ValueError: it is a folder, or lies below a file; OSError: nothing can be written there.
     """
     place = None if out is None else Path(out).absolute()
     if place and (place.is_dir() or not next(parent for parent in place.parents if parent.exists()).is_dir()):
         raise ValueError(f"--out {out} is a folder, or lies below a file; name a file, e.g. results.json")
+    if place:
+        require_writable(place.parent)
 
 
 @dataclass
@@ -106,15 +109,15 @@ class Sides:
     """
 
     generated: Sequence[Clip]
-    reference: Sequence[Clip] | Path
+    reference: Sequence[Clip] | FadtkFile
     prompts: Mapping[str, str] | None = None
     training: Sequence[Clip] | None = None
 
     @cached_property
     def reference_fingerprint(self) -> str:
         """A hash of the content of the reference; distances to unlike references must not be compared."""
-        if isinstance(self.reference, Path):
-            return hash_file(self.reference)
+        if isinstance(self.reference, FadtkFile):
+            return hash_file(self.reference.path)
         return hash_data(
             sorted([content_hash(clip.audio), clip.start, clip.duration or 0.0] for clip in self.reference)
         )
@@ -128,6 +131,8 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
     if sides.training and not any(embedding.identity.trained for embedding in embeddings):
         raise ValueError(f"the memorization check needs a trained embedding, not only {names}; add e.g. joint:STAGE")
     row = Row("generated", {}, facts={"dropped": {}})
+    if isinstance(sides.reference, FadtkFile):  # Before any work: a file of another model is refused.
+        row.facts["reference_model"] = {each.name: sides.reference.model_for(each.name) for each in embeddings}
     for embedding in embeddings:
         evaluation = _Evaluation(sides, embedding, progress)
         row.metrics |= evaluation.run()
@@ -160,8 +165,8 @@ class _Evaluation:
 
     def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""
-        if isinstance(self.sides.reference, Path):
-            return read_fadtk(self.sides.reference)
+        if isinstance(self.sides.reference, FadtkFile):
+            return read_fadtk(self.sides.reference.path, self.embedding.name, self.sides.reference.model)
 
         def compute() -> EmbeddingStatistics:
             statistics = EmbeddingStatistics.empty(self.embedding.width)
