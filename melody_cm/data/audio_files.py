@@ -2,8 +2,9 @@
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data.headers import SoundData, Spliced, closed_wav, ogg_problem, sound_data
+from melody_cm.data.headers import CONTAINERS, SoundData, Spliced, closed_wav, ogg_problem, sound_data
 from melody_cm.data.mpeg import counted, has_frames, quiet
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
@@ -236,7 +237,8 @@ class _Sound:
                 raise AudioProblem(f"{self.path}: unreadable at {at} ({error})") from error
             raise AudioProblem(f"{self.path}: truncated, cannot be read on from {at}", "truncated") from error
         # MP3 headers may be off by some frames; more than that is a file whose end is missing.
-        short = end - place > MIN_SECONDS * self.rate or place == begin < end
+        tolerance = MIN_SECONDS * self.rate if self.file.format == "MP3" else 0
+        short = end - place > tolerance or place == begin < end
         if short or (place >= file.frames and ogg_problem(self.path)):
             raise AudioProblem(f"{self.path}: truncated, ends at {place / self.rate:.2f} s", "truncated")
 
@@ -292,7 +294,7 @@ class Heard:
 def _open(path: str | Path) -> Iterator[_Sound]:
     path = Path(path)
     if not os.path.isfile(path):  # `Path.is_file` raises an error where the name is too long.
-        raise UnusableFile(f"{path}: no such file", "missing")
+        raise UnusableFile(f"{path}: no such file{_other_spelling(path)}", "missing")
     if path.stat().st_size == 0:
         raise UnusableFile(f"{path}: the file is empty", "empty")
     with ExitStack() as stack:
@@ -306,30 +308,47 @@ def _open(path: str | Path) -> Iterator[_Sound]:
         source: bytes | Spliced = os.fsencode(path)  # As text, libsndfile's wrapper refuses names that are not UTF-8.
         if frames or (data and data.unclosed):
             source = stack.enter_context(Spliced(path, *frames) if frames else closed_wav(path, data))
-        file = stack.enter_context(_decoder(path, source))
+        file = stack.enter_context(_decoder(path, source, data))
         _check_header(path, file)
         yield _Sound(path, file, data.promised_frames(file.frames) if data else file.frames)
+
+
+def _other_spelling(path: Path) -> str:
+    """What a path that leads nowhere may have meant."""
+    if "\\" in path.name:
+        return "; write / where it has \\"
+    with suppress(OSError, ValueError):
+        near = [name for name in os.listdir(path.parent) if _folded(name) == _folded(path.name)]
+        return f"; {near[0]!r} is there, spelled otherwise" if near else ""
+    return ""
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _known(path: Path) -> tuple[SoundData | None, bool]:
     """Where the samples are, if the header says it; and whether it is an MP3 file."""
     with path.open("rb") as file:
-        known = file.read(4) in MAGIC
-    if known:
-        return sound_data(path), False
+        magic = file.read(4)
+    if magic in MAGIC:
+        data = sound_data(path)
+        if data is None and magic in CONTAINERS:
+            raise UnusableFile(f"{path}: not a readable sound file (no samples in it)")
+        return data, False
     if not has_frames(path):
         raise UnusableFile(f"{path}: not a readable sound file (it begins like none)")
     return None, True
 
 
-def _decoder(path: Path, source: bytes | Spliced) -> soundfile.SoundFile:
+def _decoder(path: Path, source: bytes | Spliced, data: SoundData | None) -> soundfile.SoundFile:
     problem = ogg_problem(path)
     if problem and problem != "truncated":
         raise UnusableFile(f"{path}: holds {problem}; write it again as one")
     try:
         return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
-        if problem:
+        if problem or (data and data.promised > data.present):
             raise UnusableFile(f"{path}: truncated, too little is left to be read", "truncated") from error
         raise UnusableFile(f"{path}: not a readable sound file ({error})") from error
 

@@ -9,6 +9,8 @@ Order = Literal["little", "big"]
 UNKNOWN_SIZES = (
     range(1), range(0x7FFF0000, 0x80000001), range(0xFFFFF000, 0x100000000), range(2**64 - 4096, 2**64),
 )  # fmt: skip
+# More than any music has before its samples.
+MAX_CHUNKS = 10_000
 # Longer than any Ogg page.
 OGG_TAIL = 1 << 17
 OGG_PAGE_HEADER = 27
@@ -141,7 +143,7 @@ def _chunk_data(file: BinaryIO, magic: bytes, form: Container, size: int) -> Sou
     long_size, place = 0, form.begin
     file.seek(4)
     whole = int.from_bytes(file.read(4), form.order)
-    while True:
+    for _ in range(MAX_CHUNKS):
         file.seek(place)
         head, body = file.read(form.head), place + form.head
         if len(head) < form.head:
@@ -158,6 +160,7 @@ def _chunk_data(file: BinaryIO, magic: bytes, form: Container, size: int) -> Sou
         place = body - (-length // form.align) * form.align
         if place >= size or length < 0:
             return None
+    return None
 
 
 def _unknown(size: int) -> bool:

@@ -79,7 +79,7 @@ def has_frames(path: Path) -> bool:
         return first_frame(data) is not None
 
 
-def first_frame(data: mmap.mmap) -> int | None:
+def first_frame(data: mmap.mmap | bytes) -> int | None:
     """Where the first frame begins that another one follows, tags left out; None where there is none."""
     place = 0
     while data[place : place + 3] == b"ID3":

@@ -17,7 +17,8 @@ from torch import Tensor
 from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
-from melody_cm.data.manifest import MANIFEST_NAME, folder_files
+from melody_cm.data.folders import folder_files
+from melody_cm.data.manifest import MANIFEST_NAME
 from melody_cm.data.texts import read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.signal import resample
