@@ -33,6 +33,7 @@ _API = {
     "copy_recipe": "runs",
     "doctor": "comparison",
     "generate_files": "pipelines",
+    "read_prompts": "data",
     "list_recipes": "runs",
     "plan": "runs",
     "read_compare_recipe": "comparison",

@@ -97,12 +97,13 @@ def import_table(arguments: Namespace) -> int:
 def check(arguments: Namespace) -> int:
     """Print the report on a corpus; exit with 2 if it is unusable or, with --strict, if anything is wrong."""
     report = melody_cm.check_corpus(arguments.path)
-    _print_lines(report.problems)
+    _print_lines([*report.problems, *report.remarks])
     for name, count in report.clips.items():
         print(f"{name:6} {count:7} clips {report.seconds[name] / 3600:8.3f} hours")
     print("sample rates: " + _counts(report.sample_rates, " Hz"))
     print("licences: " + _counts(report.licenses))
     print(f"rows without audio, left out: {report.without_audio}; clips without a caption: {report.without_caption}")
+    _print_lines([f"left out: {report.left_out}"] if report.left_out else [])
     reasons = f" ({_counts(report.reasons)})" if report.reasons else ""
     print(f"problems: {len(report.problems)}{reasons}")
     if not report.clips:

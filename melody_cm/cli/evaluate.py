@@ -11,7 +11,9 @@ import melody_cm
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("--generated", metavar="DIR", help="folder of audio files, or a manifest.jsonl")
-    parser.add_argument("--reference", metavar="DIR", help="folder, manifest.jsonl, or statistics of fadtk (.npz)")
+    parser.add_argument(
+        "--reference", metavar="DIR", help="folder, manifest.jsonl, or fadtk's statistics (FILE.npz, FILE.npz:MODEL)"
+    )
     parser.add_argument("--split", help="the reference manifest's split: train, valid or test (default: all rows)")
     parser.add_argument("--generated-split", metavar="SPLIT", help="the same of a manifest given as --generated")
     parser.add_argument(

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the WAV and JSON files")
+    parser.add_argument("--overwrite", action="store_true", help="replace clips of the same name of other requests")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         audio_prompts=arguments.audio_prompt,
         continue_from=arguments.continue_from,
         inpaint=hole,
+        overwrite=arguments.overwrite,
     )
     with Progress(console=Console(stderr=True)) as progress:
         total = max(1, len(prompts) + len(arguments.audio_prompt))
@@ -97,11 +99,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _prompts(arguments: argparse.Namespace, times: list[tuple[float, str]]) -> list[str]:
     """The texts of the clips; none where music takes their place."""
-    file: Path | None = arguments.prompts
-    if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}; --prompts takes a text file with one prompt a line")
-    lines = [] if file is None else file.read_text(encoding="utf-8").splitlines()
-    texts = [*arguments.prompt, *(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))]
+    texts = [*arguments.prompt, *(melody_cm.read_prompts(arguments.prompts) if arguments.prompts else [])]
+    if unreadable := [text for text in [*texts, *(text for _, text in times)] if not _is_text(text)]:
+        raise ValueError(f"the prompt {unreadable[0]!r} is not UTF-8 text; write it anew")
     if texts and arguments.audio_prompt:
         raise ValueError("an audio prompt takes the place of a text; give --audio-prompt or --prompt, not both")
     if texts or arguments.audio_prompt or arguments.continue_from or arguments.inpaint:
@@ -111,6 +111,15 @@ def _prompts(arguments: argparse.Namespace, times: list[tuple[float, str]]) -> l
     if times[0][0] > 0:
         raise ValueError(f"no prompt holds before {times[0][0]:g} s; give --prompt, or --prompt-at 0:TEXT")
     return [times[0][1]]
+
+
+def _is_text(text: str) -> bool:
+    """Whether a word of the command line was UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _prompt_times(arguments: argparse.Namespace) -> list[tuple[float, str]]:

@@ -16,8 +16,9 @@ from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.duplicates import DuplicateReport, find_duplicates
 from melody_cm.data.fluidsynth import FluidSynth, MidiProblem
 from melody_cm.data.importing import ImportReport, import_corpus
-from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, folder_files, open_corpus
+from melody_cm.data.manifest import Corpus, FolderCorpus, ManifestCorpus, open_corpus
 from melody_cm.data.order import TrainingOrder
 from melody_cm.data.rendering import RenderReport, render_manifest
 from melody_cm.data.splitting import SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
+from melody_cm.data.texts import read_prompts

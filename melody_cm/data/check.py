@@ -1,9 +1,10 @@
 """Reads a whole corpus once to tell what is in it and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from melody_cm.data.audio_files import AudioInfo, AudioProblem, scan_audio
@@ -29,6 +30,8 @@ class CorpusReport:
         sample_rates, licenses: good clips by sample rate (Hz) and by licence.
         without_audio: rows whose audio is null; without_caption: good clips that nobody described.
         problems: one line each, with file and row, in order of the rows.
+        remarks: one line each on clips that are good, but not taken as they are.
+        left_out: what lies in a folder and is no clip, with counts.
         reasons: problems by reason: those of `AudioProblem.reason`, "bad row", "id twice" and "piece in two splits".
     """
 
@@ -39,6 +42,8 @@ class CorpusReport:
     without_audio: int = 0
     without_caption: int = 0
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    left_out: str = ""
     reasons: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, problem: str) -> None:
@@ -54,7 +59,8 @@ class CorpusReport:
         self.clips[clip.split] += 1
         self.seconds[clip.split] += read.seconds - clip.start if clip.duration is None else clip.duration
         self.sample_rates[read.sample_rate] += 1
-        self.licenses[str(clip.fields.get("license") or "not said")] += 1
+        license = clip.fields.get("license")
+        self.licenses[license if isinstance(license, str) and license else "not said"] += 1
         self.without_caption += not clip.captions
 
 
@@ -67,7 +73,8 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
         FileNotFoundError, ValueError: there is no corpus at the path, or no row of it can be told from another.
     """
     corpus, report, conflicts = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), Conflicts()
-    for entry, read in progress(_read(corpus.entries()), "reading clips"):
+    report.left_out = corpus.left_out()
+    for entry, read in progress(_read(corpus.entries(), report.remarks.append), "reading clips"):
         if entry is None:
             report.without_audio += 1
         elif isinstance(entry, ValueError):
@@ -79,18 +86,18 @@ def check_corpus(corpus: str | Corpus) -> CorpusReport:
     return report
 
 
-def _read(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Read | None]]:
+def _read(entries: Iterator[Entry], remark: Callable[[str], object]) -> Iterator[tuple[Entry, Read | None]]:
     """Every entry in order with what reading it says: decoding releases Python's lock, so threads use all cores."""
     with ThreadPoolExecutor(min(cores(), MAX_WORKERS)) as pool:
         for part in iter(lambda: list(islice(entries, AT_ONCE)), []):
-            yield from zip(part, pool.map(_read_through, part), strict=True)
+            yield from zip(part, pool.map(partial(_read_through, remark), part), strict=True)
 
 
-def _read_through(entry: Entry) -> Read | None:
+def _read_through(remark: Callable[[str], object], entry: Entry) -> Read | None:
     if not isinstance(entry, Clip):
         return None
     try:
-        info = scan_audio(entry.audio, entry.start, entry.duration)
+        info = scan_audio(entry.audio, entry.start, entry.duration, remark)
     except AudioProblem as problem:
         return problem
     seconds = info.seconds - entry.start

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+
+from melody_cm.data.texts import decode
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -158,12 +161,11 @@ def load_row(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is no JSON object, or not UTF-8.
     """
+    text = decode(line)
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = json.loads(text)
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except UnicodeEncodeError as error:
         raise ValueError("not JSON (half a surrogate pair)") from error
     except (ValueError, RecursionError) as error:
@@ -181,13 +183,23 @@ def check_row(fields: dict[str, Any]) -> ManifestRow:
     """
     try:
         return msgspec.convert(fields, ManifestRow)
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(f"a number or a list in it is beyond all measure ({error})") from error
     except msgspec.ValidationError as error:
         (name,) = re.findall(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
         if name in fields:
-            raise ValueError(f"{name} is {repr(fields[name])[:80]}; {NEEDED[name]}") from error
+            raise ValueError(f"{name} is {_short(fields[name])}; {NEEDED[name]}") from error
         near = difflib.get_close_matches(name, fields, n=1)
         hint = f"; is {near[0]!r} a misspelling of it?" if near else ""
         raise ValueError(f"field {name!r} is missing{hint}") from error
+
+
+def _short(value: Any) -> str:
+    """The beginning of how Python writes a value."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # Of numbers with thousands of digits, and lists in lists in lists.
+        return f"a monstrous {type(value).__name__}"
 
 
 class Conflicts:
@@ -196,6 +208,7 @@ class Conflicts:
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._pieces: dict[str, tuple[Split, str]] = {}
+        self._parts: dict[str, list[tuple[float, float, Split, str]]] = {}
         self._leaks: set[str] = set()
 
     def of(self, clip: Clip) -> Iterator[tuple[str, str]]:
@@ -211,10 +224,24 @@ class Conflicts:
                 f"{clip.where}: piece {clip.piece!r} is in {clip.split} here and in {split} at {where}; "
                 "a piece must stay in one split",
             )
+        elif split == clip.split:
+            yield from self._heard_elsewhere(clip)
+
+    def _heard_elsewhere(self, clip: Clip) -> Iterator[tuple[str, str]]:
+        """The same sound under another piece's name in another split."""
+        audio, end = str(clip.audio), clip.start + (clip.duration or math.inf)
+        parts = self._parts.setdefault(audio, [])
+        for other_start, other_end, split, where in parts:
+            if split != clip.split and clip.start < other_end and other_start < end and audio not in self._leaks:
+                self._leaks.add(audio)
+                message = f"{clip.where}: sound of {audio} is in {clip.split} here and in {split} at {where}; "
+                yield "sound in two splits", message + "give both the same piece and split"
+        if (place := (clip.start, end, clip.split)) not in [part[:3] for part in parts]:
+            parts.append((*place, clip.where))
 
 
 def refuse_conflicts(clips: Iterable[Clip]) -> None:
-    """ValueError if two clips share an id, or two splits a piece."""
+    """ValueError if two clips share an id, or two splits a piece or a sound."""
     conflicts = Conflicts()
     for clip in clips:
         for _, message in conflicts.of(clip):

@@ -2,18 +2,28 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from lightning import LightningDataModule
 from torch import Generator
 from torch.utils.data import DataLoader
 
 from melody_cm.batch import MusicBatch
+from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.encoded.cache import EncodedClips, EncodedDataset
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
+
+LOOKED_AT = 300  # Clips of a split, to see how long they are.
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the items, evenly spread."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 class MusicDataModule(LightningDataModule):
@@ -79,10 +89,27 @@ class MusicDataModule(LightningDataModule):
         """
         if not self._clips:
             self._clips = self.corpus.splits()
+            self._refuse_padding([clip for clips in self._clips.values() for clip in spread(clips, LOOKED_AT)])
         if not self._clips[split]:
             held = ", ".join(f"{len(clips)} {name}" for name, clips in self._clips.items())
             raise ValueError(f"{self.corpus} has no clip in split '{split}' ({held}); add some, or use another corpus")
         return self._clips[split]
+
+    def _refuse_padding(self, clips: Iterable[Clip]) -> None:
+        """Refuse crops of which, in every clip that is looked at, more than half would be zeros."""
+        longest = 0.0
+        for clip in clips:
+            try:
+                longest = max(longest, clip.duration or audio_info(clip.audio).seconds - clip.start)
+            except AudioProblem:
+                continue
+            if 2 * longest >= self.seconds:
+                return
+        if longest:
+            raise ValueError(
+                f"seconds is {self.seconds:g}, but the longest clip of {self.corpus} has {longest:g} s, so that "
+                f"most of every crop would be zeros; give at most {2 * longest:g}"
+            )
 
     def fingerprint(self) -> str:
         """A hash that changes when the clips, their rate or their length do."""
@@ -114,7 +141,7 @@ class MusicDataModule(LightningDataModule):
         dataset = self._dataset(split, random_crop=False, encoded=self.encoded)
         rank, num_processes = self._processes()
         count = min(at_most, len(dataset))
-        items = dataset.readable([i * len(dataset) // count for i in range(count)])
+        items = dataset.readable(spread(range(len(dataset)), count))
         if not items:
             raise self._unreadable(count, split)
         if len(items) < num_processes:

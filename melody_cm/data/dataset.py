@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from melody_cm.batch import MusicBatch
-from melody_cm.data.audio_files import AudioProblem, audio_info, read_audio
+from melody_cm.data.audio_files import AudioProblem, UnusableFile, audio_info, read_audio, scan_audio
 from melody_cm.data.clips import Clip, located
 from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.randomness import keyed_generator
@@ -24,12 +24,13 @@ log = logging.getLogger(__name__)
 class MusicDataset(Dataset[MusicBatch]):
     """Clips, each as a `MusicBatch` of one, under the key (epoch, item).
 
-    Training (`random_crop`): a random crop and one of the clip's captions. Evaluation: the clip's beginning and its
-    first caption. Clips without captions have the caption "".
+    Training (`random_crop`): a random crop and one of the clip's captions. Evaluation: the first crop of the clip in
+    which there is sound, and its first caption. Clips without captions have the caption "".
 
     A bad clip (see `AudioProblem`) in training gives its place to another, chosen by (seed, epoch, item) alone, so
-    that all processes and a resumed run see the same; it is reported once, with its row. In evaluation, where a
-    repeated clip would count twice, it raises: leave bad clips out with `readable` first.
+    that all processes and a resumed run see the same; it is reported once, with its row, and not opened again if no
+    other crop of it could serve. So does one that is silent where the crop fell, which is not bad. In evaluation, where
+    a repeated clip would count twice, it raises: leave bad clips out with `readable` first.
 
     Args:
         clips: one split of a corpus; `item` is an index in this list.
@@ -50,6 +51,7 @@ class MusicDataset(Dataset[MusicBatch]):
     def __post_init__(self) -> None:
         # Shared with the loader's worker processes, so that each bad clip is reported once.
         self.bad = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
+        self.unusable = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -62,10 +64,13 @@ class MusicDataset(Dataset[MusicBatch]):
             len(self.clips), (MAX_REPLACEMENTS,), generator=keyed_generator(self.seed, "replacement", epoch, item)
         )
         for candidate in [item, *candidates.tolist()]:
+            if self.unusable[candidate]:
+                continue
             try:
                 return self.read(epoch, candidate)
             except AudioProblem as problem:
                 self._report(candidate, problem)
+                self.unusable[candidate] |= isinstance(problem, UnusableFile)
         raise AudioProblem(
             f"{self.clips[item].where}: this clip and {MAX_REPLACEMENTS} others are bad; run `melody-cm data check`"
         )
@@ -137,14 +142,37 @@ class MusicDataset(Dataset[MusicBatch]):
         if duration is None:
             duration = audio_info(clip.audio).seconds - clip.start
         spare = duration - self.seconds
-        if not self.random_crop or spare <= 0:
-            return clip.start, min(duration, self.seconds)
+        if not self.random_crop:
+            return audible_start(clip, self.seconds), min(duration, self.seconds)
+        if spare <= 0:
+            return clip.start, duration
         return clip.start + spare * self.crop_place(epoch, item), self.seconds
 
     def _report(self, item: int, problem: AudioProblem) -> None:
-        if not self.bad[item]:
-            self.bad[item] = True
-            log.warning("left out a bad clip: %s", problem)
+        longer = self.clips[item].duration is None or self.clips[item].duration > self.seconds
+        if self.bad[item] or (self.random_crop and longer and problem.reason == "silent"):
+            return
+        self.bad[item] = True
+        log.warning("left out a bad clip: %s", problem)
+
+
+def audible_start(clip: Clip, seconds: float) -> float:
+    """Where evaluation begins to hear a clip: at the first of its crops, end to end, that is not silent.
+
+    Raises:
+        AudioProblem: all of it is silent, or bad in another way.
+    """
+    length = audio_info(clip.audio).seconds - clip.start
+    length = min(length, length if clip.duration is None else clip.duration)
+    for number in range(max(1, int(length // seconds))):
+        try:
+            scan_audio(clip.audio, clip.start + number * seconds, min(seconds, length))
+            return clip.start + number * seconds
+        except AudioProblem as problem:
+            if problem.reason != "silent":
+                raise
+            silent = problem
+    raise silent
 
 
 def collate(examples: Sequence[MusicBatch]) -> MusicBatch:

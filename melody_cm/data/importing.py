@@ -102,6 +102,8 @@ def _place(fields: Fields, where: str, folder: Path, reader: RowReader) -> tuple
     """The fields of a row as the manifest says them, and its clip, if it has sound."""
     audio = fields["audio"]
     if isinstance(audio, str) and audio:
+        if "\\" in audio and not (folder / audio).is_file():  # Written by Windows.
+            audio = audio.replace("\\", "/")
         audio = os.path.relpath(folder / audio, reader.folder)
     fields = {"id": fields["id"]} | fields | {"audio": audio}
     try:

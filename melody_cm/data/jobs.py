@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,20 @@ def cores() -> int:
 def cache_folder() -> Path:
     """Where rendered music, hashes and statistics are kept: $MELODY_CM_CACHE, or ~/.cache/melody_cm."""
     return Path(os.environ.get("MELODY_CM_CACHE") or "~/.cache/melody_cm").expanduser()
+
+
+def require_writable(folder: Path) -> Path:
+    """The folder, which may not be there yet, if files can be written into it; asked before long work.
+
+    Raises:
+        OSError: they cannot.
+    """
+    try:
+        place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise OSError(f"{folder}: no files can be written there ({error.strerror}); give another place") from error
+    return folder
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.configuration import open_slot
-from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
+from melody_cm.data.folders import scan_folder
 from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
+from melody_cm.data.texts import read_lines
 from melody_cm.interfaces import Configurable
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
+log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.jsonl"
 
 # A clip, what is wrong with a row, or None for a row that has no sound on purpose.
@@ -49,6 +52,10 @@ class Corpus(Configurable, ABC):
         """The clips of each split, in the order of `clips`."""
         clips = self.clips()
         return {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+
+    def left_out(self) -> str:
+        """What lies there and is no clip, with counts; empty if nothing does."""
+        return ""
 
     def fingerprint(self) -> str:
         """A hash of what the clips say and of what is in their sound files.
@@ -114,9 +121,20 @@ class FolderCorpus(Corpus):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.reader = RowReader(self.path)
+        self._told = False
+
+    def clips(self) -> Sequence[Clip]:
+        left_out = "" if self._told else self.left_out()
+        if left_out:
+            log.warning("%s: left out: %s", self.path, left_out)
+        self._told = True
+        return super().clips()
 
     def entries(self) -> Iterator[Entry]:
-        return (_entry(self.clip, audio) for audio in folder_files(self.path))
+        return (_entry(self.clip, audio) for audio in scan_folder(self.path).files)
+
+    def left_out(self) -> str:
+        return str(scan_folder(self.path))
 
     def clip(self, audio: Path) -> Clip:
         """The clip of one sound file and of the .json or .txt beside it."""
@@ -128,7 +146,7 @@ class FolderCorpus(Corpus):
             with located(where):
                 row = {name: value for name, value in load_row(where.read_bytes()).items() if value is not None}
         elif text.is_file():
-            captions = [line.strip() for line in _read_text(text).splitlines() if line.strip()]
+            captions = read_lines(text)
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
         row = {"id": printable(name), "caption": None, "split": hashed_split(audio.stem)} | row | {"audio": name}
         where = printable(str(where))
@@ -185,13 +203,6 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]], force: bool) -> N
     write_atomically(path, write)
 
 
-def folder_files(path: Path) -> list[Path]:
-    """The sound files below a folder, sorted. Links to folders are followed; hidden files and folders are left out."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder")
-    return sorted(_sound_files(path, {os.path.realpath(path)}))
-
-
 def hashed_split(name: str) -> Split:
     """A split that depends on the name alone: 80 % train, 10 % valid, 10 % test."""
     tenth = int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "little") % 10
@@ -208,22 +219,3 @@ def _entry(read: Callable[..., Clip | None], *arguments: Any) -> Entry:
         return read(*arguments)
     except ValueError as error:
         return error
-
-
-def _sound_files(folder: Path, entered: set[str]) -> Iterator[Path]:
-    for place in folder.iterdir():
-        if place.name.startswith("."):
-            continue
-        if place.is_dir():
-            real = os.path.realpath(place)
-            if real not in entered:  # A link to a folder above would go round for ever.
-                yield from _sound_files(place, entered | {real})
-        elif place.suffix.lower() in AUDIO_SUFFIXES:
-            yield place
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error

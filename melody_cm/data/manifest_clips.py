@@ -13,7 +13,7 @@ from melody_cm.data.clips import SPLITS, Clip, ManifestRow, RowReader, Split, re
 
 # Of each row: the byte at which it begins, its line counted from 1, its split; and hashes that tell conflicts.
 PLACE = [("offset", np.int64), ("number", np.int32), ("split", np.uint8)]
-CHECKED = np.dtype([*PLACE, ("id", np.int64), ("piece", np.int64)])
+CHECKED = np.dtype([*PLACE, ("id", np.int64), ("piece", np.int64), ("audio", np.int64)])
 CODES = {split: code for code, split in enumerate(SPLITS)}
 
 
@@ -90,6 +90,7 @@ def open_clips(path: Path, reader: RowReader) -> ManifestClips:
     clips = ManifestClips(path, reader, checked, stamp)
     for column in ("id", "piece"):
         _refuse_conflicts(clips, column)
+    _refuse_leaks(clips)
     return ManifestClips(path, reader, repack_fields(checked[[name for name, _ in PLACE]]), stamp)
 
 
@@ -99,7 +100,7 @@ def stamp_of(file: int | Path) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def _places(path: Path, file: BinaryIO, reader: RowReader) -> Iterator[tuple[int, int, int, int, int]]:
+def _places(path: Path, file: BinaryIO, reader: RowReader) -> Iterator[tuple[int, int, int, int, int, int]]:
     offset = 0
     for number, line in enumerate(file, start=1):
         row: ManifestRow | None = None
@@ -109,7 +110,7 @@ def _places(path: Path, file: BinaryIO, reader: RowReader) -> Iterator[tuple[int
             except ValueError as error:
                 raise ValueError(f"{path}, row {number}: {error}") from error
         if row is not None:
-            yield offset, number, CODES[row.split], hash(str(row.id)), hash(row.piece)
+            yield offset, number, CODES[row.split], hash(str(row.id)), hash(row.piece), hash(row.audio)
         offset += len(line)
 
 
@@ -121,3 +122,13 @@ def _refuse_conflicts(clips: ManifestClips, column: str) -> None:
     suspects = first != np.arange(len(first)) if column == "id" else splits != splits[first]
     for place in np.flatnonzero(suspects).tolist():
         refuse_conflicts(clips._part(clips.table[[first[place], place]]))
+
+
+def _refuse_leaks(clips: ManifestClips) -> None:
+    """Files that clips of several splits lie in are looked at closely: their parts may not overlap."""
+    _, firsts, inverse = np.unique(clips.table["audio"], return_index=True, return_inverse=True)
+    splits = clips.table["split"]
+    shared = np.zeros(len(firsts), bool)
+    shared[inverse[splits != splits[firsts[inverse]]]] = True
+    if shared.any():
+        refuse_conflicts(clips._part(clips.table[shared[inverse]]))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from melody_cm.data.composition import draw_piece, perform, piece_captions, piec
 from melody_cm.data.jobs import cache_folder, file_lock, progress
 from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
 from melody_cm.data.synthesis import synthesize
-from melody_cm.storage import hash_data, write_text
+from melody_cm.storage import hash_data, read_json, write_json, write_text
 
 # Raise it when the same arguments give other sound or other captions: it is a part of the cache's key.
 CONTENT_VERSION = 1
+RECORD_NAME = "contents.json"
 MIN_CLIPS = 3
 MIN_CLIP_SECONDS = 0.5
 SAMPLE_RATES = range(8000, 192001)
@@ -64,7 +66,14 @@ class SyntheticCorpus(Corpus):
         yield from ManifestCorpus(str(self.folder)).entries()
 
     def fingerprint(self) -> str:
-        return hash_data([CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate])
+        """A hash of the arguments, as long as the files hold what they held when this was first asked."""
+        made = [CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate]
+        contents = self._hash_contents([str(clip.audio) for clip in self.clips()])
+        record = self.folder / RECORD_NAME
+        if not record.is_file():
+            with suppress(OSError):
+                write_json(record, contents)
+        return hash_data(made if not record.is_file() or read_json(record) == contents else [made, contents])
 
     def write(self, folder: Path) -> None:
         """Render all clips into a folder; see `write_corpus`."""

@@ -2,8 +2,8 @@
 
 import csv
 import io
-import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
-from melody_cm.data.manifest import MANIFEST_NAME, folder_files
+from melody_cm.data.audio_files import AUDIO_SUFFIXES
+from melody_cm.data.clips import load_row, located
+from melody_cm.data.folders import folder_files
+from melody_cm.data.manifest import MANIFEST_NAME
+from melody_cm.data.texts import read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.signal import resample
 
@@ -40,7 +44,7 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
     else:
         clips = _of_split(list(open_corpus(str(path)).clips()), path, split)
     if not clips:
-        raise ValueError(f"{path}: no sound files; evaluation reads .wav, .flac, .ogg, .opus and .mp3")
+        raise ValueError(f"{path}: no sound files; evaluation reads {', '.join(AUDIO_SUFFIXES)}")
     return clips
 
 
@@ -141,46 +145,78 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     """The prompt of every clip by its id.
 
     Args:
-        path: a `.jsonl` or `.csv` with the fields `file` (path in the folder, or the file's name) and `caption`; in any
-            other file the lines that are not empty are the prompts of the clips in their (sorted) order.
+        path: a `.jsonl` or `.csv` with the fields `file` (path in the folder, or the file's name) and `caption`, or a
+            text file with a prompt a line (`read_prompts`). Those are the prompts that the JSON files beside the clips
+            name; where these are not there, they belong to the clips in the order of the numbers in their names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: another number of prompts than clips, a clip without one, or a prompt for a file that is not there.
+        ValueError: another number of prompts than clips, a clip without one, a prompt for a file that is not there, or
+            one that the JSON beside a clip contradicts.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of prompts")
+    path, told = Path(path), {clip.id: _told_prompt(clip) for clip in clips}
+    if path.suffix in (".csv", ".jsonl"):
+        found = _by_name(path, clips)
+    elif clips and all(told.values()):
+        found, lines = dict(told), set(read_prompts(path))
+        if unmade := sorted(lines - set(told.values())):
+            raise ValueError(f"{path}: no clip of the prompt {unmade[0]!r}, by the JSON files beside the clips")
+        found = {name: prompt if prompt in lines else None for name, prompt in told.items()}
+    else:
+        lines = read_prompts(path)
+        _check_count(path, len(lines), clips)
+        found = dict(zip((clip.id for clip in sorted(clips, key=_by_numbers)), lines, strict=True))
+    for name, prompt in told.items():
+        if prompt and prompt != found[name]:
+            raise ValueError(f"{path}: does not have {prompt!r} for {name!r}, but the JSON beside that clip says it")
+    return found
+
+
+def _told_prompt(clip: Clip) -> str | None:
+    """The prompt in the JSON file that `generate` writes beside a clip; any other file says nothing."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    readers = {".csv": lambda: csv.DictReader(io.StringIO(text)), ".jsonl": lambda: map(json.loads, lines)}
-    try:
-        prompts = list(readers[path.suffix]()) if path.suffix in readers else lines
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: {error.doc[:60]!r} is not JSON ({error})") from error
-    if len(prompts) != len(clips):
+        facts = load_row(clip.audio.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return facts["prompt"].strip() or None if isinstance(facts.get("prompt"), str) else None
+
+
+def _by_numbers(clip: Clip) -> list[str | int]:
+    """Sorts 100_b before 1000_a, as no text does."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", clip.id)]
+
+
+def _check_count(path: Path, prompts: int, clips: Sequence[Clip]) -> None:
+    if prompts != len(clips):
         raise ValueError(
-            f"{path}: {len(prompts)} prompts for {len(clips)} sound files; give one for each, in sorted order"
+            f"{path}: {prompts} prompts for {len(clips)} sound files; give one for each, in the order of their numbers"
         )
-    if path.suffix in readers:
-        return _by_name(path, prompts, clips)
-    return {clip.id: line for clip, line in zip(clips, lines, strict=True)}
 
 
-def _by_name(path: Path, rows: Sequence[Any], clips: Sequence[Clip]) -> dict[str, str]:
+def _by_name(path: Path, clips: Sequence[Clip]) -> dict[str, str]:
     captions: dict[str, str] = {}
-    for number, row in enumerate(rows, start=1):
-        file, caption = (row.get(name) if isinstance(row, dict) else None for name in ("file", "caption"))
+    for number, row in enumerate(_named_rows(path), start=1):
+        file, caption = row.get("file"), row.get("caption")
         if not all(isinstance(value, str) and value.strip() for value in (file, caption)):
-            raise ValueError(f"{path}, row {number}: the texts 'file' and 'caption' are needed, not {row!r}")
+            raise ValueError(f"{path}, row {number}: the texts 'file' and 'caption' are needed, not {str(row)[:200]}")
         if file in captions:
             raise ValueError(f"{path}, row {number}: {file!r} is named twice; give every file one prompt")
         captions[file] = caption.strip()
+    _check_count(path, len(captions), clips)
     found = {clip.id: captions.pop(clip.id, None) or captions.pop(clip.audio.name, None) for clip in clips}
     if captions:  # There are as many prompts as files, so one that is left over is missing elsewhere.
         missing = next(name for name, caption in found.items() if caption is None)
         raise ValueError(f"{path}: no prompt for {missing!r}, but one for {next(iter(captions))!r}, which is not there")
     return found
+
+
+def _named_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of prompts")
+    with located(path):
+        if path.suffix == ".jsonl":
+            return [load_row(line.encode()) for line in read_lines(path)]
+        try:
+            return list(csv.DictReader(io.StringIO(read_text(path))))
+        except csv.Error as error:
+            raise ValueError(f"not a table ({error})") from error

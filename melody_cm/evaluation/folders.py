@@ -13,13 +13,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.data import Clip
-from melody_cm.data.jobs import cache_folder
+from melody_cm.data.jobs import cache_folder, require_writable
 from melody_cm.evaluation.clips import embed_clips, find_clips, pair_clips, read_clip_prompts
 from melody_cm.evaluation.embeddings import LevelMatchedEmbedding
 from melody_cm.evaluation.judge import Judge, clip_vectors, open_embeddings, tags_of, uses_prompts
 from melody_cm.evaluation.music_scores import music_scores, pair_scores
 from melody_cm.evaluation.provenance import provenance
-from melody_cm.evaluation.reference import cached_statistics, content_hash, read_fadtk
+from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash, read_fadtk
 from melody_cm.evaluation.results import Results, Row, arrow
 from melody_cm.evaluation.score import SIDES, Score, refuse_unlike
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
@@ -62,7 +62,8 @@ def evaluate(
     """Judge a folder of audio from any system against real music, by every measure of every embedding.
 
     Args:
-        generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`.npz`).
+        generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`FILE.npz`, or
+            `FILE.npz:MODEL`).
         embeddings: names as in `load_embedding`, or embeddings themselves.
         split, generated_split: rows of a manifest: train, valid or test; all if left out.
         prompts: file with the text of every generated file (`read_clip_prompts`).
@@ -89,7 +90,7 @@ def evaluate(
         judges += [LevelMatchedEmbedding(judge) for judge in judges]
     sides = Sides(
         clips,
-        Path(reference) if str(reference).endswith(".npz") else find_clips(reference, split),
+        FadtkFile.parse(str(reference)) or find_clips(reference, split),
         read_clip_prompts(prompts, clips) if prompts else None,
         find_clips(training) if training else None,
         music,
@@ -110,11 +111,13 @@ def check_place(out: str | Path | None) -> None:
     """Refuse, before any work, a place where no file can be written.
 
     Raises:
-        ValueError: it is a folder, or lies below a file.
+        ValueError: it is a folder, or lies below a file; OSError: nothing can be written there.
     """
     place = None if out is None else Path(out).absolute()
     if place and (place.is_dir() or not next(parent for parent in place.parents if parent.exists()).is_dir()):
         raise ValueError(f"--out {out} is a folder, or lies below a file; name a file, e.g. results.json")
+    if place:
+        require_writable(place.parent)
 
 
 @dataclass
@@ -126,7 +129,7 @@ class Sides:
     """
 
     generated: Sequence[Clip]
-    reference: Sequence[Clip] | Path
+    reference: Sequence[Clip] | FadtkFile
     prompts: Mapping[str, str] | None = None
     training: Sequence[Clip] | None = None
     music: bool = False
@@ -150,8 +153,8 @@ class Sides:
     @cached_property
     def reference_fingerprint(self) -> str:
         """A hash of the content of the reference; distances to unlike references must not be compared."""
-        if isinstance(self.reference, Path):
-            return hash_file(self.reference)
+        if isinstance(self.reference, FadtkFile):
+            return hash_file(self.reference.path)
         return hash_data(
             sorted([content_hash(clip.audio), clip.start, clip.duration or 0.0] for clip in self.reference)
         )
@@ -165,12 +168,14 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
             f"prompts need an embedding of texts or tags too, not only {names}; add musicnn:tags, joint:STAGE or "
             "clap:FOLDER"
         )
-    if (sides.music or sides.paired) and isinstance(sides.reference, Path):
-        raise ValueError(f"{sides.reference} holds statistics, no clips; give sound files to measure music or pairs")
+    if (sides.music or sides.paired) and isinstance(sides.reference, FadtkFile):
+        raise ValueError(f"{sides.reference.path} holds statistics, no clips; give sound files to measure music or pairs")
     if sides.training and not any(embedding.identity.trained for embedding in embeddings):
         raise ValueError(f"the memorization check needs a trained embedding, not only {names}; add e.g. joint:STAGE")
     pairs = sides.pairs  # A missing one is told before any work.
     row = Row("generated", {}, facts={"dropped": {}})
+    if isinstance(sides.reference, FadtkFile):  # Before any work: a file of another model is refused.
+        row.facts["reference_model"] = {each.name: sides.reference.model_for(each.name) for each in embeddings}
     for embedding in embeddings:
         evaluation = _Evaluation(sides, embedding, progress)
         row.metrics |= evaluation.run()
@@ -224,8 +229,8 @@ class _Evaluation:
 
     def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""
-        if isinstance(self.sides.reference, Path):
-            return read_fadtk(self.sides.reference)
+        if isinstance(self.sides.reference, FadtkFile):
+            return read_fadtk(self.sides.reference.path, self.embedding.name, self.sides.reference.model)
 
         def compute() -> EmbeddingStatistics:
             statistics = EmbeddingStatistics.empty(self.embedding.width)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,16 @@ from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
 log = logging.getLogger(__name__)
+# What fadtk calls our embeddings; "official_" before a name changes nothing of that.
+FADTK_MODELS: dict[str, tuple[str, ...]] = {
+    "logmel": (),
+    "joint": (),
+    "vggish": ("vggish",),
+    "encodec": ("encodec-emb",),
+    "clap": ("clap-laion-audio", "clap-laion-music"),
+}
+NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError, MemoryError)
+MAX_ARRAY_BYTES = 1 << 29  # Of a covariance: it has 8192 rows then.
 FORMAT = "melody_cm embedding statistics 3"
 TENSORS = ("clips", "frames", "sum", "outer", "sample")
 
@@ -78,21 +89,75 @@ def load_statistics(path: Path) -> EmbeddingStatistics:
         raise ValueError(f"{path}: no embedding statistics ({error!r}); remove it") from error
 
 
-def read_fadtk(path: str | Path) -> Gaussian:
-    """The Gaussian in a file of fadtk's statistics of one model, its `<model>.mu` and `<model>.cov`.
+class FadtkFile(NamedTuple):
+    """A file of fadtk's statistics, and the name in it of the model that is meant, where several would do."""
+
+    path: Path
+    model: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "FadtkFile | None":
+        """`FILE.npz` or `FILE.npz:MODEL`; None for anything else."""
+        if text.endswith(".npz"):
+            return cls(Path(text))
+        path, _, model = text.rpartition(":")
+        return cls(Path(path), model) if path.endswith(".npz") and model else None
+
+    def model_for(self, embedding: str) -> str:
+        """The model in the file whose statistics are those of an embedding.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it holds another model's statistics, or those of several that would do.
+        """
+        models = [name.removesuffix(".mu") for name in _npz(self.path).files if name.endswith(".mu")]
+        known = FADTK_MODELS.get(embedding.removeprefix("official_"))
+        fitting = [name for name in models if name == embedding or name in (known or ())]
+        if self.model is not None:  # What we do not know, the user may.
+            fitting = [name for name in (models if known is None else fitting) if name == self.model]
+        if len(fitting) == 1:
+            return fitting[0]
+        held = f"{self.path} holds statistics of {', '.join(models) or 'no model'}"
+        if fitting:
+            raise ValueError(f"{held}; say which is meant: {self.path}:{fitting[0]}")
+        wanted = f" as {self.model}" if self.model else ""
+        raise ValueError(f"{held}, none{wanted} of the embedding {embedding}; give statistics of {embedding}")
+
+
+def read_fadtk(path: str | Path, embedding: str, model: str | None = None) -> Gaussian:
+    """The Gaussian in a file of fadtk's statistics, the `<model>.mu` and `<model>.cov` of an embedding's model.
 
     The file does not tell how many clips it is of, so a distance to it has an interval for the generated side only.
 
+    Args:
+        path: the file.
+        embedding: the name of ours.
+        model: fadtk's name of it, where the file holds several that would do, or the embedding is one's own.
+
     Raises:
-        FileNotFoundError: there is no such file; ValueError: it is damaged, or holds something else.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds something else, such as another model's statistics.
     """
+    model = FadtkFile(Path(path), model).model_for(embedding)
     try:
-        with np.load(path, allow_pickle=False) as file:  # Nothing in it is ever executed.
-            (mean,), (cov,) = ([file[name] for name in file.files if name.endswith(part)] for part in (".mu", ".cov"))
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path}: no readable .npz file of one model's mu and cov ({error}); make it again") from error
+        with _npz(Path(path)) as file:
+            mean, cov = file[f"{model}.mu"], file[f"{model}.cov"]
+    except NPZ_ERRORS as error:
+        raise ValueError(f"{path}: no readable mu and cov of {model} ({error!r}); make it again") from error
     # Files may be of float32 sums, where both halves of a covariance differ by rounding.
     whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and np.isfinite(mean).all() and np.isfinite(cov).all()
     if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
         raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
     return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))
+
+
+def _npz(path: Path) -> np.lib.npyio.NpzFile:
+    """The open file, of which nothing was read yet; nothing in it is ever executed."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        largest = max((entry.file_size for entry in file.zip.infolist()), default=0)
+    except NPZ_ERRORS as error:
+        raise ValueError(f"{path}: no readable .npz file of models' mu and cov ({error}); make it again") from error
+    if largest > MAX_ARRAY_BYTES:
+        raise ValueError(f"{path}: holds an array of {largest} bytes; no mean or covariance has more than 2^29")
+    return file

@@ -1,12 +1,15 @@
 """From prompts and sound files to WAV files that grow while the music is made, each with a JSON that says how."""
 
+import fcntl
+import json
 import os
 import re
+import unicodedata
 import wave
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,15 +20,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data import AudioInfo, AudioProblem, audio_info, read_audio, scan_audio, stream_audio
+from melody_cm.data.jobs import require_writable
 from melody_cm.interfaces import GeneratedAudio
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.pretrained import PretrainedPipeline
-from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request
-from melody_cm.storage import write_json
+from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys
+from melody_cm.storage import hash_file, read_json, write_json
 from melody_cm.storage.versions import versions
 
 Blocks = Iterator[GeneratedAudio]
 MAX_BYTES = 2**32 - 100  # A WAV file counts its bytes with 32 bits.
+# What of a clip's JSON does not belong to the request.
+CIRCUMSTANCES = ("pipeline", "device", "versions")
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # Sound files of more than 16 bits a sample.
 
 
@@ -37,8 +43,11 @@ def generate_files(
     audio_prompts: Sequence[Path] = (),
     continue_from: Path | None = None,
     inpaint: tuple[Path, float, float] | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Path]:
     """One WAV and one JSON for each clip of a request; all of it is checked before anything is made or written.
+
+    Clips that the same request made before are not made again, so a request that was interrupted goes on.
 
     Args:
         source: a pipeline, or where one was saved (see `PretrainedPipeline.from_pretrained`).
@@ -47,13 +56,15 @@ def generate_files(
         audio_prompts: sound files in the place of the request's prompts.
         continue_from: a sound file whose music goes on; `request.seconds` counts both.
         inpaint: a sound file, and from where to where (seconds) it is made anew.
+        overwrite: replace clips of the same name that were made from something else.
 
     Returns:
         The WAV files, one after another, each when it is finished. What was written stays, should an error come.
 
     Raises:
-        ValueError, FileNotFoundError: what cannot be made.
+        ValueError, OSError: what cannot be made or written, or a clip of the same name made from something else.
     """
+    out = require_writable(Path(out))
     pipeline = source
     if not isinstance(source, PretrainedPipeline):
         pipeline = PretrainedPipeline.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,13 +78,22 @@ def generate_files(
         raise ValueError(f"given music is worked on {batch_size} times at once; give fewer prompts")
     if inpaint:
         facts["inpainted"] = dict(zip(("file", "from", "to"), (str(given), *inpaint[1:]), strict=True))
-        batches = iter([inpainted(pipeline, *inpaint, request)])
     elif given is not None:
         facts["continued_from"] = str(given)
-        batches = iter([continued(pipeline, given, request)])
-    else:
+    clips = [
+        ClipFile(out / f"{stem}.wav", made | facts)
+        for stem, made in _named(list(audio_prompts or request.prompts) or [None], given, request.seed)
+    ]
+    if not any([clip.is_to_be_made(overwrite) for clip in clips]):
+        return (clip.path for clip in clips)
+    if given is None:
         batches = pipeline.streams(request, batch_size)
-    return _write(Path(out), batches, list(audio_prompts or request.prompts) or [None], batch_size, facts, given)
+    else:
+        batches = iter([inpainted(pipeline, *inpaint, request) if inpaint else continued(pipeline, given, request)])
+    parts = [clips[first : first + batch_size] for first in range(0, len(clips), batch_size)]
+    return _write(
+        zip(parts, batches, strict=True), overwrite, 3 if given and soundfile.info(given).subtype in FINE else 2
+    )
 
 
 def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
@@ -188,7 +208,16 @@ class GrowingWav:
         self.samples = 0
 
     def __enter__(self) -> "GrowingWav":
-        self._file = self.partial.open("wb")
+        self._file = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(self._file.fileno()), self.partial.stat())
+        except OSError:
+            mine = False
+        if not mine:
+            self._file.close()
+            raise ValueError(f"{self.partial}: another command is writing it; wait for it, or give another --out")
+        self._file.truncate(0)
         self._wav = wave.open(self._file, "wb")
         self._wav.setparams((1, self.sample_bytes, self.sample_rate, 0, "NONE", ""))
         return self
@@ -232,6 +261,7 @@ def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[
         "pipeline": None if source is pipeline else str(source),
         "seed": request.seed if isinstance(request.seed, int) else list(request.seed),
         **pipeline.sampling(request),
+        "seconds_asked": request.seconds,
         "sample_rate": pipeline.sample_rate,
         "device": str(pipeline.device),
         "weights": pipeline.weight_hashes(),
@@ -240,32 +270,71 @@ def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[
     }
 
 
-def _write(
-    out: Path, batches: Iterator[Blocks], prompts: Sequence[Any], batch_size: int, facts: dict[str, Any], given: Any
-) -> Iterator[Path]:
+def _named(prompts: Sequence[Any], given: Path | None, seed: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each clip a name (its number, the first words of its prompt or of the file that it is made from, the seed),
+    and what is its own in its JSON."""
+    width, keys = max(3, len(str(len(prompts) - 1))), clip_keys(seed, len(prompts))
+    for index, prompt in enumerate(prompts):
+        heard = prompt if isinstance(prompt, Path) else given
+        text = prompt if isinstance(prompt, str) else heard.stem if heard else ""
+        words = "_".join(re.findall(r"\w+", unicodedata.normalize("NFC", text.lower())))[:40]
+        words = words.encode()[:80].decode(errors="ignore").strip("_")
+        made = {"prompt": prompt if isinstance(prompt, str) else None, "clip_index": index}
+        made |= {"audio_prompt": str(prompt)} if isinstance(prompt, Path) else {}
+        made |= {"sound_hash": hash_file(heard)} if heard and heard.is_file() else {}
+        yield "_".join(part for part in (f"{index:0{width}d}", words, f"seed{keys[index][0]}") if part), made
+
+
+@dataclass
+class ClipFile:
+    """A clip of a request: its WAV file, and what its JSON says of how it is made."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    def is_to_be_made(self, overwrite: bool) -> bool:
+        """False if the same request made it before.
+
+        Raises:
+            ValueError: something else is there, and `overwrite` does not allow to replace it.
+        """
+        beside = self.path.with_suffix(".json")
+        if not (self.path.exists() or beside.exists()):
+            return True
+        try:
+            there = read_json(beside)
+        except (ValueError, OSError):
+            there = None
+        asked = json.loads(json.dumps({name: self.facts[name] for name in self.facts if name not in CIRCUMSTANCES}))
+        unlike = [name for name in asked if not isinstance(there, dict) or there.get(name) != asked[name]]
+        if not unlike:
+            return not self.path.is_file()
+        if overwrite:
+            return True
+        why = f"made with another {unlike[0]}" if isinstance(there, dict) else "and nothing says how it was made"
+        raise ValueError(f"{self.path} is there, {why}; give another --out, or replace it by --overwrite")
+
+
+def _write(parts: Iterator[tuple[list[ClipFile], Blocks]], overwrite: bool, sample_bytes: int) -> Iterator[Path]:
     """The files of one batch after another; what is finished is on disk, also when the rest is never made."""
-    out.mkdir(parents=True, exist_ok=True)
-    numbered, sample_bytes = list(enumerate(prompts)), 3 if given and soundfile.info(given).subtype in FINE else 2
-    for first, blocks in zip(range(0, len(prompts), batch_size), batches, strict=True):
-        clips, timings = numbered[first : first + batch_size], Counter()
-        with ExitStack() as stack:
-            paths = [out / f"{_stem(index, prompt or given)}.wav" for index, prompt in clips]
-            wavs = [GrowingWav(path, facts["sample_rate"], sample_bytes) for path in paths]
-            files = [stack.enter_context(wav) for wav in wavs]
-            for block in blocks:
-                for file, waveform in zip(files, block.waveform, strict=True):
-                    file.write(waveform)
-                timings.update(block.timings)
-        for file, (index, prompt) in zip(files, clips, strict=True):
-            made = {"prompt": prompt if isinstance(prompt, str) else None, "clip_index": index, **facts}
-            made |= {"audio_prompt": str(prompt)} if isinstance(prompt, Path) else {}
-            made |= {"batch_size": len(clips), "seconds": file.samples / file.sample_rate, "timings": dict(timings)}
-            write_json(file.path.with_suffix(".json"), made)
-            yield file.path
+    for clips, blocks in parts:
+        if any([clip.is_to_be_made(overwrite) for clip in clips]):
+            _write_batch(clips, blocks, sample_bytes)
+        yield from (clip.path for clip in clips)
 
 
-def _stem(index: int, prompt: Any) -> str:
-    """The clip's number and the first words of its prompt, or of the name of the file that it is made from."""
-    text = prompt.stem if isinstance(prompt, Path) else prompt if isinstance(prompt, str) else ""
-    words = "_".join(re.findall(r"\w+", text.lower(), flags=re.ASCII))[:40].strip("_")
-    return f"{index:03d}_{words}".rstrip("_")
+def _write_batch(clips: Sequence[ClipFile], blocks: Blocks, sample_bytes: int) -> None:
+    """A WAV is renamed after its JSON is there, so no finished one is without."""
+    timings: Counter[str] = Counter()
+    clips[0].path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        wavs = [GrowingWav(clip.path, clip.facts["sample_rate"], sample_bytes) for clip in clips]
+        files = [stack.enter_context(wav) for wav in wavs]
+        for block in blocks:
+            for file, waveform in zip(files, block.waveform, strict=True):
+                file.write(waveform)
+            timings.update(block.timings)
+        for file, clip in zip(files, clips, strict=True):
+            length = {"batch_size": len(clips), "seconds": file.samples / file.sample_rate, "timings": dict(timings)}
+            clip.path.unlink(missing_ok=True)
+            write_json(clip.path.with_suffix(".json"), clip.facts | length)

@@ -3,6 +3,9 @@
 import json
 import pickle
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -10,9 +13,10 @@ import pytest
 import soundfile
 import torch
 
-from melody_cm.data import AudioProblem, audio_info, check_corpus, read_audio
+from melody_cm.data import AudioProblem, ManifestCorpus, audio_info, check_corpus, read_audio
 from melody_cm.data.audio_files import BLOCK_SAMPLES, scan_audio
-from melody_cm.data.headers import lacks_ogg_end
+from melody_cm.data.headers import ogg_problem
+from melody_cm.data.mpeg import first_frame, header
 
 CODECS = {
     ".wav": ("WAV", "PCM_16"),
@@ -187,14 +191,14 @@ def test_impossible_sample_rates_are_told(tmp_path, rate):
 @pytest.mark.parametrize("suffix", [".ogg", ".opus"])
 def test_the_last_ogg_page_is_found_wherever_the_file_stops(tmp_path, suffix):
     path = written(tmp_path / f"a{suffix}")
-    assert not lacks_ogg_end(path)
+    assert not ogg_problem(path)
     data = path.read_bytes()
     last_page = data.rfind(b"OggS")
-    for size in (len(data) - 1, len(data) - 30, last_page, last_page + 20, len(data) // 2, 100):
+    for size in (len(data) - 1, len(data) - 30, last_page + 20, len(data) // 2, 100):
         path.write_bytes(data[:size])
-        assert lacks_ogg_end(path), size
+        assert ogg_problem(path), size
     path.write_bytes(data + b"TAG" + bytes(125))
-    assert not lacks_ogg_end(path)
+    assert not ogg_problem(path)
 
 
 @pytest.mark.parametrize("rate", [8000, 24000, 192000])
@@ -340,3 +344,193 @@ def test_check_names_rows_of_a_manifest_that_are_not_utf8_climb_or_share_an_id(t
         assert any(f"manifest.jsonl, row {number}: " in line and words in line for line in report.problems), number
     assert report.reasons == {"bad row": 2, "id twice": 1, "missing": 1}
     assert report.clips == {"train": 2}
+
+
+def tag(size):
+    """An ID3 tag with so many bytes of a picture, some of which look like frames."""
+    sizes = bytes(size >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\x04\0\0" + sizes + (b"\xff\xfb\x90\x44" * size)[:size]
+
+
+@pytest.mark.parametrize("settings", [{}, {"bitrate_mode": "VARIABLE"}, {"bitrate_mode": "AVERAGE"}])
+@pytest.mark.parametrize(
+    ("before", "behind"), [(b"", b""), (tag(200_000), b"TAG".ljust(128, b"\0")), (bytes(5000), b"")]
+)
+def test_an_mp3_that_does_not_count_its_frames_is_heard_whole(tmp_path, settings, before, behind):
+    path = tmp_path / "a.mp3"
+    loud, quiet = noise(24000, 3.0), 1e-3 * noise(24000, 3.0)
+    for parts in ((loud, quiet), (quiet, loud)):
+        soundfile.write(path, np.concatenate(parts), 24000, format="MP3", subtype="MPEG_LAYER_III", **settings)
+        data = path.read_bytes()
+        first = first_frame(data)
+        path.write_bytes(before + data[first + header(data[first : first + 4]).length :] + behind)
+        seconds = scan_audio(path, 0.0, None).seconds
+        assert seconds == pytest.approx(6.0, abs=0.1)
+        whole = read_audio(path, 0.0, None, 24000)
+        assert len(whole) == round(seconds * 24000)
+        assert whole[: 24000 * 2].std() / whole[24000 * 4 :].std() == pytest.approx(
+            1e3 if parts[0] is loud else 1e-3, rel=0.2
+        )
+        torch.testing.assert_close(read_audio(path, 4.0, 1.0, 24000), whole[96000:120000], rtol=0, atol=1e-6)
+
+
+def test_an_mp3_that_counts_too_few_frames_is_heard_whole(tmp_path):
+    one, two = written(tmp_path / "a.mp3", 3.0), written(tmp_path / "b.mp3", 4.0)
+    one.write_bytes(one.read_bytes() + two.read_bytes())
+    assert scan_audio(one, 0.0, None).seconds == pytest.approx(7.0, abs=0.2)
+
+
+def test_nothing_is_printed_of_damaged_mp3_files(tmp_path):
+    path = written(tmp_path / "a.mp3")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 900] = bytes(900)
+    path.write_bytes(data)
+    cut(written(tmp_path / "b.mp3"), 0.3)
+    (tmp_path / "c.mp3").write_bytes(tag(50_000) + bytes(4000) + data[300:])
+    code = f"""
+import sys
+import time
+from melody_cm.data import check_corpus
+check_corpus({str(tmp_path)!r})
+print("still heard", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "still heard\n"
+
+
+@pytest.mark.parametrize("share", [0.97, 0.6, 0.25, 0.05])
+@pytest.mark.parametrize(
+    ("suffix", "container", "codec"),
+    [
+        (".aiff", "AIFF", "PCM_16"), (".aif", "AIFF", "PCM_24"), (".aifc", "AIFF", "FLOAT"), (".au", "AU", "PCM_16"),
+        (".caf", "CAF", "PCM_16"), (".w64", "W64", "PCM_16"), (".AIFF", "AIFF", "PCM_U8"),
+    ],
+)  # fmt: skip
+def test_the_other_containers_are_read_and_their_cut_ends_known(tmp_path, share, suffix, container, codec):
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, noise(24000, 2.0, 2), 24000, format=container, subtype=codec)
+    assert scan_audio(path, 0.0, None) == (24000, 2, 2.0)
+    assert check_corpus(str(tmp_path)).clips
+    if container == "CAF":  # Its writer makes room of 4 kB before the samples.
+        share = max(share, 0.06)
+    cut(path, share)
+    assert problem_of(scan_audio, path, 0.0, None).reason == "truncated"
+
+
+def test_an_ogg_that_does_not_mark_its_end_is_good_and_one_with_another_hung_on_is_told(tmp_path):
+    path = written(tmp_path / "a.ogg")
+    data = path.read_bytes()
+    last = data.rfind(b"OggS")
+    path.write_bytes(data[:last])
+    assert scan_audio(path, 0.0, None).seconds > 5.0
+    path.write_bytes(data + written(tmp_path / "b.ogg", 3.0).read_bytes())
+    assert "several streams one after another" in str(problem_of(scan_audio, path, 0.0, None))
+
+
+def test_channels_that_cancel_are_not_silence(tmp_path):
+    side = 0.5 * noise(24000, 2.0)
+    for name, samples in (("a", np.hstack([side, -side])), ("b", np.hstack([side, 0 * side]))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 24000, subtype="FLOAT")
+    crop = read_audio(tmp_path / "a.wav", 0.5, 1.0, 24000).numpy()
+    assert np.allclose(np.abs(crop), np.abs(side[12000:36000, 0]), atol=1e-6)
+    assert np.allclose(read_audio(tmp_path / "b.wav", 0.5, 1.0, 24000), side[12000:36000, 0] / 2, atol=1e-6)
+    report = check_corpus(str(tmp_path))
+    assert report.clips.total() == 2
+    (remark,) = report.remarks
+    assert "a.wav: channels cancel in mono" in remark
+
+
+@pytest.mark.parametrize(("scale", "reason"), [(32767, "out of range"), (1e30, "out of range"), (5, None), (0.1, None)])
+def test_another_range_than_that_of_sound_is_told(tmp_path, scale, reason):
+    samples = scale * noise(24000, 2.0)
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="FLOAT")
+    if reason:
+        assert problem_of(read_audio, tmp_path / "a.wav", 0.5, 1.0, 16000).reason == reason
+    report = check_corpus(str(tmp_path))
+    assert list(report.reasons) == ([reason] if reason else [])
+    assert len(report.remarks) == (scale == 5)
+    assert all("clipped, samples up to 2." in remark for remark in report.remarks)
+
+
+@pytest.mark.parametrize("rate", [8000, 24000])
+def test_a_constant_is_silence(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.full(48000, 0.3), 24000)
+    assert "silent, every sample is 0.3" in str(problem_of(read_audio, tmp_path / "a.wav", 0.0, None, rate))
+    assert problem_of(scan_audio, tmp_path / "a.wav", 0.0, None).reason == "silent"
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff", b"RIFF", b"ID3\x04\0\0\x7f\x7f\x7f\x7f", b"\xff\xfb"])
+def test_zeros_are_refused_at_once(tmp_path, head):
+    path = tmp_path / "a.wav"
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(1 << 30)
+    begun = time.monotonic()
+    assert problem_of(scan_audio, path, 0.0, None).reason == "unreadable"
+    assert time.monotonic() - begun < 2
+
+
+def test_a_small_file_that_would_take_hours_to_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("melody_cm.data.audio_files.MANY_SAMPLES", 1 << 20)
+    soundfile.write(tmp_path / "a.flac", np.full((1 << 22, 2), 0.25), 24000)
+    assert "no music does" in str(problem_of(scan_audio, tmp_path / "a.flac", 0.0, None))
+    assert len(read_audio(sparse_hour(tmp_path / "hour.wav"), 3599.0, 1.0, 16000)) == 16000
+
+
+@pytest.mark.parametrize("start", [float("inf"), float("nan"), 1e300])
+def test_a_place_beyond_all_files_is_too_short(tmp_path, start):
+    path = written(tmp_path / "a.wav")
+    assert problem_of(read_audio, path, start, 1.0, 24000).reason == "too short"
+    assert problem_of(scan_audio, path, start, None).reason == "too short"
+
+
+def test_a_path_that_is_spelled_otherwise_is_told(tmp_path):
+    (tmp_path / "sub").mkdir()
+    written(tmp_path / "sub" / "Caf\u00e9.wav")
+    for name in ("sub/caf\u00e9.wav", "sub/Cafe\u0301.wav", "sub/CAF\u00c9.WAV"):
+        assert "is there, spelled otherwise" in str(problem_of(audio_info, tmp_path / name))
+    assert "write / where it has" in str(problem_of(audio_info, tmp_path / "sub\\Caf\u00e9.wav"))
+    assert str(problem_of(audio_info, tmp_path / "sub" / "other.wav")).endswith("no such file")
+
+
+def test_hostile_rows_cost_no_other_row_its_place(tmp_path):
+    for name in "ab":
+        written(tmp_path / f"{name}.wav", 1.0)
+    rows = [
+        '{"id": "z", "audio": "b.wav", "caption": "x", "license": ' + "[" * 9000 + "]" * 9000 + "}",
+        '{"id": "z", "audio": "b.wav", "caption": "x", "license": ' + "[" * 300 + "]" * 300 + "}",
+        '{"id": "y", "audio": "b.wav", "caption": "x", "duration": 1' + "0" * 400 + "}",
+        '{"id": "x", "audio": "b.wav", "caption": "x", "start": 1' + "0" * 5000 + "}",
+        '{"id": "w", "audio": "b.wav", "caption": "x", "start": Infinity}',
+        '{"id": "v", "audio": "b\\u0000.wav", "caption": "x"}',
+        '{"id": "u", "audio": "b.wav", "caption": "\\ud83d"}',
+        '{"id": 1e999, "audio": "b.wav", "caption": "x", "duration": "1"}',
+        '{"id": "good", "audio": "a.wav", "caption": "x"}',
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    report = check_corpus(str(tmp_path / "m.jsonl"))
+    assert report.clips == {"train": 2}
+    assert len(report.problems) == 7
+    assert all(any(f"row {number}: " in line for line in report.problems) for number in (1, 3, 4, 5, 6, 7, 8))
+
+
+def leak(tmp_path, **second):
+    written(tmp_path / "a.wav", 3.0)
+    first = {"id": "1", "audio": "a.wav", "caption": "x", "piece": "p", "split": "train", "start": 0, "duration": 2}
+    rows = [first, first | {"id": "2", "piece": "q", "split": "test"} | second]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return ManifestCorpus(str(tmp_path / "m.jsonl"))
+
+
+@pytest.mark.parametrize("second", [{}, {"start": 1.5, "duration": None}, {"audio": "./x/../a.wav"}])
+def test_one_sound_in_two_splits_under_two_names_is_seen(tmp_path, second):
+    corpus = leak(tmp_path, **second)
+    assert check_corpus(corpus).reasons["sound in two splits"] == 1
+    with pytest.raises(ValueError, match=r"is in test here and in train at .*row 1"):
+        corpus.clips()
+
+
+def test_parts_of_one_file_that_do_not_overlap_may_be_pieces_of_two_splits(tmp_path):
+    corpus = leak(tmp_path, start=2.0, duration=1.0)
+    assert len(corpus.clips()) == 2
+    assert not check_corpus(corpus).reasons

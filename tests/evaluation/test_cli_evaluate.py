@@ -233,13 +233,34 @@ def test_copies_of_training_music_are_found(tones):
 
 def test_statistics_of_fadtk_can_be_the_reference(folders):
     frames = clip_frames(folders / "reference").flatten(0, 1)
-    np.savez(folders / "stats.npz", **{"any.mu": frames.mean(0), "any.cov": torch.cov(frames.T)})
+    np.savez(folders / "stats.npz", **{"logmel.mu": frames.mean(0), "logmel.cov": torch.cov(frames.T)})
     run("--generated", folders / "generated", "--reference", folders / "stats.npz", "--out", folders / "n.json")
     results = row_of(folders / "n.json")
     expected = evaluate(folders)["metrics"]["fad_logmel"]
     assert results["metrics"]["fad_logmel"]["value"] == pytest.approx(expected["value"], rel=1e-6)
     assert results["metrics"]["fad_logmel"]["n_reference"] is None
     assert "kad_logmel" not in results["metrics"]
+    assert results["facts"]["reference_model"] == {"logmel": "logmel"}
+
+
+def test_statistics_of_another_model_are_refused_before_any_work(folders, monkeypatch):
+    monkeypatch.setattr("melody_cm.evaluation.folders._Evaluation.run", lambda self: pytest.fail("work was begun"))
+    width = LogMelEmbedding().width
+    np.savez(folders / "other.npz", **{"vggish.mu": np.zeros(width), "vggish.cov": np.eye(width)})
+    for reference in ("other.npz", "other.npz:vggish"):
+        words = ("--generated", folders / "generated", "--reference", folders / reference)
+        with pytest.raises(ValueError, match=r"statistics of vggish, none.* of the embedding logmel"):
+            run(*words, "--out", folders / "n.json")
+
+
+def test_a_place_without_room_or_rights_is_found_before_the_work(folders, monkeypatch):
+    def refused(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("melody_cm.data.jobs.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr(judge, "load_embedding", lambda name: pytest.fail("work was begun"))
+    with pytest.raises(OSError, match=r"no files can be written there \(Read-only file system\)"):
+        evaluate(folders)
 
 
 def test_against_older_results(tones, capsys):

@@ -56,8 +56,9 @@ def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
         ("p.csv", "file,caption\na.wav,x\na.wav,y\nd.wav,z\n", r"row 2: 'a\.wav' is named twice"),
         ("p.csv", "file,caption\nb/c.wav,x\nc.wav,y\nd.wav,z\n", r"no prompt for 'a\.wav', but one for 'c\.wav'"),
         ("p.csv", "name,caption\na.wav,x\nc.wav,y\nd.wav,z\n", r"row 1: the texts 'file' and 'caption' are needed"),
-        ("p.jsonl", '{"file": "a.wav"\n', r"'\{\"file\": \"a\.wav\"' is not JSON"),
-        ("p.jsonl", '["a"]\n["b"]\n["c"]\n', r"row 1: the texts 'file' and 'caption'"),
+        ("p.jsonl", '{"file": "a.wav"\n', r"p\.jsonl: not JSON"),
+        ("p.jsonl", '["a"]\n["b"]\n["c"]\n', r"a row is a JSON object, not list"),
+        ("p.jsonl", "[" * 9999 + "\n", r"p\.jsonl: not JSON"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, name, text, message):
@@ -72,3 +73,51 @@ def test_missing_and_undecodable_files_are_named(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(ValueError, match="not UTF-8 text"):
         read_clip_prompts(tmp_path / "p.txt", THREE)
+
+
+def test_cells_longer_than_python_takes_unasked_are_read(tmp_path):
+    (tmp_path / "p.csv").write_text(f"file,caption,lyrics\na.wav,x,{'la ' * 60000}\nc.wav,y,\nd.wav,z,\n")
+    assert read_clip_prompts(tmp_path / "p.csv", THREE)["d.wav"] == "z"
+
+
+def test_a_thousand_clips_are_in_the_order_of_their_numbers(tmp_path):
+    prompts = [f"piece {index}" for index in range(1005)]
+    names = sorted(f"{index:03d}_piece.wav" for index in range(1005))
+    (tmp_path / "p.txt").write_text("# comment\n\n" + "\n".join(prompts))
+    found = read_clip_prompts(tmp_path / "p.txt", clips(*names))
+    assert found == {f"{index:03d}_piece.wav": prompt for index, prompt in enumerate(prompts)}
+
+
+def told(folder, **prompts):
+    """Clips whose JSON files name their prompts."""
+    for name, prompt in prompts.items():
+        (folder / f"{name}.json").write_text(json.dumps({"prompt": prompt}))
+    return [Clip(f"{name}.wav", folder / f"{name}.wav", 0.0, None, "test", [], name, name) for name in prompts]
+
+
+def test_the_json_beside_a_clip_says_its_prompt(tmp_path):
+    (tmp_path / "p.txt").write_text("loud\ncalm\n")
+    three = told(tmp_path, a="calm", b="loud", c="calm")
+    assert read_clip_prompts(tmp_path / "p.txt", three) == {"a.wav": "calm", "b.wav": "loud", "c.wav": "calm"}
+
+
+def test_a_prompt_that_the_json_beside_a_clip_contradicts_is_refused(tmp_path):
+    (tmp_path / "p.txt").write_text("calm\nloud\n")
+    with pytest.raises(ValueError, match=r"does not have 'slow' for 'b\.wav'"):
+        read_clip_prompts(tmp_path / "p.txt", told(tmp_path, a="calm", b="slow", c="loud"))
+    with pytest.raises(ValueError, match="no clip of the prompt 'loud'"):
+        read_clip_prompts(tmp_path / "p.txt", told(tmp_path, a="calm", b="calm"))
+    (tmp_path / "b.json").unlink()
+    two = [*told(tmp_path, a="loud"), *clips("b.wav")]
+    with pytest.raises(ValueError, match=r"does not have 'loud' for 'a\.wav'"):
+        read_clip_prompts(tmp_path / "p.txt", two)
+    as_csv(tmp_path / "p.csv", [("a.wav", "slow"), ("b.wav", "x")])
+    with pytest.raises(ValueError, match=r"does not have 'loud' for 'a\.wav'"):
+        read_clip_prompts(tmp_path / "p.csv", two)
+
+
+def test_any_other_json_beside_a_clip_says_nothing(tmp_path):
+    (tmp_path / "p.txt").write_text("calm\nloud\n")
+    two = told(tmp_path, a=None, b=7)
+    (tmp_path / "a.json").write_text("[")
+    assert read_clip_prompts(tmp_path / "p.txt", two) == {"a.wav": "calm", "b.wav": "loud"}

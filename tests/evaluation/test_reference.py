@@ -1,7 +1,9 @@
 """Reference statistics are computed once for one content, and again when anything that decides them changes."""
 
 import logging
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 
 from melody_cm.data import Clip
 from melody_cm.evaluation import EmbeddingStatistics, Gaussian, cached_statistics, read_fadtk
-from melody_cm.evaluation.reference import load_statistics, save_statistics
+from melody_cm.evaluation.reference import FadtkFile, load_statistics, save_statistics
 from melody_cm.interfaces import EmbeddingIdentity
 
 IDENTITY = EmbeddingIdentity("test", "1", "abc", 16000, "any", 4, True)
@@ -148,8 +150,8 @@ def test_a_fadtk_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "text.npz").write_text("these are not statistics")
     np.savez(tmp_path / "pickle.npz", **{"vggish.mu": np.array([{"a": 1}], dtype=object)})
     for name in ("text.npz", "pickle.npz"):
-        with pytest.raises(ValueError, match=r"no readable \.npz file"):
-            read_fadtk(tmp_path / name)
+        with pytest.raises(ValueError, match=r"no readable (\.npz file|mu and cov)"):
+            read_fadtk(tmp_path / name, "vggish")
 
 
 def gaussian(width=4):
@@ -160,7 +162,7 @@ def gaussian(width=4):
 def test_the_only_model_of_a_fadtk_file_needs_no_name(tmp_path):
     made = gaussian()
     np.savez(tmp_path / "one.npz", **{"vggish.mu": made.mean.float(), "vggish.cov": made.cov.float()})
-    read = read_fadtk(tmp_path / "one.npz")
+    read = read_fadtk(tmp_path / "one.npz", "vggish")
     torch.testing.assert_close(read.cov, made.cov, rtol=1e-5, atol=1e-6)
     assert read.mean.dtype == torch.float64
 
@@ -176,11 +178,62 @@ def test_the_only_model_of_a_fadtk_file_needs_no_name(tmp_path):
 def test_a_damaged_fadtk_file_is_refused(tmp_path, mean, cov, problem):
     np.savez(tmp_path / "bad.npz", **{"vggish.mu": mean, "vggish.cov": cov})
     with pytest.raises(ValueError, match=problem):
-        read_fadtk(tmp_path / "bad.npz")
+        read_fadtk(tmp_path / "bad.npz", "vggish")
 
 
-@pytest.mark.parametrize("names", [["vggish.mu"], ["vggish.mu", "vggish.cov", "clap.mu", "clap.cov"]])
-def test_other_statistics_than_those_of_one_model_are_refused(tmp_path, names):
-    np.savez(tmp_path / "other.npz", **{name: np.eye(3) for name in names})
-    with pytest.raises(ValueError, match=r"no readable \.npz file of one model's mu and cov"):
-        read_fadtk(tmp_path / "other.npz")
+def test_a_half_of_the_statistics_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", **{"vggish.mu": np.zeros(3)})
+    with pytest.raises(ValueError, match="no readable mu and cov of vggish"):
+        read_fadtk(tmp_path / "other.npz", "vggish")
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A file of several models, as fadtk writes it; the mean of each is its place."""
+    names = ("vggish", "encodec-emb", "clap-laion-audio", "clap-laion-music", "mine-v2")
+    parts = {f"{name}.mu": np.full(4, float(place)) for place, name in enumerate(names)}
+    np.savez(tmp_path / "many.npz", **parts, **{f"{name}.cov": np.eye(4) for name in names})
+    return tmp_path / "many.npz"
+
+
+@pytest.mark.parametrize(
+    ("embedding", "model", "place"),
+    [
+        ("vggish", None, 0), ("official_vggish", None, 0), ("encodec", None, 1), ("clap", "clap-laion-music", 3),
+        ("mine", "mine-v2", 4), ("mine-v2", None, 4),
+    ],
+)  # fmt: skip
+def test_of_several_models_the_embeddings_own_is_taken(packed, embedding, model, place):
+    assert read_fadtk(packed, embedding, model).mean.tolist() == [place] * 4
+
+
+@pytest.mark.parametrize(
+    ("embedding", "model", "message"),
+    [
+        ("logmel", None, "none of the embedding logmel"),
+        ("logmel", "vggish", "none as vggish of the embedding logmel"),
+        ("vggish", "encodec-emb", "none as encodec-emb of the embedding vggish"),
+        ("clap", None, r"say which is meant: .*many\.npz:clap-laion-audio"),
+        ("mine", None, "none of the embedding mine"),
+        ("mine", "theirs", "none as theirs"),
+    ],
+)
+def test_another_models_statistics_are_never_taken_for_an_embeddings(packed, embedding, model, message):
+    with pytest.raises(ValueError, match=message):
+        read_fadtk(packed, embedding, model)
+
+
+def test_what_stands_after_the_colon_is_the_model():
+    assert FadtkFile.parse("a:b/c.npz:clap-laion-music") == (Path("a:b/c.npz"), "clap-laion-music")
+    assert FadtkFile.parse("a.npz") == (Path("a.npz"), None)
+    assert FadtkFile.parse("music/a.jsonl") is FadtkFile.parse("a.npz:") is None
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as bomb:
+        with bomb.open("vggish.cov.npy", "w", force_zip64=True) as entry:
+            for _ in range(17):
+                entry.write(bytes(1 << 25))
+        bomb.writestr("vggish.mu.npy", b"")
+    with pytest.raises(ValueError, match="an array of 570425344 bytes"):
+        read_fadtk(tmp_path / "bomb.npz", "vggish")

@@ -25,7 +25,7 @@ def written(out, stem):
 def test_prompts_with_times_and_a_loop(saved, tmp_path):
     times = ("--prompt-at", "0:calm piano", "--prompt-at", "1.5: drums: enter")
     run(saved, "--seconds", 3, *times, "--loop", "--seed", 2, "--out", tmp_path / "out")
-    samples, made = written(tmp_path / "out", "000_calm_piano")
+    samples, made = written(tmp_path / "out", "000_calm_piano_seed2")
     at = [(0, "calm piano"), (1.5, "drums: enter")]
     expected = toy_musiccm().generate(["calm piano"], 3.0, seed=2, prompt_at=at, loop=True).waveform[0, 0]
     torch.testing.assert_close(samples, expected, rtol=0, atol=1e-4)
@@ -36,7 +36,7 @@ def test_prompts_with_times_and_a_loop(saved, tmp_path):
 def test_a_prompt_holds_until_the_first_time_and_windows_may_be_independent(saved, tmp_path):
     words = ("--prompt", "calm", "--prompt", "slow", "--prompt-at", "2:drums", "--windows", "independent")
     run(saved, "--seconds", 3, *words, "--out", tmp_path / "out")
-    samples, made = written(tmp_path / "out", "001_slow")
+    samples, made = written(tmp_path / "out", "001_slow_seed0")
     expected = toy_musiccm().generate(["calm", "slow"], 3.0, prompt_at=[(2, "drums")], windows="independent").waveform
     torch.testing.assert_close(samples, expected[1, 0], rtol=0, atol=1e-4)
     assert (made["prompt_at"], made["windows"]) == ([[2, "drums"]], "independent")

@@ -10,6 +10,7 @@ import torch
 from toy_systems import SAMPLE_RATE, toy_melody, toy_musiccm
 
 from melody_cm.cli import generate as verb
+from melody_cm.pipelines.files import GrowingWav
 
 
 def run(*words):
@@ -29,7 +30,7 @@ def test_every_prompt_becomes_a_wav_and_a_json(saved, tmp_path, capsys):
     out = tmp_path / "out"
     words = ("--prompt", "A calm piano!", "--prompt", "fast drums", "--prompts", tmp_path / "prompts.txt")
     assert run(saved, *words, "--seconds", 0.5, "--seed", 4, "--steps", 2, "--batch-size", 2, "--out", out) == 0
-    stems = ["000_a_calm_piano", "001_fast_drums", "002_slow_strings_no_drums"]
+    stems = ["000_a_calm_piano_seed4", "001_fast_drums_seed4", "002_slow_strings_no_drums_seed4"]
     assert sorted(file.name for file in out.iterdir()) == sorted(
         f"{stem}.{end}" for stem in stems for end in ("json", "wav")
     )
@@ -44,7 +45,7 @@ def test_every_prompt_becomes_a_wav_and_a_json(saved, tmp_path, capsys):
 
 def test_the_json_says_how_the_clip_was_made(saved, tmp_path):
     run(saved, "--prompt", "a", "--prompt", "b", "--seconds", 0.5, "--seed", 4, "--out", tmp_path / "out")
-    made = json.loads((tmp_path / "out" / "001_b.json").read_text())
+    made = json.loads((tmp_path / "out" / "001_b_seed4.json").read_text())
     expected = {"prompt": "b", "clip_index": 1, "seed": 4, "num_steps": 3, "guidance_scale": 2.5, "system": "MeLoDy"}
     assert {key: made[key] for key in expected} == expected
     assert made["weights"] == toy_melody().weight_hashes()
@@ -55,7 +56,7 @@ def test_the_json_says_how_the_clip_was_made(saved, tmp_path):
 
 def test_a_prompt_without_latin_letters_still_has_a_file(saved, tmp_path):
     run(saved, "--prompt", "静かなピアノ", "--seconds", 0.5, "--out", tmp_path / "out")
-    assert (tmp_path / "out" / "000.wav").is_file()
+    assert (tmp_path / "out" / "000_静かなピアノ_seed0.wav").is_file()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_prompt_without_latin_letters_still_has_a_file(saved, tmp_path):
     [
         (("--seconds", 99, "--prompt", "a"), "at most 1 seconds"),
         (("--seconds", 0.5), "there is no prompt"),
-        (("--seconds", 0.5, "--prompts", "nowhere.txt"), r"no file nowhere\.txt"),
+        (("--seconds", 0.5, "--prompts", "nowhere.txt"), r"nowhere\.txt: no such file"),
         (("--seconds", 0.5, "--prompt", "a", "--steps", 0), "1 to 1000 steps"),
         (("--seconds", 0.5, "--prompt", "a", "--batch-size", 0), "batch_size is 0"),
     ],
@@ -81,3 +82,89 @@ def test_guidance_for_a_student_and_a_wrong_folder_are_refused(tmp_path):
         run(tmp_path / "student", "--guidance-scale", 2, *words)
     with pytest.raises(FileNotFoundError, match="no folder"):
         run(tmp_path / "nowhere", *words)
+
+
+def asked(saved, out, *words):
+    run(saved, "--seconds", 0.5, "--out", out, *words)
+    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in sorted(out.glob("*.wav"))}
+
+
+def test_numbers_are_as_long_as_the_last_one(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "melody_cm.pipelines.files._write", lambda parts, *_: (c.path for clips, _ in parts for c in clips)
+    )
+    (tmp_path / "p.txt").write_text("\ufeff# ours\r\n" + "\r\n".join(f"piece {index}" for index in range(1005)))
+    paths = []
+    monkeypatch.setattr(verb, "print", lambda text: None, raising=False)
+    monkeypatch.setattr(verb.Progress, "track", lambda self, files, *_, **__: paths.extend(files) or paths)
+    run(saved, "--prompts", tmp_path / "p.txt", "--seconds", 0.5, "--out", tmp_path / "out")
+    assert [path.name for path in paths] == sorted(path.name for path in paths)
+    assert paths[1004].name == "1004_piece_1004_seed0.wav"
+
+
+@pytest.mark.parametrize("words", [("--steps", 2), ("--guidance-scale", 3), ("--seconds", 0.4)])
+def test_music_of_another_request_is_never_replaced(saved, tmp_path, words):
+    before = asked(saved, tmp_path / "out", "--prompt", "安静的钢琴")
+    with pytest.raises(
+        ValueError, match=r"is there, made with another .*; give another --out, or replace it by --over"
+    ):
+        asked(saved, tmp_path / "out", "--prompt", "安静的钢琴", *words)
+    other = asked(saved, tmp_path / "out", "--prompt", "快节奏的鼓")
+    assert asked(saved, tmp_path / "out", "--prompt", "安静的钢琴", "--seed", 1).items() >= (before | other).items()
+    (name,) = before
+    after = asked(saved, tmp_path / "out", "--prompt", "安静的钢琴", *words, "--overwrite")
+    assert after[name] != before[name]
+
+
+def test_a_file_that_nothing_is_known_of_is_not_replaced(saved, tmp_path):
+    (tmp_path / "000_a_seed0.wav").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="nothing says how it was made"):
+        asked(saved, tmp_path, "--prompt", "a")
+    assert (tmp_path / "000_a_seed0.wav").read_bytes() == b"mine"
+
+
+def test_what_was_interrupted_goes_on(saved, tmp_path, monkeypatch):
+    words = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--batch-size", 1)
+    whole, write, made = asked(saved, tmp_path / "whole", *words), GrowingWav.write, []
+
+    def stopped(self, waveform):
+        made.append(self.path.name)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        write(self, waveform)
+
+    monkeypatch.setattr(GrowingWav, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        asked(saved, tmp_path / "out", *words)
+    after = asked(saved, tmp_path / "out", *words)
+    assert made == [f"{stem}_seed0.wav" for stem in ("000_a", "001_b", "001_b", "002_c")]
+    assert {name: sound for name, (sound, _) in after.items()} == {name: sound for name, (sound, _) in whole.items()}
+    assert asked(saved, tmp_path / "out", *words) == after
+    assert len(made) == 4
+
+
+def test_two_commands_do_not_write_one_file(tmp_path):
+    with GrowingWav(tmp_path / "a.wav", 800) as file:
+        file.write(torch.ones(1, 8))
+        with (
+            pytest.raises(ValueError, match=r"a\.partial\.wav: another command is writing it"),
+            GrowingWav(file.path, 800),
+        ):
+            pass
+    assert soundfile.info(tmp_path / "a.wav").frames == 8
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_pipeline_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("melody_cm.pipelines.PretrainedPipeline.from_pretrained", None)
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nowhere"):
+        with pytest.raises(OSError, match="no files can be written there"):
+            run(tmp_path, "--prompt", "a", "--seconds", 0.5, "--out", out)
+
+
+def test_prompts_that_are_not_utf8_are_told_before_the_work(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"calm\ncaf\xe9\n")
+    with pytest.raises(ValueError, match=r"p\.txt: not UTF-8 text \(line 2"):
+        run(tmp_path, "--prompts", tmp_path / "p.txt", "--seconds", 0.5, "--out", tmp_path / "out")
+    with pytest.raises(ValueError, match="is not UTF-8 text; write it anew"):
+        run(tmp_path, "--prompt", "caf\udce9", "--seconds", 0.5, "--out", tmp_path / "out")

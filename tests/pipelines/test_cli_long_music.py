@@ -51,7 +51,7 @@ def test_long_music_is_written_as_it_is_generated(saved, tmp_path):
     words = ("--prompt", "calm", "--prompt", "loud", "--seconds", 1.6, "--seed", 3, "--batch-size", 1)
     run(saved, *words, "--out", tmp_path / "out")
     expected = tiny_melody().generate(["calm", "loud"], 1.6, seed=3).waveform
-    for stem, waveform in zip(("000_calm", "001_loud"), expected, strict=True):
+    for stem, waveform in zip(("000_calm_seed3", "001_loud_seed3"), expected, strict=True):
         samples = soundfile.read(tmp_path / "out" / f"{stem}.wav", dtype="float32")[0]
         torch.testing.assert_close(torch.from_numpy(samples), waveform[0], rtol=0, atol=1.2e-4)
         made = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
@@ -63,7 +63,7 @@ def test_long_music_is_written_as_it_is_generated(saved, tmp_path):
 def test_a_continued_file_keeps_its_samples(saved, given, tmp_path):
     run(saved, "--continue-from", given, "--seconds", 3.3, "--out", tmp_path / "out")
     out = only(tmp_path / "out")
-    assert out.name == "000_given.wav"
+    assert out.name == "000_given_seed0.wav"
     assert soundfile.info(out).subtype == "PCM_16"
     before, after = integers(given), integers(out)
     seam = len(before) - FADE
@@ -90,7 +90,7 @@ def test_a_long_file_is_read_in_blocks_and_only_its_end_is_heard(saved, tmp_path
     monkeypatch.setattr(MeLoDy, "stream_continuation", recorded)
     run(saved, "--continue-from", path, "--seconds", 10, "--prompt", "a", "--prompt", "b", "--out", tmp_path / "out")
     assert max(read) <= SAMPLE_RATE + FADE + 1
-    one, other = (integers(tmp_path / "out" / name) for name in ("000_a.wav", "001_b.wav"))
+    one, other = (integers(tmp_path / "out" / name) for name in ("000_a_seed0.wav", "001_b_seed0.wav"))
     before = integers(path)
     assert np.array_equal(one[: len(before) - FADE], before[:-FADE])
     assert len(one) == 10 * SAMPLE_RATE
@@ -153,7 +153,7 @@ def test_an_audio_prompt_takes_the_place_of_a_text(given, tmp_path, make):
     heard = torch.from_numpy(soundfile.read(given, dtype="float32")[0])[None, None]
     expected = make().generate([AudioPrompt(heard, SAMPLE_RATE)], 0.5).waveform[0, 0].numpy()
     np.testing.assert_allclose(soundfile.read(only(tmp_path / "out"), dtype="float32")[0], expected, rtol=0, atol=5e-5)
-    made = json.loads((tmp_path / "out" / "000_given.json").read_text())
+    made = json.loads((tmp_path / "out" / "000_given_seed0.json").read_text())
     assert made["audio_prompt"] == str(given)
     assert made["prompt"] is None
 
@@ -222,8 +222,8 @@ def test_what_was_written_before_an_interruption_stays_and_can_be_heard(saved, t
     monkeypatch.setattr(GrowingWav, "write", interrupted)
     with pytest.raises(error):
         run(saved, "--prompt", "calm", "--seconds", 3, "--steps", 1, "--out", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000_calm.partial.wav"]
-    samples = soundfile.read(tmp_path / "out" / "000_calm.partial.wav", dtype="float32")[0]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000_calm_seed0.partial.wav"]
+    samples = soundfile.read(tmp_path / "out" / "000_calm_seed0.partial.wav", dtype="float32")[0]
     expected = tiny_melody().generate(["calm"], 3.0, num_steps=1).waveform[0, 0].numpy()
     assert SAMPLE_RATE < len(samples) < 2 * SAMPLE_RATE
     np.testing.assert_allclose(samples, expected[: len(samples)], rtol=0, atol=5e-5)

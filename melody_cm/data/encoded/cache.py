@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from melody_cm.data.audio_files import AudioProblem
 from melody_cm.data.clips import Clip, Split
-from melody_cm.data.dataset import MusicDataset
+from melody_cm.data.dataset import MusicDataset, audible_start
 from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs, has_live_encoder, value_windows
 from melody_cm.storage import hash_data, read_json
 
@@ -129,7 +129,8 @@ class EncodedDataset(MusicDataset):
         return Crop(start // self.grid * self.grid, length, samples)
 
     def _waveform(self, clip: Clip, crop: Crop) -> Tensor:
-        first = round(clip.start * self.sample_rate) + crop.start
+        start = clip.start if self.random_crop else audible_start(clip, self.seconds)
+        first = round(start * self.sample_rate) + crop.start
         seconds = min(crop.length, crop.clip - crop.start) / self.sample_rate
         return self.read_waveform(clip, first / self.sample_rate, seconds)[0]
 

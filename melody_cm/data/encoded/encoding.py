@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from melody_cm.data.audio_files import AudioProblem, read_audio
 from melody_cm.data.clips import Clip, Split
+from melody_cm.data.dataset import audible_start
 from melody_cm.data.encoded.cache import (
     INDEX,
     clip_file,
@@ -95,7 +96,8 @@ class Encoding(Dataset[str | Exception | None]):
         split, item = key
         clip = self.clips[split][item]
         try:
-            samples = read_audio(clip.audio, clip.start, self._heard_seconds(clip, split), self.sample_rate)
+            start = clip.start if split == "train" else audible_start(clip, self.seconds)
+            samples = read_audio(clip.audio, start, self._heard_seconds(clip, split), self.sample_rate)
             for output in self.wanted:
                 if key in self.lacking[output.name]:
                     tensors = output.encode(samples.to(self.device), clip.captions, self.crop, self.sample_rate)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
+from melody_cm.data.folders import folder_files
 from melody_cm.data.formats.tables import Fields, Rows, numeric_cell, read_rows, single_file, text_list, without
-from melody_cm.data.manifest import folder_files, hashed_split
+from melody_cm.data.manifest import hashed_split
 
 MUSICCAPS = ("ytid", "start_s", "end_s", "aspect_list", "caption")
 # A video's id, or one with the place of the clip: ID_30, ID_30_40, ID_30000_40000 (ms), [ID]-[30-40].
