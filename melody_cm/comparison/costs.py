@@ -22,8 +22,9 @@ def passes_of_a_clip(
 
     Returns:
         `measured`: by network the calls (guidance batched: one a step) and the rows (guidance doubled: two a step);
-        `total`: their sums over token models and denoisers; `closed_form`: the paper's formula; `saving`: of the
-        formula, else of the count, against the MusicLM of the paper for so many seconds.
+        `total`: their sums over token models and denoisers; `closed_form`: the paper's formula, None where it has none:
+        for clips of several windows; `saving`: of the formula, else of the count, against the MusicLM of the paper for
+        so many seconds.
     """
     if not isinstance(pipeline, PretrainedPipeline):
         return None
@@ -40,7 +41,10 @@ def passes_of_a_clip(
 
 
 def closed_form(pipeline: Pipeline, seconds: float, num_steps: int) -> int | None:
-    """The formula of a system's paper at the pipeline's own rates; None for a system without one."""
+    """The formula of a system's paper at the pipeline's own rates; None for a system without one, and for a clip that
+    is put together from several windows, each with passes of its own."""
+    if seconds > getattr(pipeline, "max_seconds", seconds):
+        return None
     if isinstance(pipeline, MeLoDy):
         return melody_passes(seconds, num_steps, pipeline.semantic_frame_rate)
     if isinstance(pipeline, MusicCM):

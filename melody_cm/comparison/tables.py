@@ -9,6 +9,7 @@ from melody_cm.comparison.coherence import SEGMENT_SECONDS
 from melody_cm.evaluation.forward_passes import musiclm_passes
 from melody_cm.evaluation.results import Results, Row, arrow, larger_is_better
 from melody_cm.evaluation.tables import Sheet, embedding_notes
+from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
 TEXT, EXCESS = "text_correlation_", "excess_"
 ABLATED = {
@@ -26,7 +27,7 @@ def sheets(results: Results) -> list[Sheet]:
     if results.verb == "ablate":
         return [_ablation(results)]
     coherent = [key for key in results.metrics() if larger_is_better(key) is None]
-    return [_comparison(results), *([_coherence(results, coherent)] if coherent else [])]
+    return [_comparison(results), *([_coherence(results, coherent)] if coherent else []), _pairs(results)]
 
 
 def markdown_table(results: Results) -> str:
@@ -60,9 +61,8 @@ def _columns(results: Results) -> list[str]:
 
 
 def _line(row: Row, columns: list[str]) -> list[str]:
-    # A measure of clips alone has no reference to count.
-    judged = [score for score in row.metrics.values() if score.n_reference is not None]
-    counts = {f"{score.n_generated} / {score.n_reference}" for score in judged}
+    # A measure of clips alone has no reference to count, that of texts no pieces.
+    counts = {score.counts() for score in row.metrics.values() if "reference" in score.groups}
     sensitivity = row.facts.get("prompt_sensitivity")
     return [
         row.label,
@@ -88,7 +88,7 @@ def _speed(speed: Mapping[str, Any] | None) -> str:
     if speed is None:
         return "-"
     slowest, fastest = speed["times_real_time_range"]
-    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})"
+    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})" + ("" if speed["steady"] else " ‡")
 
 
 def _passes(passes: Mapping[str, Any] | None) -> list[str]:
@@ -112,9 +112,10 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         )
     return [
         *notes,
-        "n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip, median "
-        "(range) of repetitions in turn with the other rows.",
-        "prompt sensitivity: change of a clip by its prompt alone, 0 = deaf, about 1.4 = unrelated.",
+        "n: clips (of so many prompts or pieces), generated / reference. times real time: seconds of audio per second "
+        "of waiting, one clip, median (range) of repetitions in turn with the other rows; ‡ the machine was busy.",
+        "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
+        "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
     ]
 
@@ -125,6 +126,22 @@ def _passes_note(seconds: float | int | None) -> str:
         "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
         f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{reference}."
     )
+
+
+def _pairs(results: Results) -> Sheet:
+    """What was decided of the differences between rows; the others are not distinguishable."""
+    tests = results.tests()
+    decided = [one for one in tests if one.verdict != "not distinguishable"]
+    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in decided]
+    note = (
+        f"This table holds {len(tests)} tests, {len(decided)} of them decided; the others cannot be told. "
+        "Student's test over prompts and seeds (distances: jackknife over prompts and pieces of the reference), p with "
+        "Holm's correction for all tests; the interval is that of the difference alone. One training stands for each "
+        "system: another may sound otherwise."
+    )
+    few = f"No verdicts: they need at least {MIN_GROUPS} prompts, and measures with an interval."
+    headings = ["first", "second", "measure", "first - second [95 % interval]", "p (Holm)", "the first is"]
+    return Sheet(headings, lines, [note if tests else few], "Verdicts")
 
 
 def _coherence(results: Results, measures: list[str]) -> Sheet:
@@ -168,8 +185,8 @@ def _ablation_notes(results: Results, metrics: list[str]) -> list[str]:
     seeds = ", ".join(str(seed) for seed in results.metadata["seeds"])
     lines = [
         f"mean ± standard deviation over the seeds {seeds}; in brackets the verdict against "
-        f"{results.metadata['baseline']}, from the 95 % interval of the differences seed by seed: few seeds tell only "
-        "large differences apart.",
+        f"{results.metadata['baseline']}, from Student's test of the differences seed by seed, with Holm's "
+        f"correction for the {len(results.tests())} tests of this table: few seeds tell only large differences apart.",
         *[f"{metric}: {ABLATED[metric]}." for metric in metrics if metric in ABLATED],
     ]
     for name in results.embeddings():

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
+from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio, read_split
 from melody_cm.data.manifest import MANIFEST_NAME, folder_files
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.signal import resample
@@ -47,8 +47,7 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
 def _of_split(clips: list[Clip], path: str | Path, split: str | None) -> list[Clip]:
     if split is None:
         return clips
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; use one of {', '.join(SPLITS)}")
+    split = read_split(split)
     chosen = [clip for clip in clips if clip.split == split]
     if not chosen:
         counts = ", ".join(f"{sum(clip.split == name for clip in clips)} {name}" for name in SPLITS)

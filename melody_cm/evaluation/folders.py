@@ -215,8 +215,7 @@ def _sheet(results: Results) -> Sheet:
     (row,) = results.rows
     lines = []
     for key, score in row.metrics.items():
-        counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
-        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), counts])
+        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), score.counts()])
     notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
     notes += embedding_notes(results)
     for key, score in row.metrics.items():
@@ -224,7 +223,7 @@ def _sheet(results: Results) -> Sheet:
             f"{key}: {words} {score.details[name]:.4g}" for name, words in DETAILS.items() if name in score.details
         ]
         notes += [f"{key}: {warning}" for warning in score.warnings]
-    headings = ["metric", "value", "corrected", "95 % interval", "n generated / reference"]
+    headings = ["metric", "value", "corrected", "95 % interval", "clips (pieces), generated / reference"]
     return Sheet(headings, lines, [*notes, *_worst(row), *_left_out(row)])
 
 

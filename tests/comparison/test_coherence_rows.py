@@ -40,7 +40,9 @@ def music():
 
 def run(out, seconds=SECONDS):
     systems = {"melody": System(toy_melody(max_seconds=SECONDS), [1]), "musiccm": System(toy_musiccm(), [2])}
-    return compare(systems, PROMPTS, SEEDS, seconds, [(music(), SAMPLE_RATE)], [ToyEmbedding()], out, repetitions=1)
+    return compare(
+        systems, PROMPTS, SEEDS, seconds, [(music(), SAMPLE_RATE, list("abcd"))], [ToyEmbedding()], out, repetitions=1
+    )
 
 
 @pytest.fixture(scope="module")

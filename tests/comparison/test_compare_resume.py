@@ -23,7 +23,8 @@ class Killed(BaseException):
 
 def run(out, seconds=0.5, **changes):
     generator = torch.Generator().manual_seed(0)
-    reference = [(torch.randn(2, 1, SAMPLE_RATE, generator=generator) * 0.1, SAMPLE_RATE) for _ in range(3)]
+    music = [torch.randn(2, 1, SAMPLE_RATE, generator=generator) * 0.1 for _ in range(3)]
+    reference = [(one, SAMPLE_RATE, [f"{place} a", f"{place} b"]) for place, one in enumerate(music)]
     systems = {"melody": System(toy_melody(), [1, 2]), "musiccm": System(toy_musiccm(), [1])}
     arguments = {"batch_size": 2, "repetitions": 1, **changes}
     return compare(systems, PROMPTS, [0, 1], seconds, reference, [ToyEmbedding()], out, **arguments)
