@@ -27,7 +27,7 @@ def sheets(results: Results) -> list[Sheet]:
     if results.verb == "ablate":
         return [_ablation(results)]
     coherent = [key for key in results.metrics() if larger_is_better(key) is None]
-    return [_comparison(results), *([_coherence(results, coherent)] if coherent else []), _pairs(results)]
+    return [_comparison(results), *([_coherence(results, coherent)] if coherent else []), *_decided(results)]
 
 
 def markdown_table(results: Results) -> str:
@@ -61,8 +61,7 @@ def _columns(results: Results) -> list[str]:
 
 
 def _line(row: Row, columns: list[str]) -> list[str]:
-    # A measure of clips alone has no reference to count, that of texts no pieces.
-    counts = {score.counts() for score in row.metrics.values() if "reference" in score.groups}
+    counts = {score.counts() for key, score in row.metrics.items() if key.startswith(("fad_", "kad_"))}
     sensitivity = row.facts.get("prompt_sensitivity")
     return [
         row.label,
@@ -117,6 +116,7 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
         "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
+        _tests_note(results),
     ]
 
 
@@ -128,20 +128,25 @@ def _passes_note(seconds: float | int | None) -> str:
     )
 
 
-def _pairs(results: Results) -> Sheet:
-    """What was decided of the differences between rows; the others are not distinguishable."""
+def _tests_note(results: Results) -> str:
     tests = results.tests()
-    decided = [one for one in tests if one.verdict != "not distinguishable"]
-    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in decided]
-    note = (
-        f"This table holds {len(tests)} tests, {len(decided)} of them decided; the others cannot be told. "
-        "Student's test over prompts and seeds (distances: jackknife over prompts and pieces of the reference), p with "
-        "Holm's correction for all tests; the interval is that of the difference alone. One training stands for each "
-        "system: another may sound otherwise."
+    if not tests:
+        return f"No verdicts: they need at least {MIN_GROUPS} prompts, and measures with an interval."
+    decided = sum(one.verdict != "not distinguishable" for one in tests)
+    return (
+        f"This table holds {len(tests)} tests, {decided} of them decided; the others cannot be told. Student's test "
+        "over prompts and seeds (of distances: jackknife over prompts and pieces of the reference), with Holm's correction "
+        "for all tests. One training stands for each system: another may sound otherwise."
     )
-    few = f"No verdicts: they need at least {MIN_GROUPS} prompts, and measures with an interval."
+
+
+def _decided(results: Results) -> list[Sheet]:
+    """The differences between rows that were decided; the others are not distinguishable."""
+    decided = [one for one in results.tests() if one.verdict != "not distinguishable"]
+    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in decided]
     headings = ["first", "second", "measure", "first - second [95 % interval]", "p (Holm)", "the first is"]
-    return Sheet(headings, lines, [note if tests else few], "Verdicts")
+    note = "The intervals are those of each difference alone, the p values those with the correction for all tests."
+    return [Sheet(headings, lines, [note], "Verdicts")] if lines else []
 
 
 def _coherence(results: Results, measures: list[str]) -> Sheet:

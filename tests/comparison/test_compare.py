@@ -280,7 +280,7 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert {line.count("|") for line in lines} == {10}
-    assert "| 6 / 6 |" in lines[2]
+    assert "| 6 (3) / 6 (6) |" in lines[2]
 
 
 RECIPE = {"size": "tiny", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": [], "reference": "test"}
