@@ -135,8 +135,8 @@ def _tests_note(results: Results) -> str:
     decided = sum(one.verdict != "not distinguishable" for one in tests)
     return (
         f"This table holds {len(tests)} tests, {decided} of them decided; the others cannot be told. Student's test "
-        "over prompts and seeds (of distances: jackknife over prompts and pieces of the reference), with Holm's correction "
-        "for all tests. One training stands for each system: another may sound otherwise."
+        "over prompts and seeds (of distances: jackknife over prompts and pieces of the reference), with Holm's "
+        "correction for all tests. One training stands for each system: another may sound otherwise."
     )
 
 

@@ -16,6 +16,7 @@ from melody_cm.evaluation.kernel import kernel_score
 from melody_cm.evaluation.memorization import memorization
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
+from melody_cm.evaluation.tags import inception_score, prompt_judge
 from melody_cm.evaluation.text_correlation import text_correlation
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.storage import find_class
@@ -62,6 +63,16 @@ def embeds_text(embedding: AudioEmbedding) -> bool:
     return hasattr(embedding, "embed_text")
 
 
+def tags_of(embedding: AudioEmbedding) -> tuple[str, ...]:
+    """What the numbers of its vectors are logits of; nothing for embeddings that are no taggers."""
+    return getattr(embedding, "tags", ())
+
+
+def uses_prompts(embedding: AudioEmbedding) -> bool:
+    """Whether it can tell how well audio fits its text."""
+    return embeds_text(embedding) or bool(tags_of(embedding))
+
+
 def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
     """One vector a clip, the mean of its frames, whose direction is what a cosine compares."""
     return frames.float().mean(1)
@@ -70,12 +81,14 @@ def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
 class Judge:
     """`fad_<name>`, `kad_<name>`, the Frechet distance of every clip, and, with prompts, `text_correlation_<name>`.
 
+    A tagger adds `tag_inception` and, with prompts, the areas of `prompt_judge`.
+
     The reference comes first. Without two clips on each side there is no kernel distance. The jackknife leaves out
     whole pieces, because clips of one piece resemble each other.
 
     Args:
         embedding: the space of all measures.
-        prompts: the prompt of every generated clip by its id; only of use where the embedding embeds texts.
+        prompts: the prompt of every generated clip by its id; only of use where the embedding embeds texts, or tags.
 
     Attributes:
         songs: the Frechet distance of every generated clip; similarities: the cosine of each to its prompt.
@@ -83,11 +96,12 @@ class Judge:
 
     def __init__(self, embedding: AudioEmbedding, prompts: Mapping[str, str] | None = None) -> None:
         self.embedding = embedding
-        self.prompts = prompts if prompts and embeds_text(embedding) else None
+        self.prompts = prompts if prompts and uses_prompts(embedding) else None
+        self._captions: list[str] = []
+        self._pieces: list[str] = []
         self.generated = EmbeddingStatistics.empty(embedding.width)
         self.songs: dict[str, float] = {}
         self.similarities: dict[str, float] = {}
-        self._prompted: list[str] = []
         self._takes: list[str] = []
         self._audio = [torch.zeros(0, embedding.width)]
         self._texts = [torch.zeros(0, embedding.width)]
@@ -108,9 +122,11 @@ class Judge:
             distances = (clip_distance(one, self.gaussian) for one in frames)
             self.songs |= dict(zip(clips, distances, strict=True))
         self._audio.append(clip_vectors(frames))
+        self._pieces += pieces
         if self.prompts:
+            self._captions += [self.prompts[clip] for clip in clips]
+        if self.prompts and embeds_text(self.embedding):
             with torch.no_grad():
-                self._prompted += [self.prompts[clip] for clip in clips]
                 self._takes += takes
                 self._texts.append(self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu())
             cosines = torch.nn.functional.cosine_similarity(self._texts[-1], self._audio[-1])
@@ -133,9 +149,17 @@ class Judge:
         told = isinstance(self.known, EmbeddingStatistics)
         if told and min(self.generated.num_clips, self.known.num_clips) > 1:
             scores[f"kad_{name}"] = kernel_score(self.generated, self.known, identity)
-        if self.prompts:
-            of = (self._dropped, self._prompted, self._takes or None)
+        if self.prompts and embeds_text(self.embedding):
+            of = (self._dropped, self._captions, self._takes or None)
             scores[f"text_correlation_{name}"] = text_correlation(torch.cat(self._texts), audio, identity, *of)
+        if tags := tags_of(self.embedding):
+            scores |= inception_score(audio, identity)
+            if self.prompts:
+                scores |= prompt_judge(audio, tags, self._captions, self._groups(), identity)
         if training is not None and identity.trained:
             scores |= memorization(audio, training, identity)
         return scores
+
+    def _groups(self) -> list[str]:
+        """What clips are left out together: those of a prompt or those of a piece, whichever are fewer."""
+        return min(self._captions, self._pieces, key=lambda groups: len(set(groups)))

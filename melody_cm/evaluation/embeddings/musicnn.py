@@ -1,0 +1,216 @@
+"""MusiCNN (Pons and Serra, arXiv 1909.06654): a tagger trained on real music, whose weights a small package carries.
+
+The package's own code asks for an old TensorFlow; only its files of weights are read here, and nothing is imported.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from melody_cm.evaluation.embeddings.official import OptionalDependencyError
+from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
+from melody_cm.evaluation.embeddings.tensorflow_bundle import read_bundle
+from melody_cm.interfaces import EmbeddingIdentity
+from melody_cm.signal import MelSettings, mel_filterbank, stft_magnitude
+from melody_cm.signal.windows import whole_windows
+from melody_cm.storage import hash_weights
+
+VERSION = "1"
+INSTALL = "pip install --no-deps musicnn==0.1.0"
+SAMPLE_RATE, N_FFT, HOP_LENGTH, NUM_MELS = 16000, 512, 256, 96
+PATCH_FRAMES = 187
+PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP_LENGTH
+NORM_EPSILON = 1e-3
+# Bounds the memory of long audio: the first layers need 13 MB a patch.
+PATCHES_AT_ONCE = 16
+# The 50 tags of MagnaTagATune in the order of the network's outputs.
+TAGS = (
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
+    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
+    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo", "man",
+    "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello", "no voice",
+    "weird", "country", "metal", "female voice", "choral",
+)  # fmt: skip
+TIMBRAL_WIDTHS, TEMPORAL_LENGTHS = (38, 67), (128, 64, 32)  # 0.4 and 0.7 of the mels; frames.
+TIMBRAL_FILTERS, TEMPORAL_FILTERS, MID_FILTERS, DENSE = 204, 51, 64, 200
+FRONT = len(TIMBRAL_WIDTHS) * TIMBRAL_FILTERS + len(TEMPORAL_LENGTHS) * TEMPORAL_FILTERS
+POOLED = FRONT + 3 * MID_FILTERS
+
+
+class Outputs(NamedTuple):
+    """What the network says of a patch: of its last layers, and the mean over time of its convolutions.
+
+    `tags` are logits; of two exclusive tags both may be high.
+    """
+
+    penultimate: Float[Tensor, "b 200"]
+    tags: Float[Tensor, "b 50"]
+    mean: Float[Tensor, "b 753"]
+
+
+class MusicnnFrontEnd(nn.Module):
+    """Patches of samples -> log10(10000 mel + 1) of the power, 187 frames of 96 mels.
+
+    Mels pass through half precision, as those did that the network was trained on. The logarithm is taken in single
+    precision: in half, ordinary loud music overflows.
+    """
+
+    filterbank: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        settings = MelSettings(SAMPLE_RATE, N_FFT, HOP_LENGTH, NUM_MELS, 0.0, SAMPLE_RATE / 2)
+        self.register_buffer("filterbank", mel_filterbank(settings).clone(), persistent=False)
+
+    def forward(self, patches: Float[Tensor, "b samples"]) -> Float[Tensor, "b l 96"]:
+        power = stft_magnitude(patches.float(), N_FFT, HOP_LENGTH).square()
+        mel = F.linear(power, self.filterbank).half().float()
+        return (10000 * mel + 1).log10()
+
+
+class Musicnn(nn.Module):
+    """Log-mel patches -> `Outputs`.
+
+    Two timbral convolutions see 7 frames and much of the mels, three temporal ones see one mel for long; the maximum
+    over the mels of each goes through three layers of 7 frames, the last two of them residual. Maximum and mean over
+    time of all four end in two linear layers. Every layer is normalized after its ReLU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        timbral = [nn.Conv2d(1, TIMBRAL_FILTERS, (7, width)) for width in TIMBRAL_WIDTHS]
+        temporal = [nn.Conv2d(1, TEMPORAL_FILTERS, (length, 1)) for length in TEMPORAL_LENGTHS]
+        self.front = nn.ModuleList([*timbral, *temporal])
+        self.middle = nn.ModuleList(nn.Conv1d(width, MID_FILTERS, 7, padding=3) for width in (FRONT, 64, 64))
+        self.dense = nn.ModuleList([nn.Linear(2 * POOLED, DENSE), nn.Linear(DENSE, len(TAGS))])
+        # In TensorFlow's order: of the input, of each convolution, before and after the first linear layer.
+        widths = [1, *(layer.out_channels for layer in (*self.front, *self.middle)), 2 * POOLED, DENSE]
+        self.norms = nn.ModuleList(
+            (nn.BatchNorm2d if index <= len(self.front) else nn.BatchNorm1d)(width, eps=NORM_EPSILON)
+            for index, width in enumerate(widths)
+        )
+
+    def forward(self, patches: Float[Tensor, "b 187 96"]) -> Outputs:
+        image, norms = self.norms[0](patches[:, None]), self.norms[1:]
+        layers = [torch.cat([_front(one, norm, image) for one, norm in zip(self.front, norms, strict=False)], dim=1)]
+        for layer, norm in zip(self.middle, norms[len(self.front) :], strict=False):
+            new = norm(F.relu(layer(layers[-1])))
+            layers.append(new + layers[-1] if len(layers) > 1 else new)
+        features = torch.cat(layers, dim=1)
+        mean = features.mean(2)
+        pooled = norms[-2](torch.stack([features.amax(2), mean], dim=2).flatten(1))
+        penultimate = norms[-1](F.relu(self.dense[0](pooled)))
+        return Outputs(penultimate, self.dense[1](penultimate), mean)
+
+
+def _front(layer: nn.Module, norm: nn.Module, image: Float[Tensor, "b 1 l f"]) -> Float[Tensor, "b c l"]:
+    """A convolution that keeps the number of frames as TensorFlow does, and its maximum over the mels."""
+    beyond = layer.kernel_size[0] - 1
+    padded = F.pad(image, (0, 0, beyond // 2, beyond - beyond // 2))
+    return norm(F.relu(layer(padded))).amax(3)
+
+
+class MusicnnEmbedding(PretrainedEmbedding):
+    """What MusiCNN, trained on MagnaTagATune, hears in every 3 s of music.
+
+    It was taught tags of instruments, voices, tempo and mood by listeners, so it notices what music is made of; it
+    forgives noise and missing high frequencies more than a log-mel distance does. It hears nothing above 8 kHz.
+
+    Args:
+        output: "penultimate" (d = 200), "tags" (d = 50, logits) or "mean" (d = 753).
+
+    Raises:
+        OptionalDependencyError: the package is not installed.
+        ValueError: another output, damaged weights, or a waveform without a sample.
+    """
+
+    def __init__(self, output: str = "penultimate") -> None:
+        super().__init__()
+        if output not in Outputs._fields:
+            raise ValueError(f"output is {output!r}; musicnn gives {', '.join(Outputs._fields)}")
+        self.output = output
+        self.tags = TAGS if output == "tags" else ()
+        self.front_end = MusicnnFrontEnd()
+        self.network = load_musicnn(_weights())
+        self.identity = EmbeddingIdentity(
+            name="musicnn" if output == "penultimate" else f"musicnn_{output}",
+            version=VERSION,
+            weights=hash_weights(self.network),
+            sample_rate=SAMPLE_RATE,
+            window=f"{PATCH_FRAMES} frames of 16 ms, evenly spread",
+            width={"penultimate": DENSE, "tags": len(TAGS), "mean": POOLED}[output],
+            trained=True,
+        )
+        self.eval()
+
+    def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
+        return getattr(self.outputs(waveform), self.output)
+
+    def outputs(self, waveform: Float[Tensor, "b 1 t"]) -> Outputs:
+        """All outputs (b, l, d) of one pass. Music shorter than a patch is repeated, as in the network's training."""
+        length = waveform.shape[-1]
+        if length == 0:
+            raise ValueError("a waveform without a sample; musicnn needs some music")
+        if length < PATCH_SAMPLES:
+            waveform = waveform.repeat(1, 1, -(-PATCH_SAMPLES // length))[..., :PATCH_SAMPLES]
+        windows = whole_windows(waveform, PATCH_SAMPLES)
+        parts = windows.flatten(0, 2).split(PATCHES_AT_ONCE)
+        found = [self.network(self.front_end(part)) for part in parts]
+        return Outputs(*(torch.cat(one).unflatten(0, windows.shape[:2]) for one in zip(*found, strict=True)))
+
+
+def load_musicnn(folder: Path) -> Musicnn:
+    """The network with the weights of a TensorFlow checkpoint of the package.
+
+    Raises:
+        FileNotFoundError: no checkpoint there; ValueError: it is damaged, or of another network.
+    """
+    variables, network = read_bundle(folder), Musicnn()
+    with torch.no_grad():
+        for index, norm in enumerate(network.norms):
+            names = ("gamma", "beta", "moving_mean", "moving_variance")
+            for target, name in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), names, strict=True):
+                _copy(variables, _numbered("batch_normalization", index, name), target)
+        for index, layer in enumerate([*network.front, *network.middle]):
+            _copy(variables, _numbered("conv2d", index, "kernel"), layer.weight)
+            _copy(variables, _numbered("conv2d", index, "bias"), layer.bias)
+        for index, layer in enumerate(network.dense):
+            _copy(variables, _numbered("dense", index, "kernel"), layer.weight)
+            _copy(variables, _numbered("dense", index, "bias"), layer.bias)
+    return network.eval().requires_grad_(False)
+
+
+def _numbered(layer: str, index: int, variable: str) -> str:
+    """TensorFlow's name: the first layer of a kind has no number."""
+    return f"{layer}_{index}/{variable}" if index else f"{layer}/{variable}"
+
+
+def _copy(variables: dict[str, np.ndarray], name: str, target: Tensor) -> None:
+    """TensorFlow's last two axes are inputs and outputs, ours the first two in the other order.
+
+    A convolution of the middle layers spans all of its one-channel input's width, which is our channels.
+    """
+    if name not in variables:
+        raise ValueError(f"musicnn's checkpoint has no variable {name}; install it again: {INSTALL}")
+    value = torch.from_numpy(variables[name])
+    if value.dim() == 4:
+        value = value.permute(3, 2, 0, 1) if target.dim() == 4 else value[:, :, 0].permute(2, 1, 0)
+    elif value.dim() == 2:
+        value = value.T
+    if value.shape != target.shape:
+        raise ValueError(f"musicnn's {name} is {tuple(value.shape)}, not {tuple(target.shape)}; install: {INSTALL}")
+    target.copy_(value)
+
+
+def _weights() -> Path:
+    """The folder of the checkpoint in the installed package, which is found but not imported."""
+    package = find_spec("musicnn")
+    if package is None or package.origin is None:
+        raise OptionalDependencyError(f"musicnn needs the weights of its package; get them: {INSTALL}")
+    return Path(package.origin).parent / "MTT_musicnn"

@@ -1,0 +1,171 @@
+"""What a music tagger says of generated clips: is the named instrument heard, do the tags fit, do they vary?
+
+All take a clip's logits, the mean over its windows.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+from torch import Tensor
+
+from melody_cm.evaluation.score import Score
+from melody_cm.evaluation.uncertainty import LeftOut, jackknife
+from melody_cm.interfaces import EmbeddingIdentity
+
+# By which words a caption names what a tag of MagnaTagATune means; families where listeners heard families.
+NAMED_BY = {
+    "guitar": ("guitar",),
+    "piano": ("piano", "grand piano"),
+    "drums": ("drum", "drum kit", "drum set", "percussion"),
+    "synth": ("synth", "synthesizer", "synthesiser", "polysynth"),
+    "strings": (
+        "string section",
+        "string quartet",
+        "string orchestra",
+        "strings",
+        "violin",
+        "viola",
+        "cello",
+        "fiddle",
+    ),
+    "violin": ("violin", "fiddle"),
+    "cello": ("cello",),
+    "flute": ("flute",),
+    "harp": ("harp",),
+    "harpsichord": ("harpsichord",),
+    "sitar": ("sitar",),
+    "choir": ("choir",),
+}
+MIN_CLIPS = 5  # Of those that name an instrument, and of those that do not.
+EPSILON = 1e-6
+SPLITS, SHUFFLE_SEED = 10, 2020  # Of the inception score in audioldm_eval.
+
+
+def names_instrument(caption: str, tag: str) -> bool:
+    """Whether a caption names the instrument of a tag in `NAMED_BY`, in singular or plural."""
+    words = "|".join(re.escape(word) for word in NAMED_BY[tag])
+    return re.search(rf"\b(?:{words})s?\b", caption.lower()) is not None
+
+
+def prompt_judge(
+    logits: Float[Tensor, "n k"],
+    tags: Sequence[str],
+    captions: Sequence[str],
+    groups: Sequence[str],
+    identity: EmbeddingIdentity,
+) -> dict[str, Score]:
+    """Does a clip whose caption names an instrument get its tag? By key, `tag_auc_<instrument>` and the mean `tag_auc`.
+
+    The area under the ROC curve of the tag's logit: 0.5 for a system that is deaf to its prompts, 1 if every clip that
+    should have the instrument ranks above all others. Real music does not reach 1, so compare with it. The interval is
+    a jackknife that leaves out whole groups.
+
+    Args:
+        groups: what belongs together: the piece of a real clip, the prompt of a generated one.
+
+    Returns:
+        Instruments that at least five clips name, and five do not; nothing at all without any.
+    """
+    named = {
+        tag: torch.tensor([names_instrument(caption, tag) for caption in captions], dtype=torch.bool)
+        for tag in NAMED_BY
+        if tag in tags
+    }
+    usable = {tag: mask for tag, mask in named.items() if MIN_CLIPS <= int(mask.sum()) <= len(captions) - MIN_CLIPS}
+    if not usable:
+        return {}
+    keep = list(_without_each(groups))
+    areas = {
+        tag: [
+            _area(logits[:, tags.index(tag)], mask, part) for part in (torch.ones(len(mask), dtype=torch.bool), *keep)
+        ]
+        for tag, mask in usable.items()
+    }
+    sizes = torch.stack([(~part).sum() for part in keep])
+    areas["mean"] = np.mean(list(areas.values()), axis=0).tolist()  # Undefined where one of them is.
+    counts = {tag: int(mask.sum()) for tag, mask in usable.items()} | {"mean": len(captions)}
+    scores = {}
+    for tag, (value, *without) in areas.items():
+        key = "tag_auc" if tag == "mean" else f"tag_auc_{tag}"
+        scores[key] = _area_score(value, LeftOut(torch.tensor(without, dtype=torch.float64), sizes), identity)
+        scores[key].n_generated = len(captions)
+        scores[key].details = {"named": float(counts[tag])} if tag != "mean" else {"instruments": float(len(usable))}
+    return scores
+
+
+def tag_divergence(
+    generated: Float[Tensor, "n k"], reference: Float[Tensor, "n k"], identity: EmbeddingIdentity
+) -> dict[str, Score]:
+    """KL(reference || generated) of the tags of clips that belong together, the mean over pairs in nats.
+
+    `tag_kl`: softmax over tags, as audiocraft/metrics/kld.py (`kld_pq`) and audioldm_eval's
+    `kullback_leibler_divergence_softmax` have it. `tag_kl_sigmoid`: every tag for itself without its complement,
+    p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both add 1e-6 to
+    the generated probability. They take PaSST or PANNs over AudioSet: only the formulas are theirs, so values are not
+    comparable with papers.
+    """
+    scores = {}
+    for key, probabilities in (("tag_kl", torch.softmax), ("tag_kl_sigmoid", lambda logits, _: logits.sigmoid())):
+        p, q = (probabilities(side.double(), 1) for side in (reference, generated))
+        values = (torch.special.xlogy(p, p) - p * (q + EPSILON).log()).sum(1)
+        method = "mean over pairs of clips; Student's interval"
+        scores[key] = Score.mean(values.tolist(), method, n_reference=len(values), embedding=asdict(identity))
+    return scores
+
+
+def inception_score(logits: Float[Tensor, "n k"], identity: EmbeddingIdentity) -> dict[str, Score]:
+    """exp(mean KL(tags of a clip || mean tags)): high if each clip has clear tags and clips differ, at most k.
+
+    As audioldm_eval/metrics/isc.py: softmax, clips in the order of numpy's RandomState(2020), the mean over ten parts,
+    whose Student's interval this adds. It does not look at the reference. It grows with n, so compare equal n; below
+    100 clips a part has fewer than ten.
+    """
+    count = len(logits)
+    if count < SPLITS:
+        return {}
+    order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
+    shuffled = logits.double()[torch.from_numpy(order)]
+    log_p = shuffled.log_softmax(1)
+    values = []
+    for part in range(SPLITS):
+        chunk = log_p[part * count // SPLITS : (part + 1) * count // SPLITS]
+        divergence = (chunk.exp() * (chunk - chunk.exp().mean(0).log())).sum(1)
+        values.append(divergence.mean().exp().item())
+    score = Score.mean(values, "mean over ten parts; Student's interval", embedding=asdict(identity))
+    score.n_generated, score.too_few = count, count < SPLITS**2
+    return {"tag_inception": score}
+
+
+def _without_each(groups: Sequence[str]) -> Iterator[Bool[Tensor, " n"]]:
+    """Masks of the clips that are left without each group in turn."""
+    names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
+    member = torch.tensor([names[group] for group in groups])
+    yield from (member != index for index in range(len(names)))
+
+
+def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Tensor, " n"]) -> float:
+    """Of the ROC curve, from ranks (Mann-Whitney); ties count half. NaN without clips on a side."""
+    values, named = logits[keep].double().numpy(), named[keep].numpy()
+    positive, negative = int(named.sum()), int((~named).sum())
+    if not positive or not negative:
+        return float("nan")
+    return float((rankdata(values)[named].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def _area_score(value: float, without: LeftOut, identity: EmbeddingIdentity) -> Score:
+    """The area with its interval, made of its log-odds, where it is nearly symmetrical.
+
+    There is none where a single group holds all clips of a side, or where the sides are parted completely.
+    """
+    areas = torch.tensor([value, *without.values.tolist()], dtype=torch.float64)
+    odds = areas.logit()
+    told = len(without.values) > 1 and bool(odds.isfinite().all())
+    found = jackknife(odds[0].item(), [LeftOut(odds[1:], without.sizes)]) if told else None
+    low, high = (torch.tensor([found.low, found.high]).sigmoid().tolist()) if found else (None, None)
+    method = "area under the ROC curve; jackknife of its log-odds over groups"
+    return Score(value, value, low, high, method, 0, None, found is None, embedding=asdict(identity))
