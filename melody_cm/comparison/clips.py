@@ -20,9 +20,11 @@ from jaxtyping import Float
 from rich.progress import Progress
 from torch import Tensor
 
+from melody_cm.comparison.ceilings import MUSIC, score_of
 from melody_cm.comparison.coherence import Coherence, Reference
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Judge, embed
+from melody_cm.evaluation.music import music_measures
 from melody_cm.evaluation.results import Row
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
@@ -147,6 +149,10 @@ class Clips:
             row.metrics |= judge.scores()
             if judge.similarities:
                 row.samples[f"text_similarity_{reference.embedding.name}"] = judge.similarities
+        # Of the first take of every prompt: pitch takes long to find.
+        found = [music_measures(clip, self.pipeline.sample_rate) for clip in clips[0]]
+        prompts = [str(place) for place in range(len(found))]
+        row.metrics |= {key: score_of([one[key] for one in found], prompts) for key in MUSIC}
         row.metrics |= coherence.scores(clips, self.pipeline.sample_rate, references)
         return row
 

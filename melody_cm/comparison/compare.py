@@ -1,15 +1,14 @@
 """The comparison: every system makes every prompt with every seed, and all are judged by the same measures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
 
+from melody_cm.comparison.ceilings import Music, ceilings
 from melody_cm.comparison.clips import Clips, Task, describe_pipeline
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.report.page import write_results
@@ -19,8 +18,6 @@ from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 from melody_cm.interfaces import AudioEmbedding, Pipeline
-
-Music = Iterable[tuple[Float[Tensor, "b 1 t"], int, Sequence[str]]]  # Clips, their rate (Hz), the piece of each.
 
 
 @dataclass
@@ -45,6 +42,7 @@ def compare(
     out: Path,
     batch_size: int = 8,
     repetitions: int = REPETITIONS,
+    real: Music = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Results:
     """Generate, judge, time; write `results.json`, `table.md`, `table.csv`, `report.html` and all clips into `out`.
@@ -59,6 +57,7 @@ def compare(
         embeddings: spaces of the Frechet and kernel distances, `fad_<name>` and `kad_<name>`, and, where they embed
             texts, of the text correlation; the first one is the report's.
         repetitions: of the speed measurement.
+        real: other real music, like `reference`; its first clips are rows, as they are and through every decoder.
         metadata: added to the metadata of the results.
 
     Raises:
@@ -72,10 +71,11 @@ def compare(
         for row in rows:
             row.make(progress)
         judged = [row.judge(references) for row in rows]
+        pipelines = {name: system.pipeline for name, system in systems.items()}
+        limits = ceilings(real, pipelines, references, progress)
         speeds, probe = measured_speeds(rows, repetitions, out, progress)
     for row, speed in zip(judged, speeds, strict=True):
         row.facts |= speed
-    pipelines = {name: system.pipeline for name, system in systems.items()}
     facts = {
         **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds},
         "embeddings": [asdict(embedding.identity) for embedding in embeddings],
@@ -84,7 +84,7 @@ def compare(
         "probe": probe,
     }
     differences = compare_rows(judged, fewest=MIN_GROUPS)
-    results = Results("compare", provenance(**facts, **(metadata or {})), judged, differences)
+    results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
     write_results(results, out)
     return results
 

@@ -1,18 +1,23 @@
 """A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from melody_cm.comparison.baselines import open_baseline
-from melody_cm.comparison.compare import Music, System, compare
+from melody_cm.comparison.ceilings import Music
+from melody_cm.comparison.compare import System, compare
 from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml
 from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, read_split
+from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
 from melody_cm.runs.recipe import find_recipe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -142,8 +147,9 @@ def compare_recipe(
         recipe.seeds,
         recipe.seconds,
         _reference_music(recipe, setting),
-        [open_slot(Path(preset), AudioEmbedding) for preset in recipe.embeddings],
+        _embeddings(recipe),
         out,
+        real=_real_music(recipe, setting),
         metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"}
         | {"reference": recipe.reference},
     )
@@ -160,6 +166,25 @@ def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
     else:
         data = _music_of_the_run(recipe, replace(setting, corpus=recipe.reference))
         yield from _clips_of(data, [split for split, clips in data.corpus.splits().items() if clips])
+
+
+def _embeddings(recipe: CompareRecipe) -> list[AudioEmbedding]:
+    """Those of the recipe; one that needs a package which is not there is left out, with a word."""
+    opened = []
+    for preset in recipe.embeddings:
+        try:
+            opened.append(open_slot(Path(preset), AudioEmbedding))
+        except OptionalDependencyError as missing:
+            log.warning("%s is left out: %s", preset, missing)
+    return opened
+
+
+def _real_music(recipe: CompareRecipe, setting: Setting) -> Music:
+    """Held-back clips that are no reference: what the same measures say of real music."""
+    data = _music_of_the_run(recipe, setting)
+    split = "test" if recipe.reference == "valid" else "valid"
+    if data.corpus.splits()[split]:
+        yield from _clips_of(data, [split])
 
 
 def _music_of_the_run(recipe: CompareRecipe, setting: Setting) -> MusicDataModule:

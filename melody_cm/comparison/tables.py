@@ -1,16 +1,19 @@
 """The tables of a comparison and of an ablation, with footnotes that say how far their numbers can be trusted."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from rich.console import Group
 
+from melody_cm.comparison.ceilings import MUSIC, PAIRED
 from melody_cm.comparison.coherence import SEGMENT_SECONDS
 from melody_cm.evaluation.forward_passes import musiclm_passes
 from melody_cm.evaluation.results import Results, Row, arrow, larger_is_better
 from melody_cm.evaluation.tables import Sheet, embedding_notes
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
+PAIRS_SHOWN = 6
 TEXT, EXCESS = "text_correlation_", "excess_"
 ABLATED = {
     "velocity_mse": "squared error of the predicted velocity, mean over elements and 16 noise levels",
@@ -26,8 +29,15 @@ def sheets(results: Results) -> list[Sheet]:
     """The tables of the results; a comparison of long clips has a second one."""
     if results.verb == "ablate":
         return [_ablation(results)]
-    coherent = [key for key in results.metrics() if larger_is_better(key) is None]
-    return [_comparison(results), *([_coherence(results, coherent)] if coherent else []), *_decided(results)]
+    keys = results.metrics()
+    coherent = [key for key in keys if larger_is_better(key) is None and key not in MUSIC]
+    heard = [key for key in (*MUSIC, *PAIRED) if key in keys]
+    return [
+        _comparison(results),
+        *([_music(results, heard)] if heard else []),
+        *([_coherence(results, coherent)] if coherent else []),
+        *_decided(results),
+    ]
 
 
 def markdown_table(results: Results) -> str:
@@ -51,7 +61,7 @@ def _columns(results: Results) -> list[str]:
     """The metrics but those of long clips, each text correlation followed by its excess where there is one."""
     columns = []
     for key in results.metrics():
-        if larger_is_better(key) is None:
+        if larger_is_better(key) is None or key in PAIRED:
             continue
         columns.append(key)
         told = [row.metrics[key].details for row in results.rows if key in row.metrics]
@@ -65,13 +75,17 @@ def _line(row: Row, columns: list[str]) -> list[str]:
     sensitivity = row.facts.get("prompt_sensitivity")
     return [
         row.label,
-        str(row.num_steps),
+        _steps(row),
         *[_excess(row, column) if column.startswith(EXCESS) else row.cell(column) for column in columns],
         ", ".join(sorted(counts)),
         _speed(row.facts.get("speed")),
         "-" if sensitivity is None else f"{sensitivity:.3f}",
         *_passes(row.facts.get("passes")),
     ]
+
+
+def _steps(row: Row) -> str:
+    return "-" if row.num_steps is None else str(row.num_steps)
 
 
 def _excess(row: Row, column: str) -> str:
@@ -116,6 +130,7 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
         "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
+        *_disagreement(results),
         _tests_note(results),
     ]
 
@@ -126,6 +141,39 @@ def _passes_note(seconds: float | int | None) -> str:
         "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
         f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{reference}."
     )
+
+
+def _disagreement(results: Results) -> list[str]:
+    """Where the two first embeddings, by their kernel distances, order systems differently."""
+    keys = [f"kad_{name}" for name in results.embeddings()][:2]
+    rows = [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
+    rows = [row for row in rows if all(key in row.metrics and row.metrics[key].best is not None for key in keys)]
+    if len(keys) < 2 or len(rows) < 2:
+        return []
+    pairs = list(combinations(rows, 2))
+    orders = [[one.metrics[key].best < other.metrics[key].best for key in keys] for one, other in pairs]
+    unlike = [
+        f"{one.title} / {other.title}" for (one, other), order in zip(pairs, orders, strict=True) if len(set(order)) > 1
+    ]
+    told = f": {'; '.join(unlike[:PAIRS_SHOWN])}{'; ...' if len(unlike) > PAIRS_SHOWN else ''}" if unlike else ""
+    return [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently{told}."]
+
+
+def _music(results: Results, keys: list[str]) -> Sheet:
+    """Level and pitch of all rows, and what decoders leave of real music."""
+    lines = [[row.label, _steps(row), *map(row.cell, keys)] for row in results.rows]
+    notes = [
+        "Means over clips [95 % interval over prompts or pieces]; of systems the first take of every prompt. Of the first "
+        "four neither end is better: compare with real music.",
+        "level_dbfs: RMS. loudness_lufs: BS.1770. chroma_clarity, pitch_clarity: high for few clear notes, low for noise.",
+    ]
+    if any(key in PAIRED for key in keys):
+        notes.append(
+            "chroma_correlation, log_spectral_distance (dB), si_snr (dB): of real clips through a decoder with the clips "
+            "themselves, the most that its system can reach. A mel decoder's phases are not the music's, so its si_snr is "
+            "always low."
+        )
+    return Sheet(["row", "steps ↓", *[key + arrow(key) for key in keys]], lines, notes, "Level, pitch and decoders")
 
 
 def _tests_note(results: Results) -> str:
@@ -152,7 +200,8 @@ def _decided(results: Results) -> list[Sheet]:
 def _coherence(results: Results, measures: list[str]) -> Sheet:
     """What is asked of long clips alone."""
     titles = ["seam_ratio (1 is none)" if key == "seam_ratio" else key for key in measures]
-    lines = [[row.label, str(row.num_steps), *map(row.cell, measures)] for row in results.rows]
+    rows = [row for row in results.rows if any(key in row.metrics for key in measures)]
+    lines = [[row.label, _steps(row), *map(row.cell, measures)] for row in rows]
     notes = ["Means over clips, of diversity over prompts [95 % interval]."]
     if "seam_ratio" in measures:
         notes.append("seam_ratio: change where windows meet over that elsewhere; 1 is seamless, more is a seam.")

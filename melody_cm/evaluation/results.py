@@ -19,9 +19,22 @@ SCHEMA_VERSION = 5  # Of all results files; docs/results.schema.json describes i
 Verdict = Literal["better", "worse", "higher", "lower", "not distinguishable", "too few clips"]
 
 # Measures by how their keys begin. Of what is in neither list, no end is the better one.
-LARGER_IS_BETTER = ("text_correlation", "text_similarity", "excess", "si_snri", "times_real_time", "saving")
+LARGER_IS_BETTER = (
+    *("text_correlation", "text_similarity", "excess", "tag_auc", "tag_inception", "si_snr", "chroma_correlation"),
+    *("times_real_time", "saving"),
+)
 SMALLER_IS_BETTER = (
-    *("fad_", "kad_", "sim_aa", "velocity_mse", "sampling_error", "student_error", "teacher_error"),
+    *(
+        "fad_",
+        "kad_",
+        "sim_aa",
+        "tag_kl",
+        "log_spectral_distance",
+        "velocity_mse",
+        "sampling_error",
+        "student_error",
+        "teacher_error",
+    ),
     "wall_seconds",
 )
 
