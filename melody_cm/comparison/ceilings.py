@@ -1,4 +1,4 @@
-"""Real music judged as systems are: as it is, and through each system's decoder, which no generator can be better than."""
+"""Real music judged as systems are: as it is, and through each system's decoder, which bounds what it can reach."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

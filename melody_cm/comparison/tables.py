@@ -163,15 +163,16 @@ def _music(results: Results, keys: list[str]) -> Sheet:
     """Level and pitch of all rows, and what decoders leave of real music."""
     lines = [[row.label, _steps(row), *map(row.cell, keys)] for row in results.rows]
     notes = [
-        "Means over clips [95 % interval over prompts or pieces]; of systems the first take of every prompt. Of the first "
-        "four neither end is better: compare with real music.",
-        "level_dbfs: RMS. loudness_lufs: BS.1770. chroma_clarity, pitch_clarity: high for few clear notes, low for noise.",
+        "Means over clips [95 % interval over prompts or pieces]; of systems the first take of every prompt. Of the "
+        "first four neither end is better: compare with real music.",
+        "level_dbfs: RMS. loudness_lufs: BS.1770. chroma_clarity, pitch_clarity: high for few clear notes, low for "
+        "noise.",
     ]
     if any(key in PAIRED for key in keys):
         notes.append(
-            "chroma_correlation, log_spectral_distance (dB), si_snr (dB): of real clips through a decoder with the clips "
-            "themselves, the most that its system can reach. A mel decoder's phases are not the music's, so its si_snr is "
-            "always low."
+            "chroma_correlation, log_spectral_distance (dB), si_snr (dB): of real clips through a decoder with the "
+            "clips themselves, the most that its system reaches. A mel decoder's phases are not the music's, so its "
+            "si_snr is always low."
         )
     return Sheet(["row", "steps ↓", *[key + arrow(key) for key in keys]], lines, notes, "Level, pitch and decoders")
 
