@@ -1,5 +1,8 @@
 """One row of a comparison: a system at one number of steps makes every prompt with every seed.
 
+Every clip draws noise of its own, by prompt and seed. If all prompts shared the noise of a seed, they would share its
+luck, and what two systems owe to their seeds would pass for a difference.
+
 It is judged by the files that it wrote. So a comparison that was stopped and started again cannot differ from one that
 ran through.
 """
@@ -17,14 +20,19 @@ from jaxtyping import Float
 from rich.progress import Progress
 from torch import Tensor
 
+from melody_cm.comparison.ceilings import MUSIC, score_of
 from melody_cm.comparison.coherence import Coherence, Reference
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Judge, embed
+from melody_cm.evaluation.music import music_measures
 from melody_cm.evaluation.results import Row
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.randomness import keyed_seed
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import hash_data, read_json, write_json
+
+PROMPTS_OF_ONE_NOISE = 4  # Six pairs tell a deaf system.
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Task:
     """What every system of a comparison is asked for.
 
     Attributes:
-        prompts, seeds: every prompt is made with every seed.
+        prompts, seeds: every prompt is made with every seed; the i-th seed makes the i-th take of every prompt.
         seconds: length of every clip.
         batch_size: clips at a time; a batch is made whole or not at all, so a clip is always made among the same ones.
     """
@@ -45,6 +53,10 @@ class Task:
     def clips(self) -> list[tuple[int, int]]:
         """Every seed with the place of every prompt, seed by seed."""
         return [(seed, place) for seed in self.seeds for place in range(len(self.prompts))]
+
+    def noise_seed(self, place: int, seed: int) -> int:
+        """What a clip's noise is drawn from; `melody-cm generate --seed` takes it too."""
+        return keyed_seed(seed, f"noise of {self.prompts[place]}", 0, 0) % 2**32  # All that torch uses.
 
     def batches(self) -> Iterator[tuple[int, list[int]]]:
         """Seed by seed, the places of the prompts of each batch."""
@@ -60,6 +72,7 @@ class Clips:
     Attributes:
         name: of the system; pipeline, num_steps, task: how the clips are made.
         out: the folder of the comparison.
+        null_of: the title of the row that differs from this one by its seeds alone, if there is one.
     """
 
     name: str
@@ -67,6 +80,7 @@ class Clips:
     num_steps: int
     task: Task
     out: Path
+    null_of: str | None = None
 
     @property
     def title(self) -> str:
@@ -77,7 +91,8 @@ class Clips:
     def key(self) -> str:
         """A hash of everything that decides how the clips sound."""
         task = self.task
-        made = [list(task.prompts), list(task.seeds), float(task.seconds), self.num_steps, task.batch_size]
+        seeds = [task.noise_seed(place, seed) for seed, place in task.clips()]
+        made = [list(task.prompts), seeds, float(task.seconds), self.num_steps, task.batch_size]
         return hash_data([made, describe_pipeline(self.pipeline)])
 
     def file(self, prompt: int, seed: int) -> Path:
@@ -93,18 +108,30 @@ class Clips:
         task = progress.add_task(self.title, total=len(self.task.clips()))
         for seed, places in self.task.batches():
             files = [self.out / self.file(place, seed) for place in places]
-            if not all(file.is_file() for file in files):
-                prompts = [self.task.prompts[place] for place in places]
-                made = self.pipeline.generate(prompts, self.task.seconds, [seed] * len(places), self.num_steps)
-                for file, waveform in zip(files, made.waveform.cpu(), strict=True):
-                    write_audio(file, waveform, made.sample_rate)
+            self._write(files, places, [self.task.noise_seed(place, seed) for place in places])
             progress.advance(task, len(places))
+        if not getattr(self.pipeline, "recorded", False):  # Else nobody knows the noise.
+            files = self._of_one_noise()
+            for start in range(0, len(files), self.task.batch_size):
+                batch = files[start : start + self.task.batch_size]
+                self._write(batch, range(start, start + len(batch)), self.task.seeds[:1] * len(batch))
+
+    def _write(self, files: Sequence[Path], places: Sequence[int], noise_seeds: Sequence[int]) -> None:
+        if not all(file.is_file() for file in files):
+            prompts = [self.task.prompts[place] for place in places]
+            made = self.pipeline.generate(prompts, self.task.seconds, list(noise_seeds), self.num_steps)
+            for file, waveform in zip(files, made.waveform.cpu(), strict=True):
+                write_audio(file, waveform, made.sample_rate)
+
+    def _of_one_noise(self) -> list[Path]:
+        """Clips of the first prompts that share their noise, and are asked for nothing but what the prompt changes."""
+        folder = (self.out / self.file(0, 0)).parent / "one_noise"
+        return [folder / f"prompt{place:03d}.wav" for place in range(min(PROMPTS_OF_ONE_NOISE, len(self.task.prompts)))]
 
     def read(self) -> Float[Tensor, "seeds prompts t"]:
         """The clips as they were written."""
         files = [self.out / self.file(place, seed) for seed, place in self.task.clips()]
-        clips = [torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files]
-        return torch.stack(clips).unflatten(0, (len(self.task.seeds), -1))
+        return _read(files).unflatten(0, (len(self.task.seeds), -1))
 
     def judge(self, references: Sequence[Reference]) -> Row:
         """What the files are worth; read from disk where the same files were judged in the same way before."""
@@ -120,41 +147,46 @@ class Clips:
         for reference in references:
             judge = self._judge(reference, clips)
             row.metrics |= judge.scores()
-            name = reference.embedding.name
-            by_clip = {f"song_distance_{name}": judge.songs, f"text_similarity_{name}": judge.similarities}
-            row.samples |= {key: self._by_prompt(values) for key, values in by_clip.items() if values}
+            if judge.similarities:
+                row.samples[f"text_similarity_{reference.embedding.name}"] = judge.similarities
+        # Of the first take of every prompt: pitch takes long to find.
+        found = [music_measures(clip, self.pipeline.sample_rate) for clip in clips[0]]
+        prompts = [str(place) for place in range(len(found))]
+        row.metrics |= {key: score_of([one[key] for one in found], prompts) for key in MUSIC}
         row.metrics |= coherence.scores(clips, self.pipeline.sample_rate, references)
         return row
 
     def _facts(self, clips: Float[Tensor, "seeds prompts t"]) -> dict[str, Any]:
+        files = self._of_one_noise()
         return {
-            "prompt_sensitivity": prompt_sensitivity(clips),
+            "null_of": self.null_of,
+            "prompt_sensitivity": prompt_sensitivity(_read(files)) if files[0].is_file() else None,
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
             "random_weights": getattr(self.pipeline, "random_weights", False),
             "clips": [
-                {"prompt": place, "seed": seed, "file": self.file(place, seed).as_posix()}
+                {
+                    "prompt": place,
+                    "seed": seed,
+                    "noise_seed": self.task.noise_seed(place, seed),
+                    "file": self.file(place, seed).as_posix(),
+                }
                 for seed, place in self.task.clips()
             ],
         }
 
     def _judge(self, reference: Reference, clips: Float[Tensor, "seeds prompts t"]) -> Judge:
         prompts, task = self.task.prompts, self.task
-        judge = Judge(reference.embedding, {_id(place, seed): prompts[place] for seed, place in task.clips()})
+        takes = {seed: f"take {take}" for take, seed in enumerate(task.seeds)}
+        names = {(seed, place): f"prompt {place}/{takes[seed]}" for seed, place in task.clips()}
+        judge = Judge(reference.embedding, {name: prompts[place] for (_, place), name in names.items()})
         judge.reference(reference.statistics)
         for seed, places in task.batches():
             waveforms = clips[list(task.seeds).index(seed), places][:, None]
             frames = embed(reference.embedding, waveforms, self.pipeline.sample_rate).cpu()
             # The clips of one prompt resemble each other: they are left out together.
-            judge.add(frames, [_id(place, seed) for place in places], [prompts[place] for place in places])
+            own = [prompts[place] for place in places]
+            judge.add(frames, [names[seed, place] for place in places], own, [takes[seed]] * len(places))
         return judge
-
-    def _by_prompt(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Numbers of single clips, averaged over seeds, prompt by prompt."""
-        found = {}
-        for place in range(len(self.task.prompts)):
-            own = [values[_id(place, seed)] for seed in self.task.seeds if _id(place, seed) in values]
-            found |= {f"prompt {place}": sum(own) / len(own)} if own else {}
-        return found
 
 
 def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -166,8 +198,8 @@ def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]
     return kept["made"]
 
 
-def _id(place: int, seed: int) -> str:
-    return f"seed {seed}, prompt {place}"
+def _read(files: Sequence[Path]) -> Float[Tensor, "n t"]:
+    return torch.stack([torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files])
 
 
 def describe_pipeline(pipeline: Pipeline) -> Any:
@@ -177,18 +209,18 @@ def describe_pipeline(pipeline: Pipeline) -> Any:
     return pipeline.identity() if hasattr(pipeline, "identity") else type(pipeline).__name__
 
 
-def prompt_sensitivity(clips: Float[Tensor, "seeds prompts t"]) -> float | None:
+def prompt_sensitivity(clips: Float[Tensor, "prompts t"]) -> float | None:
     """How much a clip changes with its prompt alone: 0 is deaf to the prompt, about 1.4 unrelated signals.
 
-    The RMS of the difference of two prompts' clips under one seed, relative to their mean RMS, averaged over pairs and
-    seeds; None for a single prompt.
+    The RMS of the difference of two prompts' clips from the same noise, relative to their mean RMS, averaged over
+    pairs; None for a single prompt.
     """
 
     def rms(x: Tensor) -> Tensor:
-        return x.square().mean(-1).sqrt()
+        return x.square().mean().sqrt()
 
     relative = []
-    for first, second in combinations(clips.double().unbind(1), 2):
+    for first, second in combinations(clips.double(), 2):
         scale = (rms(first) + rms(second)) / 2
         relative.append(torch.where(scale > 0, rms(first - second) / scale, 0.0))
     return torch.stack(relative).mean().item() if relative else None

@@ -73,23 +73,22 @@ class Coherence:
     def scores(self, clips: Clips, sample_rate: int, references: Sequence[Reference]) -> dict[str, Score]:
         """By metric key; the similarities of segments and of seeds are seen from the middle of the reference."""
         scores, seconds = {}, self.segment_seconds
+        prompts = list(range(clips.shape[1])) * len(clips)
         every = [clip[None, None] for clip in clips.flatten(0, 1)]
         if self.joints:
-            method = f"change at {len(self.joints)} joints over change elsewhere; Student's interval over clips"
+            method = f"change at {len(self.joints)} joints over change elsewhere; Student's interval over prompts"
             ratios = [waveform_seam_ratio(clip, sample_rate, self.joints).item() for clip in every]
-            scores["seam_ratio"] = _score(ratios, method)
+            scores["seam_ratio"] = _score(ratios, method, prompts)
         if seconds is None:
             return scores
         for one in references:
             centre = one.centre
             alike = [segment_similarity(one.embedding, clip, sample_rate, seconds, centre) for clip in every]
-            scores[f"segment_similarity_{one.embedding.name}"] = _agreement(alike, seconds, one)
+            scores[f"segment_similarity_{one.embedding.name}"] = _agreement(alike, prompts, seconds, one)
             if len(clips) > 1:
                 scores[f"diversity_{one.embedding.name}"] = _diversity(clips, sample_rate, one)
-        scores["tempo_agreement"] = _agreement([tempo_agreement(clip, sample_rate, seconds) for clip in every], seconds)
-        scores["chroma_agreement"] = _agreement(
-            [chroma_agreement(clip, sample_rate, seconds) for clip in every], seconds
-        )
+        for name, measure in (("tempo_agreement", tempo_agreement), ("chroma_agreement", chroma_agreement)):
+            scores[name] = _agreement([measure(clip, sample_rate, seconds) for clip in every], prompts, seconds)
         return scores
 
 
@@ -98,24 +97,34 @@ def _diversity(clips: Clips, sample_rate: int, reference: Reference) -> Score:
     centre = reference.centre
     distances = [diversity(seeds, centre) for seeds in vectors]
     method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
-    return _score(distances, method, reference, clips_each=len(clips))
+    return _score(distances, method, range(len(distances)), reference, clips_each=len(clips))
 
 
-def _agreement(found: Sequence[Agreement], seconds: float, reference: Reference | None = None) -> Score:
-    method = f"all pairs of {seconds:g} s segments, mean over clips; Student's interval"
-    score = _score([one.all_pairs for one in found], method, reference)
+def _agreement(
+    found: Sequence[Agreement], prompts: Sequence[int], seconds: float, reference: Reference | None = None
+) -> Score:
+    method = f"all pairs of {seconds:g} s segments, mean over clips; Student's interval over prompts"
+    score = _score([one.all_pairs for one in found], method, prompts, reference)
     adjacent = torch.tensor([one.adjacent for one in found], dtype=torch.float64).nanmean().item()
     score.details = {} if math.isnan(adjacent) else {"adjacent": adjacent}
     return score
 
 
-def _score(values: Sequence[float], method: str, reference: Reference | None = None, clips_each: int = 1) -> Score:
-    """The mean of what could be told, each number standing for so many clips."""
-    usable = [value for value in values if math.isfinite(value)]
+def _score(
+    values: Sequence[float],
+    method: str,
+    prompts: Sequence[int],
+    reference: Reference | None = None,
+    clips_each: int = 1,
+) -> Score:
+    """The mean of what could be told, each number standing for so many clips of its prompt."""
+    told = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
+    usable = [value for value, _ in told]
     lost = (len(values) - len(usable)) * clips_each
     return Score.mean(
         usable,
         method,
+        [prompt for _, prompt in told],
         n_generated=len(usable) * clips_each,
         embedding=None if reference is None else asdict(reference.embedding.identity),
         dropped={"generated": {"other": lost} if lost else {}, "reference": {}},

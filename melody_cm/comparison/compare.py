@@ -1,15 +1,14 @@
 """The comparison: every system makes every prompt with every seed, and all are judged by the same measures."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
 
+from melody_cm.comparison.ceilings import Music, ceilings
 from melody_cm.comparison.clips import Clips, Task, describe_pipeline
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.report.page import write_results
@@ -17,16 +16,20 @@ from melody_cm.comparison.speed import REPETITIONS, measured_speeds
 from melody_cm.evaluation import EmbeddingStatistics, embed
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, compare_rows
-from melody_cm.evaluation.uncertainty import bootstrap_interval
+from melody_cm.evaluation.uncertainty import MIN_GROUPS
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 
 
 @dataclass
 class System:
-    """One side of a comparison: a pipeline, and the numbers of sampling steps it is asked for."""
+    """One side of a comparison: a pipeline, and the numbers of sampling steps it is asked for.
+
+    With `null` the first of them is a row once more, made with other seeds: what is found between the two is chance.
+    """
 
     pipeline: Pipeline
     num_steps: list[int]
+    null: bool = False
 
 
 def compare(
@@ -34,24 +37,27 @@ def compare(
     prompts: Sequence[str],
     seeds: Sequence[int],
     seconds: float,
-    reference: Iterable[tuple[Float[Tensor, "b 1 t"], int]],
+    reference: Music,
     embeddings: Sequence[AudioEmbedding],
     out: Path,
     batch_size: int = 8,
     repetitions: int = REPETITIONS,
+    real: Music = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Results:
     """Generate, judge, time; write `results.json`, `table.md`, `table.csv`, `report.html` and all clips into `out`.
 
-    All prompts share each seed, so that clips of one seed differ by their prompt alone. No loudness is changed before
-    judging. What an earlier call left in `out` from the same inputs is used again.
+    Every clip draws noise of its own. No loudness is changed before judging. Rows are compared with each other where
+    there are at least 8 prompts. What an earlier call left in `out` from the same inputs is used again.
 
     Args:
         seconds: length of every clip.
-        reference: batches of real music with their sample rate (Hz).
+        reference: batches of real music with their sample rate (Hz) and the pieces that the clips are of, which is what
+            intervals leave out.
         embeddings: spaces of the Frechet and kernel distances, `fad_<name>` and `kad_<name>`, and, where they embed
             texts, of the text correlation; the first one is the report's.
         repetitions: of the speed measurement.
+        real: other real music, like `reference`; its first clips are rows, as they are and through every decoder.
         metadata: added to the metadata of the results.
 
     Raises:
@@ -59,16 +65,17 @@ def compare(
     """
     out, task = Path(out), Task(prompts, seeds, seconds, batch_size)
     _check(systems, task, embeddings)
-    rows = [Clips(name, one.pipeline, steps, task, out) for name, one in systems.items() for steps in one.num_steps]
+    rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
     with Progress(console=Console(stderr=True)) as progress:
         references = _references(reference, embeddings, progress)
         for row in rows:
             row.make(progress)
         judged = [row.judge(references) for row in rows]
+        pipelines = {name: system.pipeline for name, system in systems.items()}
+        limits = ceilings(real, pipelines, references, progress)
         speeds, probe = measured_speeds(rows, repetitions, out, progress)
     for row, speed in zip(judged, speeds, strict=True):
         row.facts |= speed
-    pipelines = {name: system.pipeline for name, system in systems.items()}
     facts = {
         **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds},
         "embeddings": [asdict(embedding.identity) for embedding in embeddings],
@@ -76,10 +83,19 @@ def compare(
         "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
         "probe": probe,
     }
-    differences = compare_rows(judged, interval=bootstrap_interval)
-    results = Results("compare", provenance(**facts, **(metadata or {})), judged, differences)
+    differences = compare_rows(judged, fewest=MIN_GROUPS)
+    results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
     write_results(results, out)
     return results
+
+
+def clips_of(name: str, system: System, task: Task, out: Path) -> list[Clips]:
+    """The rows of one system, the null row last."""
+    rows = [Clips(name, system.pipeline, steps, task, out) for steps in system.num_steps]
+    if system.null:
+        others = replace(task, seeds=[seed + max(task.seeds) + 1 for seed in task.seeds])
+        rows.append(replace(rows[0], name=f"{name}-null", task=others, null_of=rows[0].title))
+    return rows
 
 
 def _check(systems: Mapping[str, System], task: Task, embeddings: Sequence[AudioEmbedding]) -> None:
@@ -99,21 +115,18 @@ def _check(systems: Mapping[str, System], task: Task, embeddings: Sequence[Audio
             raise ValueError(f"system name {name!r} cannot name a folder; use letters, digits, - and _")
         if not system.num_steps or min(system.num_steps) < 1:
             raise ValueError(f"num_steps of {name} is {system.num_steps}; give at least one number, each at least 1")
+        if getattr(system.pipeline, "recorded", False) and (len(seeds) > 1 or system.null):
+            raise ValueError(f"{name} has one clip a prompt; compare it with a single seed, not {list(seeds)}, no null")
         limit = getattr(system.pipeline, "longest_seconds", system.pipeline.max_seconds)
         if not 0 < seconds <= limit:
             raise ValueError(f"{seconds:g} seconds asked for, but {name} makes at most {limit:g}; ask for {limit:g}")
 
 
-def _references(
-    reference: Iterable[tuple[Float[Tensor, "b 1 t"], int]], embeddings: Sequence[AudioEmbedding], progress: Progress
-) -> list[Reference]:
+def _references(reference: Music, embeddings: Sequence[AudioEmbedding], progress: Progress) -> list[Reference]:
     found = [Reference(embedding, EmbeddingStatistics.empty(embedding.width)) for embedding in embeddings]
-    seen = 0
-    for waveform, sample_rate in progress.track(reference, description="reference"):
-        clips = [f"reference {seen + row}" for row in range(len(waveform))]
+    for waveform, sample_rate, pieces in progress.track(reference, description="reference"):
         for one in found:
-            one.statistics.add(embed(one.embedding, waveform, sample_rate).cpu(), clips)
-        seen += len(waveform)
-    if seen == 0:
+            one.statistics.add(embed(one.embedding, waveform, sample_rate).cpu(), pieces)
+    if not found[0].statistics.num_clips:
         raise ValueError("the reference holds no usable clip; give real music to compare with")
     return found

@@ -1,27 +1,34 @@
 """A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from melody_cm.comparison.baselines import open_baseline
+from melody_cm.comparison.ceilings import Music
 from melody_cm.comparison.compare import System, compare
 from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml
+from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, read_split
+from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
 from melody_cm.runs.recipe import find_recipe
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Side:
     """A system of the recipe: the numbers of steps that it is asked for, and the preset of its pipeline or, where it is
-    of other people, the name of a baseline (`open_baseline`)."""
+    of other people, the name of a baseline (`open_baseline`). `null` adds a row of the same with other seeds."""
 
     num_steps: list[int]
     pipeline: str | None = None
     baseline: str | None = None
+    null: bool = False
 
 
 @dataclass
@@ -34,7 +41,8 @@ class CompareRecipe:
         prompts: a list, or a text file with one a line.
         seeds: every prompt is made with every seed.
         embeddings: presets of the spaces in which clips are judged.
-        reference: the split of real music that clips are compared with.
+        reference: what clips are compared with: a split of the systems' own real music, or other music, a manifest or
+            folder of sound files.
         systems: by name.
         file: where it was read; recipes of stages are also looked for in the folders beside its own.
     """
@@ -44,7 +52,7 @@ class CompareRecipe:
     prompts: list[str] | str
     seeds: list[int]
     embeddings: list[str]
-    reference: Literal["train", "valid", "test"]
+    reference: str
     systems: dict[str, Any]
     file: Path | None = field(default=None, init=False)
 
@@ -75,13 +83,28 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
             side.pipeline = str(find_file(side.pipeline, path))
     if not recipe.presets:
         raise ValueError(
-            f"{path}: no system has a pipeline; name one, because the reference is the music it learned from"
+            f"{path}: no system has a pipeline; name one, because its stages say what music it learned from"
         )
+    if recipe.reference in (*SPLITS, *OTHER_NAMES):
+        recipe.reference = read_split(recipe.reference)
+    else:
+        recipe.reference = str(_music(recipe.reference, path))
     recipe.embeddings = [str(find_file(preset, path)) for preset in recipe.embeddings]
     if isinstance(recipe.prompts, str):
         lines = find_file(recipe.prompts, path).read_text(encoding="utf-8").splitlines()
         recipe.prompts = [line.strip() for line in lines if line.strip()]
     return recipe
+
+
+def _music(reference: str, recipe: Path) -> Path:
+    """Other music than the run's, beside the recipe or in the working folder."""
+    places = [recipe.parent / reference, Path(reference)]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise ValueError(
+            f"{recipe}: reference is {reference!r}, neither a split ({', '.join(SPLITS)}) nor there as a path"
+        )
+    return found
 
 
 def _named(path: Path, keys: tuple[str, ...]) -> str:
@@ -119,14 +142,16 @@ def compare_recipe(
         run.check(stages)
     run.enter()
     return compare(
-        {name: System(_open(side, recipe, run), side.num_steps) for name, side in recipe.systems.items()},
+        {name: System(_open(side, recipe, run), side.num_steps, side.null) for name, side in recipe.systems.items()},
         recipe.prompts,
         recipe.seeds,
         recipe.seconds,
         _reference_music(recipe, setting),
-        [open_slot(Path(preset), AudioEmbedding) for preset in recipe.embeddings],
+        _embeddings(recipe),
         out,
-        metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"},
+        real=_real_music(recipe, setting),
+        metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"}
+        | {"reference": recipe.reference},
     )
 
 
@@ -134,10 +159,42 @@ def _open(side: Side, recipe: CompareRecipe, run: Run) -> Pipeline:
     return open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
 
 
-def _reference_music(recipe: CompareRecipe, setting: Setting) -> Iterator[tuple[Any, int]]:
-    """Real clips of the reference split, as long as the generated ones, with their rate."""
+def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
+    """Real clips of the reference, as long as the generated ones: of a split, or all of other music."""
+    if recipe.reference in SPLITS:
+        yield from _clips_of(_music_of_the_run(recipe, setting), [recipe.reference])
+    else:
+        data = _music_of_the_run(recipe, replace(setting, corpus=recipe.reference))
+        yield from _clips_of(data, [split for split, clips in data.corpus.splits().items() if clips])
+
+
+def _embeddings(recipe: CompareRecipe) -> list[AudioEmbedding]:
+    """Those of the recipe; one that needs a package which is not there is left out, with a word."""
+    opened = []
+    for preset in recipe.embeddings:
+        try:
+            opened.append(open_slot(Path(preset), AudioEmbedding))
+        except OptionalDependencyError as missing:
+            log.warning("%s is left out: %s", preset, missing)
+    return opened
+
+
+def _real_music(recipe: CompareRecipe, setting: Setting) -> Music:
+    """Held-back clips that are no reference: what the same measures say of real music."""
+    data = _music_of_the_run(recipe, setting)
+    split = "test" if recipe.reference == "valid" else "valid"
+    if data.corpus.splits()[split]:
+        yield from _clips_of(data, [split])
+
+
+def _music_of_the_run(recipe: CompareRecipe, setting: Setting) -> MusicDataModule:
     stage = find_recipe(stages_of(recipe.presets[0])[0], recipe.file)
     config = replace(setting, overrides=()).compose(stage).config
-    data = build_data({**config["data"], "seconds": recipe.seconds})
-    for batch in data.batches(recipe.reference, batch_size=16):
-        yield batch.waveform, data.sample_rate
+    return build_data({**config["data"], "seconds": recipe.seconds})
+
+
+def _clips_of(data: MusicDataModule, splits: Sequence[str]) -> Music:
+    for split in splits:
+        pieces = [clip.piece for clip in data.split_clips(split)]
+        for batch in data.batches(split, batch_size=16):
+            yield batch.waveform, data.sample_rate, [pieces[item] for item in batch.item.tolist()]

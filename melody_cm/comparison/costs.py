@@ -21,18 +21,26 @@ def passes_of_a_clip(
     """The passes of one clip, counted while it is made; None for a system whose networks are not ours to count.
 
     Returns:
-        `measured`: by network the calls (guidance batched: one a step) and the rows (guidance doubled: two a step);
-        `total`: their sums over token models and denoisers; `closed_form`: the paper's formula; `saving`: of the
-        formula, else of the count, against the MusicLM of the paper for so many seconds.
+        `measured`: by network the calls (guidance batched: one a step; several windows in a batch: one each) and the
+        rows (guidance doubled: two a step);
+        `total`: their sums over token models and denoisers; `closed_form`: the paper's formula, None where it has none:
+        for clips of several windows; `saving`: of the formula, else of the count, against the MusicLM of the paper for
+        so many seconds.
     """
     if not isinstance(pipeline, PretrainedPipeline):
         return None
     with PassCounter(pipeline.networks) as counter:
         pipeline.generate([prompt], seconds, [seed], num_steps)
-    total, formula = counter.total(counter.calls), closed_form(pipeline, seconds, num_steps)
-    called = [name for name, calls in counter.calls.items() if calls]
+    calls = counter.calls
+    if seconds > pipeline.max_seconds:
+        with PassCounter(pipeline.networks) as window:
+            pipeline.generate([prompt], pipeline.max_seconds, [seed], num_steps)
+        # A call has as many rows as there are windows in it, times those of guidance, which one window shows.
+        calls = {name: rows * window.calls[name] // max(window.rows[name], 1) for name, rows in counter.rows.items()}
+    total, formula = counter.total(calls), closed_form(pipeline, seconds, num_steps)
+    called = [name for name, count in counter.calls.items() if count]
     return {
-        "measured": {name: {"batched": counter.calls[name], "doubled": counter.rows[name]} for name in called},
+        "measured": {name: {"batched": calls[name], "doubled": counter.rows[name]} for name in called},
         "total": {"batched": total, "doubled": counter.total(counter.rows)},
         "closed_form": formula,
         "saving": saving(total if formula is None else formula, musiclm_passes(seconds)),
@@ -40,7 +48,10 @@ def passes_of_a_clip(
 
 
 def closed_form(pipeline: Pipeline, seconds: float, num_steps: int) -> int | None:
-    """The formula of a system's paper at the pipeline's own rates; None for a system without one."""
+    """The formula of a system's paper at the pipeline's own rates; None for a system without one, and for a clip that
+    is put together from several windows, each with passes of its own."""
+    if seconds > getattr(pipeline, "max_seconds", seconds):
+        return None
     if isinstance(pipeline, MeLoDy):
         return melody_passes(seconds, num_steps, pipeline.semantic_frame_rate)
     if isinstance(pipeline, MusicCM):

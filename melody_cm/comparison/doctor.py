@@ -19,7 +19,7 @@ def doctor() -> list[dict[str, str]]:
     machine = describe_machine()
     devices = {
         "system": machine["system"],
-        "CPU": f"{machine['cpu_cores']} cores, {machine['threads']} threads used by torch",
+        "CPU": f"{machine['processor']}, {machine['cpu_cores']} cores, {machine['threads']} threads used by torch",
         "accelerators": ", ".join(machine["accelerators"]) or "none",
     }
     return [

@@ -20,7 +20,7 @@ from melody_cm.pipelines.request import Stopwatch
 REPETITIONS = 5  # Fewer say nothing of the spread.
 PROBE_SIZE = 1024
 PROBE_REPETITIONS = 8
-STEADY = 0.6  # A probe that falls below this share of the other means that the machine did something else.
+STEADY = 0.6  # A row whose slowest clip falls below this share of its fastest: the machine did something else.
 
 
 def measured_speeds(
@@ -37,8 +37,8 @@ def measured_speeds(
 
 def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # Audio that was made elsewhere has no speed.
-    timed = [row for row in rows if not getattr(row.pipeline, "recorded", False)]
+    # Audio that was made elsewhere has no speed, and a null row that of the row it repeats.
+    timed = [row for row in rows if not getattr(row.pipeline, "recorded", False) and row.null_of is None]
     runners = {row.title: Runner(row.pipeline, row.task.prompts[0], row.task.seconds, row.num_steps) for row in timed}
     before = probe_machine(device)
     task = progress.add_task("speed", total=len(timed) * (repetitions + 1))
@@ -46,13 +46,15 @@ def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dic
         progress.advance(task)
     after = probe_machine(device)
     probe = {"unit": "GFLOP/s, fp32 matrix product", "before": before, "after": after}
-    probe["steady"] = min(before, after) >= STEADY * max(before, after)
     speeds = {title: runner.summary() for title, runner in runners.items()}
+    probe["steady"] = all(speed["steady"] for speed in speeds.values())
     measured = [{"speed": speeds.get(row.title), "passes": _passes(row)} for row in rows]
     return {"rows": measured, "probe": probe}
 
 
 def _passes(row: Clips) -> dict[str, Any] | None:
+    if row.null_of is not None:
+        return None
     return passes_of_a_clip(row.pipeline, row.task.prompts[0], row.task.seeds[0], row.task.seconds, row.num_steps)
 
 
@@ -110,6 +112,7 @@ class Runner:
         return {
             "times_real_time": self.seconds / statistics.median(walls),
             "times_real_time_range": [self.seconds / max(walls), self.seconds / min(walls)],
+            "steady": min(walls) >= STEADY * max(walls),
             "wall_seconds": statistics.median(walls),
             "cpu_seconds": statistics.median(run["cpu"] for run in self.runs),
             "parts": {part: statistics.median(run[part] for run in parts) for part in parts[0]},

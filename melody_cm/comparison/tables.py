@@ -1,15 +1,19 @@
 """The tables of a comparison and of an ablation, with footnotes that say how far their numbers can be trusted."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from rich.console import Group
 
+from melody_cm.comparison.ceilings import MUSIC, PAIRED
 from melody_cm.comparison.coherence import SEGMENT_SECONDS
 from melody_cm.evaluation.forward_passes import musiclm_passes
 from melody_cm.evaluation.results import Results, Row, arrow, larger_is_better
 from melody_cm.evaluation.tables import Sheet, embedding_notes
+from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
+PAIRS_SHOWN = 6
 TEXT, EXCESS = "text_correlation_", "excess_"
 ABLATED = {
     "velocity_mse": "squared error of the predicted velocity, mean over elements and 16 noise levels",
@@ -25,8 +29,15 @@ def sheets(results: Results) -> list[Sheet]:
     """The tables of the results; a comparison of long clips has a second one."""
     if results.verb == "ablate":
         return [_ablation(results)]
-    coherent = [key for key in results.metrics() if larger_is_better(key) is None]
-    return [_comparison(results), *([_coherence(results, coherent)] if coherent else [])]
+    keys = results.metrics()
+    coherent = [key for key in keys if larger_is_better(key) is None and key not in MUSIC]
+    heard = [key for key in (*MUSIC, *PAIRED) if key in keys]
+    return [
+        _comparison(results),
+        *([_music(results, heard)] if heard else []),
+        *([_coherence(results, coherent)] if coherent else []),
+        *_decided(results),
+    ]
 
 
 def markdown_table(results: Results) -> str:
@@ -50,7 +61,7 @@ def _columns(results: Results) -> list[str]:
     """The metrics but those of long clips, each text correlation followed by its excess where there is one."""
     columns = []
     for key in results.metrics():
-        if larger_is_better(key) is None:
+        if larger_is_better(key) is None or key in PAIRED:
             continue
         columns.append(key)
         told = [row.metrics[key].details for row in results.rows if key in row.metrics]
@@ -60,19 +71,21 @@ def _columns(results: Results) -> list[str]:
 
 
 def _line(row: Row, columns: list[str]) -> list[str]:
-    # A measure of clips alone has no reference to count.
-    judged = [score for score in row.metrics.values() if score.n_reference is not None]
-    counts = {f"{score.n_generated} / {score.n_reference}" for score in judged}
+    counts = {score.counts() for key, score in row.metrics.items() if key.startswith(("fad_", "kad_"))}
     sensitivity = row.facts.get("prompt_sensitivity")
     return [
         row.label,
-        str(row.num_steps),
+        _steps(row),
         *[_excess(row, column) if column.startswith(EXCESS) else row.cell(column) for column in columns],
         ", ".join(sorted(counts)),
         _speed(row.facts.get("speed")),
         "-" if sensitivity is None else f"{sensitivity:.3f}",
         *_passes(row.facts.get("passes")),
     ]
+
+
+def _steps(row: Row) -> str:
+    return "-" if row.num_steps is None else str(row.num_steps)
 
 
 def _excess(row: Row, column: str) -> str:
@@ -88,7 +101,7 @@ def _speed(speed: Mapping[str, Any] | None) -> str:
     if speed is None:
         return "-"
     slowest, fastest = speed["times_real_time_range"]
-    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})"
+    return f"{speed['times_real_time']:.3g} ({slowest:.3g}-{fastest:.3g})" + ("" if speed["steady"] else " ‡")
 
 
 def _passes(passes: Mapping[str, Any] | None) -> list[str]:
@@ -112,10 +125,13 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         )
     return [
         *notes,
-        "n: clips, generated / reference. times real time: seconds of audio per second of waiting, one clip, median "
-        "(range) of repetitions in turn with the other rows.",
-        "prompt sensitivity: change of a clip by its prompt alone, 0 = deaf, about 1.4 = unrelated.",
+        "n: clips (of so many prompts or pieces), generated / reference. times real time: seconds of audio per second "
+        "of waiting, one clip, median (range) of repetitions in turn with the other rows; ‡ the machine was busy.",
+        "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
+        "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
+        *_disagreement(results),
+        _tests_note(results),
     ]
 
 
@@ -127,10 +143,66 @@ def _passes_note(seconds: float | int | None) -> str:
     )
 
 
+def _disagreement(results: Results) -> list[str]:
+    """Where the two first embeddings, by their kernel distances, order systems differently."""
+    keys = [f"kad_{name}" for name in results.embeddings()][:2]
+    rows = [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
+    rows = [row for row in rows if all(key in row.metrics and row.metrics[key].best is not None for key in keys)]
+    if len(keys) < 2 or len(rows) < 2:
+        return []
+    pairs = list(combinations(rows, 2))
+    orders = [[one.metrics[key].best < other.metrics[key].best for key in keys] for one, other in pairs]
+    unlike = [
+        f"{one.title} / {other.title}" for (one, other), order in zip(pairs, orders, strict=True) if len(set(order)) > 1
+    ]
+    told = f": {'; '.join(unlike[:PAIRS_SHOWN])}{'; ...' if len(unlike) > PAIRS_SHOWN else ''}" if unlike else ""
+    return [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently{told}."]
+
+
+def _music(results: Results, keys: list[str]) -> Sheet:
+    """Level and pitch of all rows, and what decoders leave of real music."""
+    lines = [[row.label, _steps(row), *map(row.cell, keys)] for row in results.rows]
+    notes = [
+        "Means over clips [95 % interval over prompts or pieces]; of systems the first take of every prompt. Of the "
+        "first four neither end is better: compare with real music.",
+        "level_dbfs: RMS. loudness_lufs: BS.1770. chroma_clarity, pitch_clarity: high for few clear notes, low for "
+        "noise.",
+    ]
+    if any(key in PAIRED for key in keys):
+        notes.append(
+            "chroma_correlation, log_spectral_distance (dB), si_snr (dB): of real clips through a decoder with the "
+            "clips themselves, the most that its system reaches. A mel decoder's phases are not the music's, so its "
+            "si_snr is always low."
+        )
+    return Sheet(["row", "steps ↓", *[key + arrow(key) for key in keys]], lines, notes, "Level, pitch and decoders")
+
+
+def _tests_note(results: Results) -> str:
+    tests = results.tests()
+    if not tests:
+        return f"No verdicts: they need at least {MIN_GROUPS} prompts, and measures with an interval."
+    decided = sum(one.verdict != "not distinguishable" for one in tests)
+    return (
+        f"This table holds {len(tests)} tests, {decided} of them decided; the others cannot be told. Student's test "
+        "over prompts and seeds (of distances: jackknife over prompts and pieces of the reference), with Holm's "
+        "correction for all tests. One training stands for each system: another may sound otherwise."
+    )
+
+
+def _decided(results: Results) -> list[Sheet]:
+    """The differences between rows that were decided; the others are not distinguishable."""
+    decided = [one for one in results.tests() if one.verdict != "not distinguishable"]
+    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in decided]
+    headings = ["first", "second", "measure", "first - second [95 % interval]", "p (Holm)", "the first is"]
+    note = "The intervals are those of each difference alone, the p values those with the correction for all tests."
+    return [Sheet(headings, lines, [note], "Verdicts")] if lines else []
+
+
 def _coherence(results: Results, measures: list[str]) -> Sheet:
     """What is asked of long clips alone."""
     titles = ["seam_ratio (1 is none)" if key == "seam_ratio" else key for key in measures]
-    lines = [[row.label, str(row.num_steps), *map(row.cell, measures)] for row in results.rows]
+    rows = [row for row in results.rows if any(key in row.metrics for key in measures)]
+    lines = [[row.label, _steps(row), *map(row.cell, measures)] for row in rows]
     notes = ["Means over clips, of diversity over prompts [95 % interval]."]
     if "seam_ratio" in measures:
         notes.append("seam_ratio: change where windows meet over that elsewhere; 1 is seamless, more is a seam.")
@@ -168,8 +240,8 @@ def _ablation_notes(results: Results, metrics: list[str]) -> list[str]:
     seeds = ", ".join(str(seed) for seed in results.metadata["seeds"])
     lines = [
         f"mean ± standard deviation over the seeds {seeds}; in brackets the verdict against "
-        f"{results.metadata['baseline']}, from the 95 % interval of the differences seed by seed: few seeds tell only "
-        "large differences apart.",
+        f"{results.metadata['baseline']}, from Student's test of the differences seed by seed, with Holm's "
+        f"correction for the {len(results.tests())} tests of this table: few seeds tell only large differences apart.",
         *[f"{metric}: {ABLATED[metric]}." for metric in metrics if metric in ABLATED],
     ]
     for name in results.embeddings():

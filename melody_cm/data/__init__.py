@@ -10,7 +10,7 @@ from melody_cm.data.audio_files import (
     write_audio,
 )
 from melody_cm.data.check import CorpusReport, check_corpus
-from melody_cm.data.clips import SPLITS, Clip, Split
+from melody_cm.data.clips import OTHER_NAMES, SPLITS, Clip, Split, read_split
 from melody_cm.data.datamodule import MusicDataModule
 from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.duplicates import DuplicateReport, find_duplicates

@@ -2,12 +2,14 @@
 
 import difflib
 import json
+import logging
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,6 +19,14 @@ from melody_cm.data.texts import decode
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+# What others call them.
+OTHER_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("training",), "train"),
+    **dict.fromkeys(("validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("testing", "eval", "evaluation", "heldout"), "test"),
+}
+log = logging.getLogger(__name__)
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 OWN = ("id", "audio", "caption", "alt_captions")  # Fields that a clip keeps under other names.
@@ -35,7 +45,7 @@ class ManifestRow(msgspec.Struct, gc=False):
     alt_captions: list[str | None] | None = None
     start: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     duration: Annotated[float, msgspec.Meta(gt=0, le=LONGEST)] | None = None
-    split: Literal["train", "valid", "test", ""] | None = None
+    split: str | None = None
     piece: str | int | float | None = None
     midi: str | None = None
 
@@ -47,7 +57,7 @@ NEEDED = {
     "alt_captions": "a list of texts is needed",
     "start": "a number of seconds from 0 is needed",
     "duration": "a number of seconds above 0 is needed; leave it out to take the whole file",
-    "split": f"use one of {', '.join(SPLITS)}",
+    "split": "a text is needed",
     "piece": "a text or a number is needed",
     "midi": "a path relative to the manifest's folder is needed",
 }
@@ -114,7 +124,7 @@ class RowReader:
             hint = "move it below that folder, or set allow_outside: true"
             raise ValueError(f"{row.audio!r} lies outside {self.folder}; {hint}")
         row.audio = path
-        row.split = row.split or self.default_split
+        row.split = row.split if row.split in SPLITS else read_split(row.split or self.default_split)
         row.piece = str(row.piece or path)
         return row
 
@@ -143,6 +153,25 @@ class RowReader:
             where=where,
             fields={name: value for name, value in fields.items() if name not in OWN},
         )
+
+
+def read_split(name: str) -> Split:
+    """The split of a name that the field uses; another name than ours is told in the log, once each.
+
+    Raises:
+        ValueError: no such name.
+    """
+    if name in SPLITS:
+        return name
+    if name not in OTHER_NAMES:
+        raise ValueError(f"split is {name!r}; use one of {', '.join(SPLITS)} (or of {', '.join(OTHER_NAMES)})")
+    _tell(name)
+    return OTHER_NAMES[name]
+
+
+@cache
+def _tell(name: str) -> None:
+    log.warning("split %r is read as %r", name, OTHER_NAMES[name])
 
 
 @contextmanager

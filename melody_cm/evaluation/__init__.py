@@ -23,4 +23,4 @@ from melody_cm.evaluation.score import Score, refuse_unlike, unlike_n
 from melody_cm.evaluation.si_snr import SISNR, DenoisingScores, denoise_at_every_angle, si_snr
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.text_correlation import text_correlation
-from melody_cm.evaluation.uncertainty import bootstrap_interval, student_interval
+from melody_cm.evaluation.uncertainty import holm, mean_interval

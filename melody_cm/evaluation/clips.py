@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio
+from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio, read_split
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
 from melody_cm.data.folders import folder_files
@@ -51,8 +51,7 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
 def _of_split(clips: list[Clip], path: str | Path, split: str | None) -> list[Clip]:
     if split is None:
         return clips
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; use one of {', '.join(SPLITS)}")
+    split = read_split(split)
     chosen = [clip for clip in clips if clip.split == split]
     if not chosen:
         counts = ", ".join(f"{sum(clip.split == name for clip in clips)} {name}" for name in SPLITS)

@@ -169,7 +169,7 @@ def evaluate_clips(sides: Sides, embeddings: Sequence[AudioEmbedding], progress:
             "clap:FOLDER"
         )
     if (sides.music or sides.paired) and isinstance(sides.reference, FadtkFile):
-        raise ValueError(f"{sides.reference.path} holds statistics, no clips; give sound files to measure music or pairs")
+        raise ValueError(f"{sides.reference.path} holds statistics; give sound files to measure music or pairs")
     if sides.training and not any(embedding.identity.trained for embedding in embeddings):
         raise ValueError(f"the memorization check needs a trained embedding, not only {names}; add e.g. joint:STAGE")
     pairs = sides.pairs  # A missing one is told before any work.
@@ -284,8 +284,7 @@ def _sheet(results: Results) -> Sheet:
     (row,) = results.rows
     lines = []
     for key, score in row.metrics.items():
-        counts = f"{score.n_generated} / {'?' if score.n_reference is None else score.n_reference}"
-        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), counts])
+        lines.append([key + arrow(key), score.plain(), number(score.corrected), score.interval(), score.counts()])
     notes = ["↓ smaller is better, ↑ larger is better; corrected: without the bias of small samples."]
     notes += embedding_notes(results)
     for key, score in row.metrics.items():
@@ -293,7 +292,7 @@ def _sheet(results: Results) -> Sheet:
             f"{key}: {words} {score.details[name]:.4g}" for name, words in DETAILS.items() if name in score.details
         ]
         notes += [f"{key}: {warning}" for warning in score.warnings]
-    headings = ["metric", "value", "corrected", "95 % interval", "n generated / reference"]
+    headings = ["metric", "value", "corrected", "95 % interval", "clips (pieces), generated / reference"]
     return Sheet(headings, lines, [*notes, *_worst(row), *_left_out(row)])
 
 

@@ -102,6 +102,7 @@ class Judge:
         self.generated = EmbeddingStatistics.empty(embedding.width)
         self.songs: dict[str, float] = {}
         self.similarities: dict[str, float] = {}
+        self._takes: list[str] = []
         self._audio = [torch.zeros(0, embedding.width)]
         self._texts = [torch.zeros(0, embedding.width)]
         self._dropped = Counter[str]()
@@ -111,8 +112,11 @@ class Judge:
         self.known = statistics
         self.gaussian = statistics if isinstance(statistics, Gaussian) else statistics.gaussian()
 
-    def add(self, frames: Float[Tensor, "b l d"], clips: Sequence[str], pieces: Sequence[str]) -> None:
-        """Generated clips with their ids, and with the ids of the pieces that they belong to."""
+    def add(
+        self, frames: Float[Tensor, "b l d"], clips: Sequence[str], pieces: Sequence[str], takes: Sequence[str] = ()
+    ) -> None:
+        """Generated clips with their ids, with the ids of the pieces (or prompts) that they belong to, and, where every
+        prompt has the same takes, which of them each is."""
         self.generated.add(frames, pieces)
         if frames.shape[1] > 1:
             distances = (clip_distance(one, self.gaussian) for one in frames)
@@ -123,6 +127,7 @@ class Judge:
             self._captions += [self.prompts[clip] for clip in clips]
         if self.prompts and embeds_text(self.embedding):
             with torch.no_grad():
+                self._takes += takes
                 self._texts.append(self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu())
             cosines = torch.nn.functional.cosine_similarity(self._texts[-1], self._audio[-1])
             self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
@@ -145,8 +150,8 @@ class Judge:
         if told and min(self.generated.num_clips, self.known.num_clips) > 1:
             scores[f"kad_{name}"] = kernel_score(self.generated, self.known, identity)
         if self.prompts and embeds_text(self.embedding):
-            found = text_correlation(torch.cat(self._texts), audio, identity, self._dropped)
-            scores[f"text_correlation_{name}"] = found
+            of = (self._dropped, self._captions, self._takes or None)
+            scores[f"text_correlation_{name}"] = text_correlation(torch.cat(self._texts), audio, identity, *of)
         if tags := tags_of(self.embedding):
             scores |= inception_score(audio, identity)
             if self.prompts:

@@ -8,7 +8,7 @@ from torch import Tensor
 from melody_cm.evaluation.frechet import distance_score
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
-from melody_cm.evaluation.uncertainty import LeftOut, jackknife
+from melody_cm.evaluation.uncertainty import MIN_GROUPS, LeftOut
 from melody_cm.interfaces import EmbeddingIdentity
 
 SCALE = 100.0  # The paper's unit: values are 100 times the squared discrepancy.
@@ -90,7 +90,7 @@ def kernel_score(generated: EmbeddingStatistics, reference: EmbeddingStatistics,
     unbiased for independent samples only. So it means something for few clips too, and the corrected value differs only
     where clips of one id (pieces of one song) resemble each other, which adds to the plain one. It may be below 0:
     where the truth is 0 it falls on both sides. Of many clips only the sample of each side is compared. The interval is
-    that of a jackknife over groups of clips, with the bandwidth of all clips.
+    that of a jackknife over groups of whole pieces or prompts, with the bandwidth of all clips; it needs 8 of them.
 
     Args:
         identity: of the embedding; distances of unlike identities must not be compared.
@@ -108,13 +108,13 @@ def kernel_score(generated: EmbeddingStatistics, reference: EmbeddingStatistics,
     value = sums.distance()
     return distance_score(
         value,
-        jackknife(value, sums.without_each_group()),
+        sums.without_each_group(),
         (generated, reference),
         identity,
         method="unbiased kernel distance of clip means; jackknife over groups of clips",
         n_generated=len(ours),
         n_reference=len(theirs),
-        too_few=min(len(ours), len(theirs)) < 2 * identity.width,
+        too_few=min(generated.num_pieces, reference.num_pieces) < MIN_GROUPS,
         details={"bandwidth": bandwidth},
         warnings=[f"a sample of {few} of {every} {side} clips" for side, (few, every) in counts.items() if few < every],
     )

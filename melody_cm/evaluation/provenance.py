@@ -38,10 +38,19 @@ def describe_machine() -> dict[str, Any]:
     return {
         "versions": versions(),
         "system": platform.platform(),
+        "processor": processor(),
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
+
+
+def processor() -> str:
+    """The model of the processor, as its vendor calls it."""
+    facts = Path("/proc/cpuinfo")  # Of Linux; elsewhere Python knows something.
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def git_revision() -> str | None:

@@ -1,34 +1,27 @@
 """The results of every command that measures: rows of scores, differences between rows, verdicts, one file format.
 
 `compare`, `ablate`, `reproduce`, `evaluate` and its selftest fill a `Results`; tables, CSV and reports are made from
-it. A verdict always comes from the interval of a difference: where the interval leaves out 0, the rows differ.
+it. A verdict always comes from the test of a difference, with Holm's correction for all tests of the same results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 from melody_cm.evaluation.score import Score, refuse_unlike
-from melody_cm.evaluation.uncertainty import student_interval
+from melody_cm.evaluation.uncertainty import LEVEL, Part, holm, student, two_way
 from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage.files import read_json, write_json
 
-SCHEMA_VERSION = 4  # Of all results files; docs/results.schema.json describes it.
+SCHEMA_VERSION = 5  # Of all results files; docs/results.schema.json describes it.
 Verdict = Literal["better", "worse", "higher", "lower", "not distinguishable", "too few clips"]
 
 # Measures by how their keys begin. Of what is in neither list, no end is the better one.
 LARGER_IS_BETTER = (
-    "text_correlation",
-    "text_similarity",
-    "excess",
-    "si_snri",
-    "times_real_time",
-    "saving",
-    "prompt_auc",
-    "inception_",
-    "chroma_correlation",
+    *("text_correlation", "text_similarity", "excess", "prompt_auc", "inception_", "si_snr", "chroma_correlation"),
+    *("times_real_time", "saving"),
 )
 SMALLER_IS_BETTER = (
     *(
@@ -36,7 +29,6 @@ SMALLER_IS_BETTER = (
         "kad_",
         "kl_",
         "log_spectral_distance",
-        "song_distance_",
         "sim_aa",
         "velocity_mse",
         "sampling_error",
@@ -89,7 +81,8 @@ class Row:
         metrics: what was measured, by key.
         num_steps: of sampling; None where nothing was sampled.
         samples: by key, the numbers by which rows are compared pair by pair, each under the name of what it was
-            measured on: {"song_distance_logmel": {"prompt 0": 3.1, ...}} or {"velocity_mse": {"seed 0": 0.31, ...}}.
+            measured on: {"text_similarity_joint": {"prompt 0/take 1": 0.3, ...}} or {"velocity_mse": {"seed 0": 0.31}};
+            before a slash stands the group that a number belongs to (`two_way`).
         facts: everything else that is known of the row, as plain data.
     """
 
@@ -121,8 +114,9 @@ class Difference:
     Attributes:
         first, second: titles of the rows; metric: key of the measure.
         difference: mean over pairs, or difference of two scores.
-        low, high: 95 % interval; None where it cannot be told.
-        n: pairs; None for two scores that were measured apart.
+        low, high: 95 % interval of this difference alone; None where it cannot be told.
+        n: groups (prompts, seeds of trainings) that both rows have; None for two scores that were measured apart.
+        p: of 0 being the truth; p_holm: the same, corrected for all tests of the results. None where nothing is tested.
     """
 
     first: str
@@ -132,10 +126,14 @@ class Difference:
     low: float | None
     high: float | None
     n: int | None = None
+    p: float | None = None
+    p_holm: float | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """Of the first row; see `verdict`."""
+        """Of the first row; see `verdict`. After a correction the p value decides, not the interval."""
+        if self.p_holm is not None and self.p_holm > 1 - LEVEL:
+            return "not distinguishable"
         return verdict(self.metric, self.low, self.high)
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,12 +179,17 @@ class Results:
         scores = [score for row in self.rows for score in row.metrics.values() if score.embedding]
         return {score.embedding["name"]: EmbeddingIdentity(**score.embedding) for score in scores}
 
+    def tests(self) -> list[Difference]:
+        """The family of tests: the differences that Holm's correction holds together."""
+        return [one for one in self.differences if one.p_holm is not None]
+
     def as_dict(self) -> dict[str, Any]:
         """The content of results.json."""
         return {
             "schema_version": SCHEMA_VERSION,
             "verb": self.verb,
             "metadata": self.metadata,
+            "tests": len(self.tests()),
             "rows": [asdict(row) for row in self.rows],
             "differences": [difference.as_dict() for difference in self.differences],
         }
@@ -217,31 +220,71 @@ class Results:
         return cls(verb, data["metadata"], [Row.from_dict(row) for row in data["rows"]], differences)
 
 
-def paired(metric: str, first: Row, second: Row, interval: Callable = student_interval) -> Difference | None:
-    """The mean difference of the samples that both rows have, pair by pair; None for fewer than two pairs."""
+def paired(metric: str, first: Row, second: Row) -> Difference | None:
+    """The difference of two rows by a measure, group by group; None for fewer than two groups.
+
+    Of samples: the mean of their differences, see `two_way`. Of distances: the difference of the corrected values,
+    whose jackknives left out the same prompts and the same pieces of the reference.
+    """
     ours, theirs = first.samples.get(metric, {}), second.samples.get(metric, {})
-    values = [ours[name] - theirs[name] for name in ours if name in theirs]
-    if len(values) < 2:
+    if not ours:
+        return _paired_distances(metric, first, second)
+    shared = {name: ours[name] - theirs[name] for name in ours if name in theirs}
+    value, parts = two_way(shared) if shared else (0.0, [])
+    return _tested(metric, first, second, value, parts)
+
+
+def _paired_distances(metric: str, first: Row, second: Row) -> Difference | None:
+    one, other = first.metrics.get(metric), second.metrics.get(metric)
+    if one is None or other is None or one.corrected is None or other.corrected is None or not one.deviations:
         return None
-    low, high = interval(values)
-    return Difference(first.title, second.title, metric, sum(values) / len(values), low, high, len(values))
+    refuse_unlike(one, other)
+    if {side: set(found) for side, found in one.deviations.items()} != {
+        side: set(found) for side, found in other.deviations.items()
+    }:
+        return None  # Prompts whose clips were all unusable: what is left is no pair.
+    parts = []
+    for side, groups in one.deviations.items():
+        squares = [(own - other.deviations[side][group]) ** 2 for group, own in groups.items()]
+        parts.append(Part(sum(squares), len(squares) - 1))
+    return _tested(metric, first, second, one.corrected - other.corrected, parts, one.groups["generated"])
 
 
-def compare_rows(
-    rows: Sequence[Row], baseline: str | None = None, interval: Callable = student_interval
-) -> list[Difference]:
-    """The paired differences of all rows by all measures that they have samples of, sorted by measure.
+def _tested(
+    metric: str, first: Row, second: Row, value: float, parts: Sequence[Part], groups: int | None = None
+) -> Difference | None:
+    if not parts:
+        return None
+    low, high, p = student(value, parts)
+    count = parts[0].freedom + 1 if groups is None else groups
+    return Difference(first.title, second.title, metric, value, low, high, count, p)
+
+
+def compare_rows(rows: Sequence[Row], baseline: str | None = None, fewest: int = 2) -> list[Difference]:
+    """The differences of all rows by all measures that tell them group by group, sorted by measure, with Holm's
+    correction over all of them.
+
+    A row that is the null of another (the fact `null_of`) is compared with that one alone.
 
     Args:
         baseline: the label of the rows that the others are compared with, at the same number of steps; None compares
             every pair of rows.
+        fewest: groups, such as prompts, that a difference must have; there is none of fewer.
     """
     pairs: Sequence[tuple[Row, Row]] = list(combinations(rows, 2))
     if baseline is not None:
         known = {row.num_steps: row for row in rows if row.label == baseline}
         pairs = [(row, known[row.num_steps]) for row in rows if row.label != baseline and row.num_steps in known]
-    found = [paired(metric, first, second, interval) for first, second in pairs for metric in first.samples]
-    return sorted((one for one in found if one is not None), key=lambda one: one.metric)
+    pairs = [(first, second) for first, second in pairs if _may_meet(first, second)]
+    metrics = [(dict.fromkeys([*first.samples, *first.metrics]), first, second) for first, second in pairs]
+    found = [paired(metric, first, second) for keys, first, second in metrics for metric in keys]
+    told = sorted((one for one in found if one is not None and one.n >= fewest), key=lambda one: one.metric)
+    return [replace(one, p_holm=p) for one, p in zip(told, holm([one.p for one in told]), strict=True)]
+
+
+def _may_meet(first: Row, second: Row) -> bool:
+    nulls = {first.facts.get("null_of"), second.facts.get("null_of")} - {None}
+    return not nulls or nulls <= {first.title, second.title}
 
 
 def apart(metric: str, first: tuple[str, Score], second: tuple[str, Score]) -> Difference:

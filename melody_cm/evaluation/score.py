@@ -1,10 +1,10 @@
 """What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from melody_cm.evaluation.uncertainty import student_interval
+from melody_cm.evaluation.uncertainty import mean_interval
 
 SIDES = ("generated", "reference")
 
@@ -19,11 +19,15 @@ class Score:
         low, high: 95 % confidence interval of what `corrected` estimates; None where it cannot be told.
         method: how the interval was made, in words.
         n_generated, n_reference: clips on each side; None for reference statistics that do not tell theirs.
-        too_few: fewer clips on a side than the value needs to mean something (Frechet distance: 2 d).
+        too_few: fewer clips or groups on a side than the value needs to mean something (`frechet.is_too_few`).
         embedding: fields of the `EmbeddingIdentity` in which the value was measured; None for a metric without one.
         dropped: clips that were left out, by side and reason ("silent", "unreadable", "not finite", ...).
         details: further numbers that belong to this metric.
         warnings: one line each.
+        groups: by side, the prompts or pieces that those clips are of, which is what an interval counts; empty where it
+            was not asked.
+        deviations: by side, what each group adds to the standard error (`Jackknifed`): two scores from the same groups
+            are compared by the differences of these.
     """
 
     value: float | None
@@ -38,13 +42,27 @@ class Score:
     dropped: dict[str, dict[str, int]] = field(default_factory=lambda: {side: {} for side in SIDES})
     details: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    groups: dict[str, int] = field(default_factory=dict)
+    deviations: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def mean(cls, values: Sequence[float], method: str, **more: Any) -> "Score":
-        """The mean of numbers (None for none) with Student's interval; `more` sets further attributes."""
+    def mean(
+        cls,
+        values: Sequence[float],
+        method: str,
+        groups: Sequence[Hashable] | None = None,
+        members: Sequence[Hashable] | None = None,
+        **more: Any,
+    ) -> "Score":
+        """The mean of numbers (None for none) with Student's interval; `more` sets further attributes.
+
+        Args:
+            groups, members: what the numbers belong to, as in `mean_parts`.
+        """
         count = len(values)
-        value, (low, high) = sum(values) / count if count else None, student_interval(values)
-        given = {"n_generated": count, "n_reference": None, "too_few": count < 2, **more}
+        value, (low, high) = sum(values) / count if count else None, mean_interval(values, groups, members)
+        counted = {} if groups is None else {"generated": len(set(groups))}
+        given = {"n_generated": count, "n_reference": None, "too_few": low is None, "groups": counted, **more}
         return cls(value, value if count > 1 else None, low, high, method, **given)
 
     @property
@@ -65,6 +83,14 @@ class Score:
         if self.value is None or self.low is None or self.high is None:
             return self.plain()
         return f"{self.best:.4g} {self.interval()}" + (" †" if self.too_few else "")
+
+    def counts(self) -> str:
+        """Clips on each side, and in brackets the prompts or pieces that they are of."""
+
+        def side(name: str, clips: int | None) -> str:
+            return ("?" if clips is None else str(clips)) + (f" ({self.groups[name]})" if name in self.groups else "")
+
+        return f"{side('generated', self.n_generated)} / {side('reference', self.n_reference)}"
 
     def num_dropped(self) -> int:
         """Clips that were left out, of both sides."""

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from melody_cm.diffusion import clean_from_velocity, diffuse, velocity
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.uncertainty import mean_interval
+from melody_cm.evaluation.uncertainty import interval_of_sums
 
 FLOOR_DB = -60.0
 CEILING_DB = 100.0
@@ -69,7 +69,7 @@ class SISNR(Metric):
         return Score(
             value,
             value if n > 1 else None,
-            *mean_interval(total, self.squares.item(), n),
+            *interval_of_sums(total, self.squares.item(), n),
             method="mean SI-SNR in dB over clips; Student's interval",
             n_generated=n,
             n_reference=n,

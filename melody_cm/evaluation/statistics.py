@@ -135,6 +135,12 @@ class EmbeddingStatistics:
         return int(self.clips.sum())
 
     @property
+    def num_pieces(self) -> int:
+        """Different ids of usable clips: prompts, pieces. Of more clips than the sample holds it is estimated."""
+        keys = self.sample[:, 0][self.sample[:, 0].isfinite()]
+        return round(len(keys.unique()) * self.num_clips / max(len(keys), 1))
+
+    @property
     def num_frames(self) -> int:
         """Of all usable clips."""
         return int(self.frames.sum())

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from melody_cm.evaluation.frechet import few_words
 from melody_cm.evaluation.results import Difference, Results, Row, apart, arrow
 from melody_cm.evaluation.score import Score, unlike_n
 
@@ -120,8 +121,7 @@ def embedding_notes(results: Results) -> list[str]:
             notes.append(f"fad_{name} uses hand-made features: it is not plain FAD; no published number compares.")
         scores = [row.metrics[f"fad_{name}"] for row in results.rows if f"fad_{name}" in row.metrics]
         if any(score.too_few for score in scores):
-            few = f"† too few clips, fewer than {2 * identity.width} clips on a side"
-            notes.append(f"{few}: fad_{name} is mostly bias; compare equal n only.")
+            notes.append(f"† too few, {few_words(identity.width)}: fad_{name} is mostly bias; compare equal n only.")
     return notes
 
 
@@ -148,7 +148,7 @@ def _flat(row: Row, differences: Sequence[Difference]) -> dict[str, Any]:
         flat |= {f"{key}.{name}": value for name, value in score.details.items()}
     flat |= {f"{key}.{name}": value for key, values in row.samples.items() for name, value in values.items()}
     for one in differences:
-        parts = ("difference", "low", "high", "verdict")
+        parts = ("difference", "low", "high", "p", "p_holm", "verdict")
         flat |= {f"{one.metric}.difference.{part}": getattr(one, part) for part in parts}
     for name, fact in row.facts.items():
         plain = fact if isinstance(fact, dict) else {"": fact}

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.uncertainty import LeftOut, jackknife, student_interval
+from melody_cm.evaluation.uncertainty import LeftOut, jackknife
 from melody_cm.interfaces import EmbeddingIdentity
 
 # By which words a caption names what a tag of MagnaTagATune means; families where listeners heard families.
@@ -139,9 +139,8 @@ def inception_score(logits: Float[Tensor, "n k"], identity: EmbeddingIdentity) -
         chunk = log_p[part * count // SPLITS : (part + 1) * count // SPLITS]
         divergence = (chunk.exp() * (chunk - chunk.exp().mean(0).log())).sum(1)
         values.append(divergence.mean().exp().item())
-    low, high = student_interval(values)
     score = Score.mean(values, "mean over ten parts; Student's interval", embedding=asdict(identity))
-    score.n_generated, score.too_few, score.low, score.high = count, count < SPLITS**2, low, high
+    score.n_generated, score.too_few = count, count < SPLITS**2
     return {f"inception_{identity.name}": score}
 
 

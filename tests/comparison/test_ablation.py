@@ -104,7 +104,7 @@ def test_the_notes_tell_how_many_clips_were_judged_and_what_that_is_worth():
     values = {("linear", 5): {"fad_logmel": [1.0]}, ("uniform", 5): {"fad_logmel": [2.0]}}
     text = markdown_table(results_of(values, baseline="linear", clips=20))
     assert "20 samples to the 20 test clips" in text
-    assert "fewer than 64 clips on a side" in text
+    assert "fewer than 64 clips, or clips of fewer than 12 pieces or prompts, on a side" in text
     assert "hand-made" in text
     assert "| linear | 5 | 1 † |" in text
 

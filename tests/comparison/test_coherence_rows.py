@@ -9,7 +9,6 @@ import jsonschema
 import pytest
 import soundfile
 import torch
-from scipy import stats
 from toy_systems import MAX_SECONDS, SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.comparison import System, compare
@@ -19,6 +18,7 @@ from melody_cm.evaluation import (
     EmbeddingStatistics,
     chroma_agreement,
     embed,
+    mean_interval,
     segment_similarity,
     tempo_agreement,
     waveform_seam_ratio,
@@ -40,7 +40,9 @@ def music():
 
 def run(out, seconds=SECONDS):
     systems = {"melody": System(toy_melody(max_seconds=SECONDS), [1]), "musiccm": System(toy_musiccm(), [2])}
-    return compare(systems, PROMPTS, SEEDS, seconds, [(music(), SAMPLE_RATE)], [ToyEmbedding()], out, repetitions=1)
+    return compare(
+        systems, PROMPTS, SEEDS, seconds, [(music(), SAMPLE_RATE, list("abcd"))], [ToyEmbedding()], out, repetitions=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,12 @@ def clips(row, out):
     return [torch.from_numpy(soundfile.read(file, dtype="float32")[0])[None, None] for file in files]
 
 
-def assert_is_the_mean_of(score, values):
-    values = [float(value) for value in values if math.isfinite(value)]
+def assert_is_the_mean_of(score, values, prompts=(0, 1, 0, 1)):
+    told = [(float(value), prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
+    values = [value for value, _ in told]
     assert (score.value, score.n_generated) == (pytest.approx(sum(values) / len(values)), len(values))
-    if max(values) > min(values):  # scipy has no interval of equal numbers.
-        low, high = stats.t.interval(0.95, len(values) - 1, sum(values) / len(values), stats.sem(values))
-        assert (score.low, score.high) == pytest.approx((low, high), rel=1e-4)
+    low, high = mean_interval(values, [prompt for _, prompt in told])
+    assert (score.low, score.high) == (None if low is None else pytest.approx(low), high and pytest.approx(high))
 
 
 def test_every_measure_is_the_mean_of_its_function_over_the_written_clips(compared):
@@ -114,7 +116,7 @@ def test_all_tables_and_the_report_show_them_without_calling_either_end_better(c
     jsonschema.validate(json.loads((out / "results.json").read_text()), SCHEMA)
     text = (out / "table.md").read_text()
     summary, _, coherence = text.partition("**How long clips hang together**\n\n")
-    assert "| 4 / 4 |" in summary
+    assert "| 4 (2) / 4 (4) |" in summary
     header, _, melody, musiccm = coherence.splitlines()[:4]
     for column in ("seam_ratio (1 is none)", *OF_SEGMENTS):
         assert f"| {column} |" in header

@@ -2,23 +2,34 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import soundfile
 import torch
+from rich.progress import Progress
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
+from melody_cm.comparison.ceilings import MUSIC
+from melody_cm.comparison.clips import Task
+from melody_cm.comparison.coherence import Reference
+from melody_cm.comparison.compare import clips_of
+from melody_cm.comparison.compare_recipe import _reference_music
+from melody_cm.comparison.costs import closed_form, passes_of_a_clip
 from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
-from melody_cm.evaluation import Judge, frechet_distance
-from melody_cm.evaluation.results import Results
+from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
+from melody_cm.evaluation.forward_passes import musiclm_passes, saving
+from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.runs import Setting
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
 
 
 def reference(clips=6):
-    return [(torch.randn(2, 1, SAMPLE_RATE) * 0.1, SAMPLE_RATE) for _ in range(clips // 2)]
+    music = [torch.randn(2, 1, SAMPLE_RATE) * 0.1 for _ in range(clips // 2)]
+    return [(one, SAMPLE_RATE, [f"piece {place} {row}" for row in range(2)]) for place, one in enumerate(music)]
 
 
 def run(tmp_path, **changes):
@@ -76,12 +87,12 @@ def test_every_clip_is_the_one_its_row_names(compared):
     results, out = compared
     for row in results.rows:
         pipeline = toy_melody() if row.label == "melody" else toy_musiccm()
-        assert len(row.facts["clips"]) == 6
+        assert len({clip["noise_seed"] for clip in row.facts["clips"]}) == len(row.facts["clips"]) == 6
         for clip in row.facts["clips"]:
             assert clip["file"].startswith(f"audio/{row.label}/{row.num_steps}/")
             written, sample_rate = soundfile.read(out / clip["file"], dtype="float32")
             prompt = PROMPTS[clip["prompt"]]
-            made = pipeline.generate([prompt], 0.5, [clip["seed"]], row.num_steps).waveform[0, 0]
+            made = pipeline.generate([prompt], 0.5, [clip["noise_seed"]], row.num_steps).waveform[0, 0]
             torch.testing.assert_close(torch.from_numpy(written), made, rtol=0, atol=1e-4)
             assert sample_rate == SAMPLE_RATE
 
@@ -92,28 +103,28 @@ def test_the_distance_is_that_of_the_written_audio_to_the_reference(tmp_path):
     audio = [
         torch.from_numpy(soundfile.read(tmp_path / clip["file"], dtype="float32")[0]) for clip in row.facts["clips"]
     ]
-    sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _ in real])]
+    sides = [torch.stack(audio)[:, None], torch.cat([waveform for waveform, _, _ in real])]
     frames = [ToyEmbedding()(side).double().flatten(0, 1) for side in sides]
     expected = frechet_distance(*[part for x in frames for part in (x.mean(0), torch.cov(x.T))])
     assert row.metrics["fad_toy"].value == pytest.approx(expected, rel=1e-2)
 
 
-@pytest.mark.parametrize(("seeds", "too_few"), [([0], True), ([0, 1], False)])
-def test_too_few_clips_are_marked_in_results_and_table(tmp_path, seeds, too_few):
-    results = run(tmp_path, seeds=seeds)
+@pytest.mark.parametrize(("prompts", "too_few"), [(7, True), (8, False)])
+def test_too_few_prompts_are_marked_in_results_and_table(tmp_path, prompts, too_few):
+    results = run(tmp_path, prompts=EIGHT[:prompts], reference=reference(16))
     assert {row.metrics["fad_toy"].too_few for row in results.rows} == {too_few}
-    assert ("fewer than 4 clips" in (tmp_path / "table.md").read_text()) is too_few
+    assert ("clips of fewer than 8 pieces or prompts" in (tmp_path / "table.md").read_text()) is too_few
 
 
 def test_one_clip_a_side_has_no_kernel_distance_but_still_a_row(tmp_path):
     (row,) = run(tmp_path, seeds=[0], prompts=PROMPTS[:1], systems={"melody": System(toy_melody(), [1])}).rows
-    assert set(row.metrics) == {"fad_toy"}
+    assert set(row.metrics) == {"fad_toy", *MUSIC}
     assert "fewer than 4 clips" in (tmp_path / "table.md").read_text()
 
 
 def test_clips_of_one_prompt_are_left_out_together(tmp_path, monkeypatch):
     pieces = []
-    monkeypatch.setattr(Judge, "add", lambda self, frames, clips, ids: pieces.append((list(clips), list(ids))))
+    monkeypatch.setattr(Judge, "add", lambda self, frames, *told: pieces.append(told[:2]))
     monkeypatch.setattr(Judge, "scores", lambda self: {})
     run(tmp_path, systems={"melody": System(toy_melody(), [1])}, batch_size=3)
     assert [ids for _, ids in pieces] == [PROMPTS, PROMPTS]
@@ -130,15 +141,14 @@ def test_a_system_deaf_to_its_prompt_shows(tmp_path):
 
 
 def test_prompt_sensitivity_of_known_signals():
-    noise = torch.randn(3, 2, 20000)
+    noise = torch.randn(3, 20000)
     assert prompt_sensitivity(noise) == pytest.approx(math.sqrt(2), rel=0.02)
-    same = noise[:, :1].expand(-1, 4, -1)
+    same = noise[:1].expand(4, -1)
     assert prompt_sensitivity(same) == 0
-    assert prompt_sensitivity(torch.cat([same[:, :1], -same[:, :1]], 1)) == pytest.approx(2)
-    assert prompt_sensitivity(torch.zeros(1, 2, 10)) == 0
-    assert prompt_sensitivity(noise[:, :1]) is None
-    loud_and_silent = torch.stack([noise[:, 0], torch.zeros(3, 20000)], 1)
-    assert prompt_sensitivity(loud_and_silent) == pytest.approx(2)
+    assert prompt_sensitivity(torch.stack([same[0], -same[0]])) == pytest.approx(2)
+    assert prompt_sensitivity(torch.zeros(2, 10)) == 0
+    assert prompt_sensitivity(noise[:1]) is None
+    assert prompt_sensitivity(torch.stack([noise[0], torch.zeros(20000)])) == pytest.approx(2)
 
 
 def test_silent_clips_are_counted(tmp_path):
@@ -209,6 +219,60 @@ def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, changes, m
     assert not any(tmp_path.iterdir())
 
 
+EIGHT = [f"prompt of {word}" for word in ["calm", "loud", "slow", "fast", "high", "low", "soft", "hard"]]
+
+
+def test_there_is_no_verdict_of_fewer_than_eight_prompts(tmp_path):
+    systems = {"melody": System(toy_melody(), [1]), "musiccm": System(toy_musiccm(), [1])}
+    for prompts, tests in ((EIGHT[:7], 0), (EIGHT, 2)):
+        results = run(tmp_path, prompts=prompts, systems=systems, reference=reference(16))
+        told = [results.differences, json.loads((tmp_path / "results.json").read_text())["differences"]]
+        assert [len(found) for found in told] == [tests, tests]
+        assert ("Pair by pair" in (tmp_path / "report.html").read_text()) is bool(tests)
+        assert ("at least 8 prompts" in (tmp_path / "table.md").read_text()) is not bool(tests)
+    assert {(one.metric, one.n) for one in results.differences} == {("fad_toy", 8), ("kad_toy", 8)}
+
+
+def test_a_null_row_is_the_same_system_with_other_seeds(tmp_path):
+    systems = {"melody": System(toy_melody(), [1, 2], null=True), "musiccm": System(toy_musiccm(), [1])}
+    results = run(tmp_path, prompts=EIGHT, systems=systems, reference=reference(16))
+    rows = {row.title: row for row in results.rows}
+    null = rows["melody-null, 1 steps"]
+    assert null.facts["null_of"] == "melody, 1 steps"
+    assert (null.facts["speed"], null.facts["passes"]) == (None, None)
+    noises = [{clip["noise_seed"] for clip in rows[title].facts["clips"]} for title in ("melody, 1 steps", null.title)]
+    assert [len(noise) for noise in noises] == [16, 16]
+    assert not noises[0] & noises[1]
+    met = {one.first for one in results.differences if one.second == null.title}
+    assert met == {"melody, 1 steps"}
+    assert len(results.differences) == 2 * (3 + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_system_against_itself_is_called_different_in_few_comparisons(tmp_path):
+    """The whole path: clips are made, written, read, embedded and judged; 200 families of two rows and their nulls."""
+    embedding, alarms = ToyEmbedding(), 0
+    waveform, statistics = torch.randn(64, 1, SAMPLE_RATE // 2) * 0.1, EmbeddingStatistics.empty(embedding.width)
+    statistics.add(embed(embedding, waveform, SAMPLE_RATE), [f"piece {clip // 4}" for clip in range(64)])
+    references = [Reference(embedding, statistics)]
+    systems = {"melody": System(toy_melody(), [1], null=True), "musiccm": System(toy_musiccm(), [1], null=True)}
+    for contest in range(200):
+        task = Task(EIGHT, [3 * contest + 1000 * take for take in range(3)], 0.25, 16)
+        out = tmp_path / str(contest)
+        rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
+        with Progress(disable=True) as progress:
+            for clips in rows:
+                clips.make(progress)
+        judged = [clips.judge(references) for clips in rows]
+        found = [one for one in compare_rows(judged, fewest=8) if one.second.endswith("-null, 1 steps")]
+        assert len(found) == 4
+        # The differences of the two systems are no false alarms: the family is that of the nulls.
+        alarms += any(p <= 0.05 for p in holm([one.p for one in found]))
+        shutil.rmtree(out)
+    assert alarms <= 12
+
+
 def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     results, out = compared
     table = (out / "table.md").read_text()
@@ -217,10 +281,10 @@ def test_the_table_holds_every_row_and_says_what_the_numbers_are_not(compared):
     assert "times real time ↑" in table
     assert "kad_toy ↓" in table
     assert "not plain FAD" in table
-    lines = [line for line in table.splitlines() if line.startswith("|")]
+    lines = [line for line in table.split("\n\n")[0].splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert {line.count("|") for line in lines} == {10}
-    assert "| 6 / 6 |" in lines[2]
+    assert "| 6 (3) / 6 (6) |" in lines[2]
 
 
 RECIPE = {"size": "tiny", "seconds": 1.0, "prompts": ["a"], "seeds": [0], "embeddings": [], "reference": "test"}
@@ -230,10 +294,10 @@ OWN = {"melody": {"pipeline": "configs/pipeline/melody.yaml", "num_steps": [1]}}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"reference": "nowhere", "systems": OWN}, "reference is 'nowhere', neither a split"),
         ({"systems": {"a": {"baseline": "musicgen:random", "num_steps": [1]}}}, "no system has a pipeline"),
         ({"second": 1.0, "systems": OWN}, "second.*nearest valid key is 'seconds'"),
         ({"seconds": "long", "systems": OWN}, "seconds"),
-        ({"reference": "all", "systems": OWN}, "reference"),
         ({"systems": {"a": {"pipeline": "configs/pipeline/melody.yaml"}}}, "systems.a.*num_steps"),
         ({"systems": {"a": 1}}, "systems"),
         ({}, "systems"),
@@ -252,3 +316,35 @@ def test_prompts_may_be_a_text_file_beside_the_recipe_and_presets_those_that_shi
     recipe = read_compare_recipe(tmp_path / "mine.yaml")
     assert recipe.prompts == ["one", "two"]
     assert recipe.presets[0].is_file()
+
+
+@pytest.mark.parametrize(("name", "split"), [("validation", "valid"), ("dev", "valid"), ("heldout", "test")])
+def test_the_fields_names_of_splits_are_taken(tmp_path, name, split):
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, "reference": name, "systems": OWN}))
+    assert read_compare_recipe(tmp_path / "mine.yaml").reference == split
+
+
+def test_other_music_may_be_the_reference_with_the_pieces_of_its_manifest(tmp_path):
+    rows = []
+    for index, split in enumerate(("train", "test", "test")):
+        soundfile.write(tmp_path / f"{index}.wav", torch.randn(3 * 16000).numpy() * 0.1, 16000)
+        named = {"id": index, "audio": f"{index}.wav", "caption": None}
+        rows.append({**named, "split": split, "piece": f"song {min(index, 1)}"})
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, "reference": ".", "systems": OWN}))
+    recipe = read_compare_recipe(tmp_path / "mine.yaml")
+    found = list(_reference_music(recipe, Setting("tiny")))
+    assert [pieces for _, _, pieces in found] == [["song 0"], ["song 1", "song 1"]]
+    assert [waveform.shape for waveform, rate, _ in found] == [(len(p), 1, found[0][1]) for _, _, p in found]
+
+
+def test_passes_of_several_windows_are_counted_and_have_no_formula():
+    pipeline = toy_musiccm()
+    assert closed_form(pipeline, pipeline.max_seconds, 2) == 2
+    assert closed_form(pipeline, 3 * pipeline.max_seconds, 2) is None
+    passes = passes_of_a_clip(pipeline, "calm piano", 0, 3 * pipeline.max_seconds, 2)
+    windows = len(pipeline.window_seconds(3 * pipeline.max_seconds))
+    assert passes["total"]["batched"] == 2 * windows > 2
+    assert passes["saving"] == pytest.approx(
+        saving(passes["total"]["batched"], musiclm_passes(3 * pipeline.max_seconds))
+    )

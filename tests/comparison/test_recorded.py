@@ -5,7 +5,9 @@ import json
 import pytest
 import soundfile
 import torch
+from toy_systems import ToyEmbedding
 
+from melody_cm.comparison import System, compare
 from melody_cm.comparison.baselines import RecordedMusic, open_baseline
 from melody_cm.data import AudioProblem
 
@@ -57,14 +59,12 @@ def test_json_files_say_whose_clip_it_is_whatever_their_order_and_beside_others(
         RecordedMusic(tmp_path).generate(["loud drums"], 0.5)
 
 
-def test_one_clip_a_prompt_is_one_seed(tmp_path):
+def test_one_clip_a_prompt_is_compared_with_one_seed(tmp_path):
     music = RecordedMusic(write(tmp_path, SOUNDS), PROMPTS)
-    music.generate(PROMPTS[:2], 0.5, [7, 7])
-    music.generate(PROMPTS[2:], 0.5, [7])
-    with pytest.raises(ValueError, match=r"seeds 7 and 8 .* one clip a prompt"):
-        music.generate(PROMPTS[:1], 0.5, [8])
-    with pytest.raises(ValueError, match="seeds 1 and 2"):
-        RecordedMusic(tmp_path, PROMPTS).generate(PROMPTS[:2], 0.5, [1, 2])
+    music.generate(PROMPTS[:2], 0.5, [7, 8])
+    for seeds, null in (([0, 1], False), ([0], True)):
+        with pytest.raises(ValueError, match="somebody has one clip a prompt; compare it with a single seed"):
+            compare({"somebody": System(music, [1], null)}, PROMPTS, seeds, 0.5, [], [ToyEmbedding()], tmp_path / "out")
 
 
 def test_what_is_made_already_has_no_steps(tmp_path):

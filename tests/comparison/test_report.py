@@ -38,7 +38,7 @@ def row(system, num_steps, value, pace, **interval):
         for seed in (0, 1)
         for prompt in range(len(PROMPTS))
     ]
-    speed = {"times_real_time": pace, "times_real_time_range": [pace / 2, 2 * pace]}
+    speed = {"times_real_time": pace, "times_real_time_range": [pace / 2, 2 * pace], "steady": False}
     facts = {"prompt_sensitivity": 0.5, "silent_clips": 0, "speed": speed, "clips": clips}
     return Row(system, {"fad_logmel": score(value, **interval)}, num_steps, facts=facts)
 
@@ -57,7 +57,7 @@ def comparison(tmp_path_factory):
             tone = torch.sin(torch.arange(RATE) * (0.05 + 0.02 * clip["prompt"])) * 0.3
             write_audio(folder / clip["file"], tone, RATE)
     metadata = {"prompts": PROMPTS, "seeds": [0, 1], "embeddings": [EMBEDDING], "command": "melody-cm compare x"}
-    pair = Difference(rows[0].title, rows[1].title, "song_distance_logmel", 1.0, 0.5, 1.5, 8)
+    pair = Difference(rows[0].title, rows[1].title, "text_similarity_joint", -1.0, -1.5, -0.5, 8, 0.01, 0.02)
     results = Results("compare", metadata, rows, [pair])
     return results, folder, write_report(results, folder)
 
@@ -126,7 +126,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(comparison):
     assert "melody, 5 steps: fad_logmel 20 [15, 25], 8 times real time" in text
     assert "melody-cm compare x" in text
     assert "hand-made" in text
-    assert "<td>song_distance_logmel</td><td>1 [0.5, 1.5]</td><td>worse</td>" in text
+    assert "<td>text_similarity_joint</td><td>-1 [-1.5, -0.5]</td><td>0.02</td><td>worse</td>" in text
     assert "<td>20\n[15, 25] †</td>" in text  # The interval stands below its number.
 
 

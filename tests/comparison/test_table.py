@@ -8,15 +8,15 @@ from rich.console import Console
 
 from melody_cm.comparison import markdown_table, rich_table
 from melody_cm.evaluation import Score
-from melody_cm.evaluation.results import Results, Row
+from melody_cm.evaluation.results import Difference, Results, Row
 from melody_cm.evaluation.tables import csv_text
 from melody_cm.interfaces import EmbeddingIdentity
 
 
-def results(trained, too_few, interval=(None, None, None), version="1"):
+def results(trained, too_few, interval=(None, None, None), version="1", steady=True):
     identity = EmbeddingIdentity("vggish", version, "abc", 16000, "0.96 s", 128, trained)
     metric = Score(1.23456, *interval, "jackknife", 4, 50, too_few, asdict(identity))
-    speed = {"times_real_time": 12.345, "times_real_time_range": [10.04, 15.06]}
+    speed = {"times_real_time": 12.345, "times_real_time_range": [10.04, 15.06], "steady": steady}
     row = Row("a|b", {"fad_vggish": metric}, 5, facts={"speed": speed, "prompt_sensitivity": None, "silent_clips": 0})
     return Results("compare", {"embeddings": [asdict(identity)]}, [row])
 
@@ -27,6 +27,24 @@ def test_a_value_with_too_few_clips_carries_a_mark_and_a_note():
     assert "fewer than 256 clips" in marked
     assert "| 1.235 |" in plain
     assert "†" not in plain
+
+
+def test_a_speed_whose_repetitions_differ_much_carries_a_mark():
+    assert "| 12.3 (10-15.1) |" in markdown_table(results(True, False))
+    assert "| 12.3 (10-15.1) ‡ |" in markdown_table(results(True, False, steady=False))
+
+
+def test_decided_tests_are_told_with_the_number_of_all():
+    compared = results(True, False)
+    compared.differences = [
+        Difference("a", "b", "fad_x", -2.0, -3.0, -1.0, 24, 0.001, 0.003),
+        Difference("a", "c", "fad_x", -2.0, -3.9, -0.1, 24, 0.04, 0.08),
+    ]
+    text = markdown_table(compared)
+    assert "| a | b | fad_x | -2 [-3, -1] | 0.003 | better |" in text
+    assert "| a | c |" not in text
+    assert "holds 2 tests, 1 of them decided" in text
+    assert "at least 8 prompts" in markdown_table(results(True, False))
 
 
 def test_an_interval_comes_with_the_corrected_value():

@@ -16,7 +16,7 @@ from melody_cm.evaluation.embeddings.musicnn import TAGS
 @pytest.mark.parametrize(
     ("likely", "words"),
     [
-        (["piano", "slow", "violin", "indian", "no vocals"], "Slow indian music with piano and violin, without vocals."),
+        (["piano", "slow", "violin", "opera", "no vocals"], "Slow opera music with piano and violin, without vocals."),
         (["guitar"], "Music with guitar."),
         (["techno", "electronic", "dance", "fast"], "Fast techno electronic music."),
         (["guitar", "drums", "piano", "synth", "rock"], "Rock music with guitar, drums and piano."),

@@ -48,8 +48,11 @@ def test_a_manifest_gives_its_clips_or_one_split(folder):
     assert (clip.id, clip.start, clip.duration) == ("b", 0.25, 0.5)
     with pytest.raises(ValueError, match="no clip of split 'valid'; it has 1 train, 0 valid, 1 test"):
         find_clips(str(folder), "valid")
-    with pytest.raises(ValueError, match="split is 'dev'; use one of train, valid, test"):
+    with pytest.raises(ValueError, match="no clip of split 'valid'"):
         find_clips(str(folder), "dev")
+    assert [clip.id for clip in find_clips(str(folder), "evaluation")] == ["b"]
+    with pytest.raises(ValueError, match="split is 'devil'; use one of train, valid, test"):
+        find_clips(str(folder), "devil")
 
 
 def test_wrong_places_are_named(folder, tmp_path):

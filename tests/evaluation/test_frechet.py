@@ -16,7 +16,7 @@ from melody_cm.evaluation import (
     frechet_infinity,
     frechet_score,
 )
-from melody_cm.evaluation.frechet import raw_distances
+from melody_cm.evaluation.frechet import fewest_groups, raw_distances
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -163,12 +163,19 @@ def test_the_corrected_value_and_its_interval_are_those_of_a_slow_jackknife():
     score = score_of(generated, reference, 6)
     corrected, variance = leave_one_group_out(generated, reference, 6)
     assert score.corrected == pytest.approx(corrected, rel=1e-8)
-    assert (score.low + score.high) / 2 == pytest.approx(corrected, rel=1e-8)
-    quantile = (score.high - score.low) / 2 / math.sqrt(variance)
-    assert 1.96 < quantile < 2.58  # Student's 97.5 % point for infinitely many and for 5 degrees of freedom.
+    half = corrected - score.low
+    assert 1.96 < half / math.sqrt(variance) < 2.58  # Student's 97.5 % point for infinitely many and for 5 degrees.
+    # Above, as far as the interval of the square root where that is within its half width.
+    assert score.high == pytest.approx(corrected + half + half**2 / (4 * max(corrected, half)))
+    root = math.sqrt(max(corrected, half)) + half / (2 * math.sqrt(max(corrected, half)))
+    assert score.high == pytest.approx(root**2 + min(corrected - half, 0))
+    sides = [statistics_of(generated, num_groups=6), statistics_of(reference, "real", num_groups=6)]
+    squares = [value**2 for side in score.deviations.values() for value in side.values()]
+    assert sum(squares) == pytest.approx(variance)
+    assert [len(side) for side in score.deviations.values()] == [len(side.filled()) for side in sides]
 
 
-@pytest.mark.parametrize(("clips", "too_few"), [(5, True), (6, False)])
+@pytest.mark.parametrize(("clips", "too_few"), [(7, True), (8, False)])
 def test_too_few_counts_clips_not_frames_on_either_side(clips, too_few):
     few, many = torch.randn(clips, 10, 3), torch.randn(20, 10, 3)
     for score in (score_of(few, many), score_of(many, few)):
@@ -178,8 +185,17 @@ def test_too_few_counts_clips_not_frames_on_either_side(clips, too_few):
         assert score.value > 0
 
 
+@pytest.mark.parametrize(("pieces", "too_few"), [(7, True), (8, False)])
+def test_too_few_counts_pieces_and_not_the_clips_that_they_are_cut_into(pieces, too_few):
+    many, few = statistics_of(torch.randn(40, 2, 3)), EmbeddingStatistics.empty(3)
+    few.add(torch.randn(40, 2, 3), [f"piece {index % pieces}" for index in range(40)])
+    score = frechet_score(few, many, identity(3))
+    assert (score.too_few, score.groups) == (too_few, {"generated": pieces, "reference": 40})
+    assert [fewest_groups(width) for width in (3, 32, 64, 128, 512)] == [8, 12, 32, 91, 725]
+
+
 def test_a_non_finite_clip_is_left_out_and_counted():
-    generated, reference = torch.randn(7, 5, 3), torch.randn(9, 4, 3)
+    generated, reference = torch.randn(8, 5, 3), torch.randn(9, 4, 3)
     clean = score_of(generated, reference)
     broken = torch.cat([generated, torch.full((1, 5, 3), float("nan")), torch.full((1, 5, 3), float("inf"))])
     ours, theirs = statistics_of(broken), statistics_of(reference, "real")
@@ -187,7 +203,7 @@ def test_a_non_finite_clip_is_left_out_and_counted():
     ours.drop("bored")
     score = frechet_score(ours, theirs, identity(3))
     assert (score.value, score.corrected, score.low) == (clean.value, clean.corrected, clean.low)
-    assert score.n_generated == 7
+    assert score.n_generated == 8
     assert score.dropped == {"generated": {"not finite": 2, "bored": 1}, "reference": {"silent": 1}}
 
 

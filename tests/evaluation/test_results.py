@@ -22,7 +22,6 @@ from melody_cm.evaluation.results import (
 )
 from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.tables import Sheet, change_sheet, csv_text, embedding_notes
-from melody_cm.evaluation.uncertainty import bootstrap_interval
 from melody_cm.interfaces import EmbeddingIdentity
 
 NEAR, FAR = [1.0, 2.0, 3.0, 4.0, 5.0], [2.1, 3.0, 4.2, 5.0, 6.1]
@@ -44,7 +43,7 @@ def row(label, num_steps=1, metrics=None, **samples):
     [
         ("fad_logmel", -2.0, -0.1, "better"),
         ("fad_logmel", 0.1, 2.0, "worse"),
-        ("song_distance_logmel", 0.1, 2.0, "worse"),
+        ("song_distance_logmel", 0.1, 2.0, "higher"),
         ("text_correlation_joint", 0.1, 2.0, "better"),
         ("text_similarity_joint", -2.0, -0.1, "worse"),
         ("si_snri_median", 0.1, 0.2, "better"),
@@ -90,12 +89,32 @@ def test_all_pairs_or_each_against_the_baseline_at_the_same_number_of_steps():
     ]
 
 
-def test_the_bootstrap_is_that_of_the_differences():
-    differences = np.subtract(FAR, NEAR).tolist()
-    low, high = bootstrap_interval(differences)
-    assert min(differences) <= low < np.mean(differences) < high <= max(differences)
-    (found,) = compare_rows([row("a", fad_x=FAR), row("b", fad_x=NEAR)], interval=bootstrap_interval)
-    assert (found.low, found.high) == pytest.approx((low, high))
+def test_a_null_row_meets_its_own_system_alone():
+    rows = [row(label, 1, fad_x=NEAR) for label in ("a", "b", "a-null", "b-null")]
+    for own, null in ((0, 2), (1, 3)):
+        rows[null].facts["null_of"] = rows[own].title
+    found = compare_rows(rows)
+    assert [(one.first, one.second) for one in found] == [
+        ("a, 1 steps", "b, 1 steps"),
+        ("a, 1 steps", "a-null, 1 steps"),
+        ("b, 1 steps", "b-null, 1 steps"),
+    ]
+
+
+def test_verdicts_hold_the_correction_for_all_tests():
+    first = row("a", fad_x=[0.3, 1.2, 2.5, 2.9], fad_y=[0.0, 0.1, 0.2, 0.3], fad_z=[0.0, 0.1, 0.2, 0.3])
+    second = row("b", fad_x=[0.1, 0.8, 2.0, 2.7], fad_y=[0.1, 0.0, 0.3, 0.2], fad_z=[0.1, 0.0, 0.3, 0.2])
+    found, *others = compare_rows([first, second])
+    assert found.p == pytest.approx(
+        stats.ttest_rel(*(list(one.samples["fad_x"].values()) for one in (first, second))).pvalue
+    )
+    assert found.p < 0.05 < found.p_holm == pytest.approx(3 * found.p)
+    assert found.low > 0
+    assert {one.verdict for one in (found, *others)} == {"not distinguishable"}
+    (alone,) = compare_rows(
+        [row("a", fad_x=list(first.samples["fad_x"].values())), row("b", fad_x=list(second.samples["fad_x"].values()))]
+    )
+    assert (alone.p_holm, alone.verdict) == (alone.p, "worse")
 
 
 def test_scores_that_were_measured_apart_differ_where_their_intervals_part():
@@ -133,11 +152,11 @@ def test_what_is_no_such_file_or_of_another_command_or_schema_is_refused(results
     with pytest.raises(FileNotFoundError, match=r"no such file; .* of an earlier `melody-cm compare`"):
         Results.read(file, "compare")
     results.write(file)
-    with pytest.raises(ValueError, match=r"schema 4 and verb 'compare', but schema 4 of `melody-cm evaluate`"):
+    with pytest.raises(ValueError, match=r"schema 5 and verb 'compare', but schema 5 of `melody-cm evaluate`"):
         Results.read(file, "evaluate")
-    for other in ({"schema_version": 3, "rows": [], "verb": "compare"}, {"metrics": {}}, []):
+    for other in ({"schema_version": 4, "rows": [], "verb": "compare"}, {"metrics": {}}, []):
         file.write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=r"schema 4 of `melody-cm compare` is needed; compare again") as refusal:
+        with pytest.raises(ValueError, match=r"schema 5 of `melody-cm compare` is needed; compare again") as refusal:
             Results.read(file, "compare")
         assert "\n" not in str(refusal.value)
 
@@ -160,7 +179,9 @@ def test_changes_are_told_for_what_both_have(results):
 
 def test_what_to_know_of_the_embeddings(results):
     text = " ".join(embedding_notes(results))
-    assert "fewer than 64 clips on a side: fad_logmel is mostly bias" in text
+    assert (
+        "fewer than 64 clips, or clips of fewer than 12 pieces or prompts, on a side: fad_logmel is mostly bias" in text
+    )
     assert "hand-made features: it is not plain FAD" in text
 
 

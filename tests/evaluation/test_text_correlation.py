@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from melody_cm.evaluation import text_correlation
+from melody_cm.evaluation import mean_interval, text_correlation
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -34,6 +34,27 @@ def test_the_mean_cosine_and_its_interval():
     assert (score.low, score.high) == pytest.approx(stats.t.interval(0.95, 19, cosine.mean(), stats.sem(cosine)))
     assert (score.n_generated, score.n_reference, score.too_few) == (20, 20, False)
     assert score.embedding == asdict(identity(8))
+
+
+def test_clips_of_one_prompt_are_one_group_and_no_wrong_pair():
+    texts, audio = torch.randn(5, 8).repeat_interleave(3, 0), torch.randn(15, 8)
+    prompts, takes = [f"prompt {index // 3}" for index in range(15)], [f"take {index % 3}" for index in range(15)]
+    score = text_correlation(texts, audio, identity(8), None, prompts, takes)
+    cosines = torch.nn.functional.cosine_similarity(audio.double()[:, None], texts.double(), dim=2)
+    own = cosines.diagonal()
+    wrong = torch.stack(
+        [
+            torch.cat([row[: start * 3], row[start * 3 + 3 :]]).mean()
+            for start, row in zip([i // 3 for i in range(15)], cosines, strict=True)
+        ]
+    )
+    assert score.details["shuffled"] == pytest.approx(wrong.mean().item())
+    assert (score.low, score.high) == pytest.approx(mean_interval(own.tolist(), prompts, takes))
+    low, high = mean_interval((own - wrong).tolist(), prompts, takes)
+    assert (score.details["excess_low"], score.details["excess_high"]) == pytest.approx((low, high))
+    assert score.groups == {"generated": 5}
+    one = text_correlation(texts[:3], audio[:3], identity(8), None, prompts[:3], takes[:3])
+    assert (one.low, one.details) == (None, {})
 
 
 def test_shuffled_captions_score_what_all_wrong_pairs_do():

@@ -44,7 +44,6 @@ class RecordedMusic(Pipeline):
             raise ValueError(f"{folder} holds clips of {rates} Hz; a system has one sample rate: give one folder each")
         self.sample_rate = rates[0]
         self.max_seconds = min(info.seconds for info in infos.values())
-        self._seed: int | None = None
 
     def generate(
         self,
@@ -54,10 +53,10 @@ class RecordedMusic(Pipeline):
         num_steps: int | None = None,
         guidance_scale: float | None = None,
     ) -> GeneratedAudio:
-        """The beginnings of the prompts' clips; the first seed ever asked for stands for whatever they were made with.
+        """The beginnings of the prompts' clips, whatever the seed: nobody knows what they were made with.
 
         Raises:
-            ValueError: a second seed, steps or guidance, a prompt without a clip.
+            ValueError: steps or guidance, a prompt without a clip.
             AudioProblem: a clip that is too short, silent or unreadable.
         """
         if num_steps not in (None, 1) or guidance_scale is not None:
@@ -65,13 +64,6 @@ class RecordedMusic(Pipeline):
                 f"num_steps {num_steps}, guidance_scale {guidance_scale} asked for, but the clips in {self.folder} are "
                 "made already; say 1 and leave guidance_scale out"
             )
-        for one in [seed] if isinstance(seed, int) else seed:
-            self._seed = one if self._seed is None else self._seed
-            if one != self._seed:
-                raise ValueError(
-                    f"seeds {self._seed} and {one} asked for, but {self.folder} has one clip a prompt; compare it with "
-                    "a single seed"
-                )
         clips = [self._read(prompt, seconds) for prompt in prompts]
         return GeneratedAudio(torch.stack(clips)[:, None], self.sample_rate, {})
 

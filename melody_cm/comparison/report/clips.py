@@ -37,7 +37,7 @@ def clips_by_prompt(results: Results, folder: Path) -> tuple[list[dict[str, Any]
                 "picture": spectrogram_uri(folder / clip["file"]),
             }
             for row in results.rows
-            for clip in row.facts["clips"]
+            for clip in row.facts.get("clips", [])
             if (clip["prompt"], clip["seed"]) == (index, seed)
         ]
         size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in clips)

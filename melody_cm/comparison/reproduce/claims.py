@@ -41,24 +41,26 @@ class Smaller:
         for quantity in self.quantities:
             found = self._paired(results, quantity) or self._apart(results, quantity)
             if found is not None:
-                low, high, because = found
+                side, because = found
                 verdicts: dict[int, Verdict] = {-1: "holds", 0: "not distinguishable", 1: "does not hold"}
-                return Finding(self.text, verdicts[side_of_zero(low, high)], because)
+                return Finding(self.text, verdicts[side], because)
         wanted = " or ".join(quantity.rstrip("_") for quantity in self.quantities)
         reason = f"no interval of {wanted}: too few clips or seeds, or unmeasured"
         return Finding(self.text, "not distinguishable", reason)
 
-    def _paired(self, results: Results, quantity: str) -> tuple[float, float, str] | None:
-        """A difference of the two rows, whichever way round it was taken."""
+    def _paired(self, results: Results, quantity: str) -> tuple[int, str] | None:
+        """The side of zero, after the correction, of a difference of the two rows, whichever way round it was taken."""
         for one in results.differences:
             if not one.metric.startswith(quantity) or one.low is None or one.high is None:
                 continue
             if {one.first, one.second} == {self.smaller, self.larger}:
                 low, high = (one.low, one.high) if one.first == self.smaller else (-one.high, -one.low)
-                return low, high, f"{one.metric}, {one.n} pairs: difference within [{low:.4g}, {high:.4g}]"
+                told = f"{one.metric}, {one.n} pairs: difference within [{low:.4g}, {high:.4g}]"
+                corrected = "" if one.p_holm is None else f", p = {one.p_holm:.2g} of {len(results.tests())} tests"
+                return 0 if one.verdict == "not distinguishable" else side_of_zero(low, high), told + corrected
         return None
 
-    def _apart(self, results: Results, quantity: str) -> tuple[float, float, str] | None:
+    def _apart(self, results: Results, quantity: str) -> tuple[int, str] | None:
         """The intervals of the two rows; that of a distance that is mostly bias says nothing of the music."""
         key, ours = find(results, self.smaller, quantity)
         _, theirs = find(results, self.larger, quantity)
@@ -67,7 +69,8 @@ class Smaller:
         difference = apart(key, (self.smaller, ours), (self.larger, theirs))
         if difference.low is None or difference.high is None:
             return None
-        return difference.low, difference.high, f"{key}: {ours.interval()} against {theirs.interval()}"
+        side = side_of_zero(difference.low, difference.high)
+        return side, f"{key}: {ours.interval()} against {theirs.interval()}"
 
 
 @dataclass(frozen=True)

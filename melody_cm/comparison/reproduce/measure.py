@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.comparison.ablation import ablate
+from melody_cm.comparison.clips import Task
 from melody_cm.comparison.compare_recipe import CompareRecipe, Side, compare_recipe, plan_systems
 from melody_cm.comparison.costs import passes_of_a_clip
 from melody_cm.comparison.reproduce.claims import counted
@@ -18,11 +19,11 @@ from melody_cm.evaluation.embeddings import LogMelEmbedding
 from melody_cm.evaluation.forward_passes import melody_passes, musiclm_passes, saving
 from melody_cm.evaluation.results import Results, Row, compare_rows
 from melody_cm.evaluation.score import Score
+from melody_cm.evaluation.uncertainty import MIN_GROUPS
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import MusicCM, PretrainedPipeline
 from melody_cm.runs import Run, Setting
 
-FEWEST_PROMPTS = 8  # A bootstrap over fewer prompts makes intervals that are too narrow.
 LENGTHS = (10, 30)  # Seconds that the paper speaks of.
 
 
@@ -68,7 +69,7 @@ class Compare:
 
 
 def with_speeds(results: Results) -> Results:
-    """A comparison with the speeds among the scores, and with the differences over enough prompts.
+    """A comparison with the speeds among the scores.
 
     The range of the repetitions stands for the interval of `times_real_time`.
     """
@@ -79,8 +80,7 @@ def with_speeds(results: Results) -> Results:
             times, wall = speed["times_real_time"], speed["wall_seconds"]
             row.metrics["times_real_time"] = Score(times, None, low, high, method, count, None, False)
             row.metrics["wall_seconds"] = Score(wall, None, None, None, method, count, None, False)
-    differences = [one for one in results.differences if one.n is not None and one.n >= FEWEST_PROMPTS]
-    return replace(results, differences=differences)
+    return results
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,13 @@ class MakeLongMusic:
         (MusicCM, section 3.3)."""
         piece = float(pipeline.max_seconds)
         joints = pipeline.window_seconds(self.windows * piece, windows="independent")[1:]
+        task = Task(prompts, seeds, self.windows * piece, len(prompts))
+        noises = [[task.noise_seed(place, seed) for place in places] for seed, places in task.batches()]
         values = {}
         for windows in ("independent", "shared"):
             made = [
-                pipeline.generate(prompts, self.windows * piece, [seed] * len(prompts), self.num_steps, windows=windows)
-                for seed in seeds
+                pipeline.generate(prompts, self.windows * piece, noise, self.num_steps, windows=windows)
+                for noise in noises
             ]
             clips, sample_rate = torch.cat([one.waveform for one in made]), pipeline.sample_rate
             alike = [segment_similarity(LogMelEmbedding(), clip[None], sample_rate, piece).adjacent for clip in clips]
@@ -154,17 +156,23 @@ class MakeLongMusic:
                 "seam_ratio": waveform_seam_ratio(clips, sample_rate, joints),
                 "adjacent_similarity_logmel": torch.tensor(alike),
             }
-        return clip_by_clip(values, "independent")
+        names = [f"prompt {prompt}/take {take}" for take in range(len(seeds)) for prompt in range(len(prompts))]
+        return clip_by_clip(values, "independent", names)
 
 
-def clip_by_clip(values: Mapping[str, Mapping[str, Float[Tensor, " n"]]], baseline: str) -> Results:
-    """Rows of means over clips, and differences to the baseline clip by clip; what is not finite is left out."""
+def clip_by_clip(
+    values: Mapping[str, Mapping[str, Float[Tensor, " n"]]], baseline: str, names: Sequence[str]
+) -> Results:
+    """Rows of means over clips, named GROUP/MEMBER, and differences to the baseline clip by clip, with intervals over
+    groups; none for fewer than 8 groups. What is not finite is left out."""
     rows = []
     for label, quantities in values.items():
         row = Row(label, {})
         for key, ours in quantities.items():
-            numbers = enumerate(ours.double().tolist())
-            row.samples[key] = {f"clip {place}": value for place, value in numbers if abs(value) < float("inf")}
-            row.metrics[key] = Score.mean(list(row.samples[key].values()), "mean over clips; Student's interval")
+            numbers = zip(names, ours.double().tolist(), strict=True)
+            row.samples[key] = {name: value for name, value in numbers if abs(value) < float("inf")}
+            groups, _, members = zip(*(name.partition("/") for name in row.samples[key]), strict=True)
+            told = list(row.samples[key].values())
+            row.metrics[key] = Score.mean(told, "mean over clips; Student's interval over prompts", groups, members)
         rows.append(row)
-    return Results("reproduce", {}, rows, compare_rows(rows, baseline))
+    return Results("reproduce", {}, rows, compare_rows(rows, baseline, MIN_GROUPS))

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.clips import SPLITS, Split
+from melody_cm.data.clips import OTHER_NAMES, SPLITS, Split, read_split
 
 Fields = dict[str, Any]
 # What a format gives: of each row its place ("file, row n"), and a function that tells its fields as a manifest has
@@ -72,9 +72,9 @@ def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
     files = []
     for source in sources:
         split, _, path = source.partition("=")
-        if split not in SPLITS or not path:
+        if split not in (*SPLITS, *OTHER_NAMES) or not path:
             raise ValueError(f"{source!r} names no split; give train=FILE, valid=FILE, test=FILE, or some of them")
-        files.append((split, Path(path)))
+        files.append((read_split(split), Path(path)))
     return files
 
 

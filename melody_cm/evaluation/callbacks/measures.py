@@ -32,8 +32,10 @@ class SISNRCallback(PeriodicEvaluation):
 
     An autoencoder: `val/si_snr`, dB of the reconstructed waveform. A mel autoencoder's phases come from its vocoder, so
     its value is always low. A waveform autoencoder also: `val/comb`, how far it hums at multiples of its latent rate,
-    dB, beside what the real clips have there, `val/comb_real`. Latent diffusion: `val/velocity_mse`, and `val/si_snri`, the dB that one call gains over
-    the noisy latent, without guidance, averaged over 16 noise levels; the curve over them goes to
+    dB, beside what the real clips have there, `val/comb_real`.
+
+    Latent diffusion: `val/velocity_mse`, and `val/si_snri`, the dB that one call gains over the noisy latent, without
+    guidance, averaged over 16 noise levels; the curve over them goes to
     evaluations/step_000200/si_snri.json. Of white Gaussian latents of standard deviation s, the best predictor that
     ignores structure has velocity error s and gains 0 dB.
 
