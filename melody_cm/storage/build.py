@@ -21,7 +21,7 @@ from melody_cm.storage.description import (
     required,
 )
 from melody_cm.storage.files import read_json
-from melody_cm.storage.hashing import hash_weights
+from melody_cm.storage.hashing import hash_tensors, hash_weights
 from melody_cm.storage.stages import stage_folder
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -62,18 +62,23 @@ def load_network(folder: Path) -> Network:
         FileNotFoundError: the folder holds no exported network.
         ValueError: its parts do not fit each other.
     """
-    folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
-        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
+    config = _read_config(Path(folder))
     network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
     load_weights(network, read_weights(folder), str(folder))
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
     return network.eval()
+
+
+def check_export(folder: Path) -> None:
+    """Refuse an exported network whose files are not what was written.
+
+    Raises:
+        FileNotFoundError, ValueError: they are not.
+    """
+    config = _read_config(folder)
+    if hash_tensors(read_weights(folder)) != config["weights"]:
+        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
 
 
 def load_stage(stage: str, kind: Any = None) -> Network:
@@ -131,6 +136,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); export it again") from error
     return weights
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
+        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
+    return config
 
 
 def _class_of(folder: Path) -> type:
