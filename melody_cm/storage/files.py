@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What a writer leaves beside its file when it is killed; the number is that of its process.
 LEFT = re.compile(r"\..+\.(\d+)\.part")
