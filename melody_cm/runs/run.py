@@ -61,6 +61,25 @@ def train(
     return run
 
 
+def finish(folder: Path | str) -> None:
+    """End a stage where its last.ckpt stands; see `Run.finish`.
+
+    Args:
+        folder: of the stage, RUNS/RUN/SYSTEM/STAGE.
+
+    Raises:
+        FileNotFoundError, ValueError: it is no stage that was begun by this version, or cannot be finished.
+    """
+    folder = Path(folder)
+    stage = (read_state(folder / "begun.json") or {}).get("stage")
+    if not isinstance(stage, str) or not folder.resolve().as_posix().endswith(f"/{stage}"):
+        raise FileNotFoundError(
+            f"{folder} is no stage that this melody-cm began; give RUNS/RUN/SYSTEM/STAGE, after `melody-cm train` "
+            "went on with it for a moment if an older version began it"
+        )
+    Run(folder.resolve().parents[len(Path(stage).parts) - 1]).finish(stage)
+
+
 class Run:
     """A folder of stages: SYSTEM/STAGE/ each with logs, last.ckpt, export/ and finished.json.
 
@@ -135,8 +154,6 @@ class Run:
         quieten()
         with self.locked():
             begun = read_state(folder / "begun.json") or {}
-            if "size" not in begun:
-                raise ValueError(f"{folder} was begun by an older melody-cm; go on with `melody-cm train` for a moment")
             recipe = Recipe(stage, folder / "config.yaml", begun["size"], {}, read_yaml(folder / "config.yaml"))
             made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
             if changed := made_from.differences(begun):
@@ -204,7 +221,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool) -> None:
         raise
     same = f"The same command{' without --retrain' if retrain else ''} goes on from here."
     if outcome is None:
-        say(f"{recipe.name}: interrupted after {training.steps_taken} steps; saved. {same}")
+        say(f"{recipe.name}: interrupted; saved after {training.steps_taken} steps. {same}")
         raise Interrupted
     if is_first_process():
         for kept in (replaced(folder), unfinished(folder)):

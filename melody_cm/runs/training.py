@@ -141,6 +141,10 @@ class Training:
     def _outcome(self, seconds: float) -> dict[str, Any]:
         before, after = getattr(self.module, "outcome", None) or self.trace.movement or (None, None)
         metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("val/")}
+        report = getattr(self.module, "report", {})
+        for key, value in {"val/loss": metrics.get("val/loss"), **report}.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key} is {value} after training; {remedy(self.trainer)} and train with --retrain")
         measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
         return {
             "size": self.recipe.size,
@@ -152,7 +156,7 @@ class Training:
             "loss_after": after,
             "validation_loss": metrics.get("val/loss"),
             "seconds": round(seconds, 1),
-            "measured": {**measured, **getattr(self.module, "report", {})},
+            "measured": {**measured, **report},
             "parameters": sum(each.numel() for each in self.module.parameters() if each.requires_grad),
         }
 
@@ -238,7 +242,7 @@ def load_training(recipe: Recipe, folder: Path) -> tuple[LightningModule, MusicD
     module, data = build_stage(recipe)
     for name, network in module.averaged.items():
         export = folder / "export" / name
-        load_weights(network, load_network(export).state_dict(), str(export))
+        load_weights(network, load_network(export, own=True).state_dict(), str(export))
     return module.eval(), data
 
 

@@ -9,7 +9,9 @@ from melody_cm.nn.shared_statistics import SharedBatchNorm1d, share_batch_norms
 
 BATCH = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float32) * 3 + 1
 TARGET = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(2))
-MASK = torch.tensor([[1, 1, 0, 1, 0], [1, 1, 1, 1, 0], [0, 1, 1, 0, 0], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0]])
+MASK = torch.tensor(
+    [[1, 1, 0, 1, 0], [1, 1, 1, 1, 0], [0, 1, 1, 0, 0], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0]]
+)
 NEGATIVES = torch.randint(0, 5, (6, 5, 4), generator=torch.Generator().manual_seed(3))
 
 

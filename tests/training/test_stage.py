@@ -172,10 +172,8 @@ def spoiling(manual, steps, value=float("nan")):
     part, inner = Spoiling(steps, value), module.losses
     if manual:
         generate = module.generate
-        module.generate = lambda networks, batch: (
-            (made := generate(networks, batch))._replace(
-                terms=made.terms | {"odd": part(networks["autoencoder"].decoder.bias)}
-            )
+        module.generate = lambda networks, batch: (made := generate(networks, batch))._replace(
+            terms=made.terms | {"odd": part(networks["autoencoder"].decoder.bias)}
         )
     else:
         module.losses = lambda networks, batch: (
