@@ -18,6 +18,7 @@ _API = {
     "check_corpus": "data",
     "encode": "runs.encode",
     "find_duplicates": "data",
+    "finish": "runs",
     "import_corpus": "data",
     "render_manifest": "data",
     "split_manifest": "data",

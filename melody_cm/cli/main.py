@@ -11,6 +11,7 @@ from melody_cm import __version__
 USER_ERROR, STOPPED = 2, 130
 VERBS = {
     "train": "train one recipe, or a folder of recipes in order",
+    "finish": "end a stage where it stands and export it",
     "compare": "put systems side by side",
     "ablate": "train and measure variants of a recipe",
     "reproduce": "run the papers' tables and judge their claims",
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     A verb's module has `add_arguments(parser)` and `run(arguments) -> exit code`.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if "--debug" in words:
+        words = ["--debug", *(word for word in words if word != "--debug")]
     chosen = next((word for word in words if word != "--debug"), "")
     parser = build_parser([chosen] if chosen in VERBS else [])
     if chosen and not chosen.startswith("-") and chosen not in VERBS:
@@ -47,6 +50,9 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--trust-module", action="append", default=[], metavar="NAME", help="let saved systems use classes of a module"
+    )
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, purpose in VERBS.items():
         subparser = subparsers.add_parser(name, help=purpose, allow_abbrev=False)
@@ -60,6 +66,8 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
 
 def _run(parsed: argparse.Namespace) -> int:
     try:
+        for name in parsed.trust_module:
+            importlib.import_module("melody_cm.storage").trust_module(name)
         return parsed.handler(parsed)
     except KeyboardInterrupt:
         print("melody-cm: stopped", file=sys.stderr)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from melody_cm.encoders.kmeans import perplexity
 from melody_cm.interfaces import Network
+from melody_cm.nn.shared_statistics import num_processes, summed
 
 
 class Prediction(NamedTuple):
@@ -120,7 +121,8 @@ class MaskedPrediction(Network):
         gumbel_temperature: float = 2.0,
     ) -> Prediction:
         """How well the hidden frames are told from `negatives`. Clips with fewer than two hidden frames do not count;
-        a batch of only such clips has no loss."""
+        a batch of only such clips has no loss. In training the hidden frames of all processes count alike: the mean
+        of `contrastive` over processes is the mean over the frames, and `perplexity` is that of all."""
         mask = mask & (mask.sum(1, keepdim=True) > 1)
         vectors, indices, weights = self.quantizer(features, noise, gumbel_temperature)
         targets, predicted = self.project_q(vectors).float(), self.project_hid(context)[mask].float()
@@ -130,8 +132,10 @@ class MaskedPrediction(Network):
         # A negative with the same codes is no negative.
         same = F.pad((indices[rows, negatives][mask] == indices[mask][:, None]).all(-1), (1, 0))
         logits = logits.masked_fill(same, float("-inf"))
-        count = mask.sum().clamp(min=1)
+        share = summed if self.training else nn.Identity()
+        processes = num_processes() if self.training else 1
+        count = share(mask.sum().float()).clamp(min=1)
         losses = -logits.log_softmax(-1)[:, 0]
         correct = (logits[:, 0] > logits[:, 1:].max(-1).values) & ~same[:, 1:].all(-1)
-        used = perplexity(weights[mask].sum(0) / count).sum()
-        return Prediction(losses.sum() / count, correct.sum() / count, used)
+        used = perplexity(share(weights[mask].sum(0)) / count).sum()
+        return Prediction(losses.sum() * processes / count, correct.sum() * processes / count, used)

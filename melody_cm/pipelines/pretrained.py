@@ -4,6 +4,7 @@ A saved pipeline is a folder: `config.json` (class, plain settings, schedule, sa
 and `model.safetensors` for each network, and a model card. No pickles.
 """
 
+import inspect
 import itertools
 import math
 from abc import abstractmethod
@@ -219,11 +220,19 @@ class PretrainedPipeline(Pipeline):
         """
         folder = _local_folder(source)
         config = _read_config(folder)
+        file = folder / "config.json"
+        names, arguments = config.get("networks"), config.get("init_args")
+        if not isinstance(names, list) or not isinstance(arguments, Mapping):
+            raise ValueError(f"{file} describes no pipeline: networks must be a list, init_args keys and values")
+        storage.refuse_foreign(config, file)
         kind = storage.find_class(config["class_path"])
         if not issubclass(kind, cls):
             raise ValueError(f"{source} holds a {kind.__name__}, not a {cls.__name__}; load it with {kind.__name__}")
-        networks = {name: storage.load_network(folder / name) for name in config["networks"]}
-        return kind(**storage.build(config["init_args"]), **networks)
+        if strays := [name for name in names if name not in inspect.signature(kind).parameters]:
+            raise ValueError(f"{file} names a network {strays[0]!r}, which a {kind.__name__} does not have")
+        networks = {name: storage.load_network(folder / name) for name in names}
+        with storage.offline(file):
+            return storage.assemble(kind, arguments, networks)
 
     def _model_card(self) -> str:
         name = type(self).__name__

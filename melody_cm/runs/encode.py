@@ -10,8 +10,9 @@ from torch import nn
 
 from melody_cm.data.encoded import Encoding, FrozenOutput, encoded_folder, frozen_outputs, prepare
 from melody_cm.interfaces import Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer
+from melody_cm.runs.processes import say
 from melody_cm.runs.recipe import Recipe, build_data
-from melody_cm.runs.run import Run, quieten, say
+from melody_cm.runs.run import Run, quieten
 from melody_cm.storage import build
 from melody_cm.storage.description import annotations, classes_in, find_class
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from melody_cm.configuration import leaves
 from melody_cm.runs.recipe import Recipe
-from melody_cm.storage import read_json, stage_folder, weight_hash, write_json
+from melody_cm.storage import check_export, hash_file, read_json, stage_folder, weight_hash, write_json
 
 # Where and how fast a stage runs, and how it is watched, does not change what it is.
 RUNTIME_KEYS = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision", "plugins", "profiler", "max_time", "callbacks"),
     *("log_every_n_steps", "logger", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"),
 )
+STEPS = (("config", "trainer", "max_steps"), ("config", "trainer", "limit_train_batches"))
 
 
 @dataclass
@@ -23,24 +24,43 @@ class Fingerprint:
     data: str
     inputs: dict[str, str]
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """Lines "key: theirs -> ours", empty if `other`, read from a finished.json, is the same."""
+    def changes(self, other: dict[str, Any]) -> dict[tuple[str, ...], tuple[Any, Any]]:
+        """Theirs and ours by key, for all that is not the same in `other`, read from a state file."""
         ours, theirs = dict(leaves(vars(self))), dict(leaves({name: other.get(name) for name in vars(self)}))
-        changed = [keys for keys in {**theirs, **ours} if theirs.get(keys) != ours.get(keys)]
-        return [f"{'.'.join(keys)}: {theirs.get(keys)} -> {ours.get(keys)}" for keys in changed]
+        return {
+            keys: (theirs.get(keys), ours.get(keys))
+            for keys in {**theirs, **ours}
+            if theirs.get(keys) != ours.get(keys)
+        }
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Lines "key: theirs -> ours", empty if `other` is the same."""
+        return [f"{'.'.join(keys)}: {old} -> {new}" for keys, (old, new) in self.changes(other).items()]
+
+    def only_wants_more_steps(self, other: dict[str, Any]) -> bool:
+        """Whether this is `other` with more steps: then the training of the one goes on as that of the other."""
+        changes = self.changes(other)
+        numbers = all(isinstance(value, int) for pair in changes.values() for value in pair)
+        return bool(changes) and changes.keys() <= set(STEPS) and numbers and all(a < b for a, b in changes.values())
 
 
 def fingerprint(recipe: Recipe, data: str) -> Fingerprint:
     """The fingerprint of a composed recipe on data whose own fingerprint is given."""
-    trainer = {key: value for key, value in recipe.config["trainer"].items() if key not in RUNTIME_KEYS}
-    plain = {key: value for key, value in recipe.config["data"].items() if key not in ("corpus", "num_workers")}
-    config = {**recipe.config, "trainer": trainer, "data": plain}
-    return Fingerprint(config, data, {stage: stage_weights(stage) for stage in recipe.needs})
+    return Fingerprint(lasting(recipe.config), data, {stage: stage_weights(stage) for stage in recipe.needs})
+
+
+def lasting(config: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's configuration without what does not change the result; the corpus counts by its content."""
+    trainer = {key: value for key, value in config["trainer"].items() if key not in RUNTIME_KEYS}
+    plain = {key: value for key, value in config["data"].items() if key not in ("corpus", "num_workers")}
+    return {**config, "trainer": trainer, "data": plain}
 
 
 def stage_weights(stage: str) -> str:
     """The weight hashes of all networks that a finished stage exports, as one line."""
-    exports = sorted((stage_folder(stage) / "export").iterdir())
+    exports = sorted(path.parent for path in (stage_folder(stage) / "export").glob("*/config.json"))
+    if not exports:
+        raise FileNotFoundError(f"{stage_folder(stage)} has no export any more; `melody-cm finish` writes it again")
     return " ".join(f"{folder.name}:{weight_hash(folder)}" for folder in exports)
 
 
@@ -56,12 +76,54 @@ def check_inputs(stage: str) -> None:
         check_inputs(needed)
 
 
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What finished.json or begun.json says; None where it is not there.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        state = read_json(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        state, reason = None, f"{error.__cause__}"
+    else:
+        reason = "it holds no keys and values"
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is damaged ({reason}); train this stage with --retrain, which keeps it aside")
+    return state
+
+
 def read_finished(folder: Path) -> dict[str, Any] | None:
-    """What finished.json says, or None if the stage is not finished."""
-    path = folder / "finished.json"
-    return read_json(path) if path.is_file() else None
+    """What finished.json says, or None if the stage is not finished.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return read_state(folder / "finished.json")
 
 
 def write_finished(folder: Path, made_from: Fingerprint, outcome: dict[str, Any]) -> None:
     """Declare a stage finished; the last file that is written."""
-    write_json(folder / "finished.json", {**vars(made_from), "outcome": outcome})
+    exports = {path.parent.name: hash_file(path) for path in sorted((folder / "export").glob("*/config.json"))}
+    write_json(folder / "finished.json", {**vars(made_from), "exports": exports, "outcome": outcome})
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse a finished stage whose export is gone or damaged.
+
+    Raises:
+        ValueError: it is; the message says how to have it again.
+    """
+    done = read_finished(folder) or {}
+    fix = f"`melody-cm finish {folder}` writes it again from last.ckpt, --retrain trains the stage anew"
+    known = done.get("exports")  # Not said by versions before this one.
+    found = {path.parent.name: hash_file(path) for path in (folder / "export").glob("*/config.json")}
+    if not found or (known is not None and known != found):
+        raise ValueError(f"{folder / 'export'} is not what was written when the stage was finished; {fix}")
+    for name in found:
+        try:
+            check_export(folder / "export" / name)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{str(error).removesuffix('; export it again')}; {fix}") from error

@@ -41,6 +41,19 @@ SET_BY_US = {
     "enable_checkpointing": "last.ckpt is always kept; add lightning's ModelCheckpoint to trainer.callbacks for more",
     "use_distributed_sampler": "the data module deals clips to processes itself",
     "check_val_every_n_epoch": "validation is counted in steps; use trainer.val_check_interval",
+    "fast_dev_run": "a stage takes all its steps; for a look use --size tiny, or trainer.max_steps in a run of its own",
+    "overfit_batches": "training reads its whole split; use a corpus of a few clips",
+    "barebones": "a stage keeps its logs and last.ckpt",
+    "reload_dataloaders_every_n_epochs": "the training loader is endless",
+    "min_steps": "a stage takes trainer.max_steps",
+    "min_epochs": "a stage takes trainer.max_steps",
+    "limit_test_batches": "a stage is not tested; use evaluate or compare",
+    "limit_predict_batches": "a stage does not predict; use generate",
+}
+# Where something is learnt by gradient; a tokenizer's fitting counts its batches by them.
+SET_BY_STEPS = {
+    "limit_train_batches": "a stage that learns takes trainer.max_steps",
+    "max_epochs": "a stage that learns takes trainer.max_steps",
 }
 
 
@@ -177,11 +190,16 @@ def check_recipe(config: Config) -> None:
     for key in ("model", "data", "trainer"):
         if not isinstance(config.tree.get(key), Mapping):
             raise ValueError(f"{config.named((key,))}: a recipe needs {key} with keys and values")
-    for key, reason in SET_BY_US.items():
+    learns = config.tree["trainer"].get("max_steps") is not None
+    for key, reason in {**SET_BY_US, **(SET_BY_STEPS if learns else {})}.items():
         if key in config.tree["trainer"]:
             raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")
     check_arguments(config.tree["trainer"], Trainer, ("trainer",), config.named, LIGHTNING)
     check_arguments(config.tree["data"], MusicDataModule, ("data",), config.named)
+    for keys, value in leaves(config.tree["trainer"].get("callbacks")):
+        if keys[-1:] == ("class_path",) and str(value).endswith(".Timer"):
+            place = config.named(("trainer", "callbacks", *keys))
+            raise ValueError(f"{place}: use trainer.max_time, which saves and lets the same command go on")
     check_slot(config.tree["model"], LightningModule, ("model",), config.named, (LightningModule,))
 
 

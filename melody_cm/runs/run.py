@@ -1,8 +1,6 @@
 """A run: its stages trained in order, each skipped where it is finished, resumed where it was begun."""
 
-import fcntl
 import logging
-import os
 import re
 import shutil
 import time
@@ -12,13 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from melody_cm.configuration import read_yaml
 from melody_cm.interfaces import Pipeline
-from melody_cm.runs.fingerprint import Fingerprint, check_inputs, fingerprint, read_finished
+from melody_cm.runs.fingerprint import (
+    Fingerprint,
+    check_finished,
+    check_inputs,
+    fingerprint,
+    read_finished,
+    read_state,
+)
 from melody_cm.runs.plan import plan
+from melody_cm.runs.processes import is_first_process, one_training, say
 from melody_cm.runs.recipe import Recipe, Setting, build_data
 from melody_cm.runs.systems import open_system, preset_of
 from melody_cm.runs.training import Training
-from melody_cm.storage import enter_run, read_json, stage_folder
+from melody_cm.storage import enter_run, stage_folder, sweep
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,7 +47,7 @@ def train(
         recipe: a YAML file, a folder, or the name under which one ships ("melody", "melody/4_semantic_lm").
         run: a `Run`, or its folder.
         size, machine, corpus, overrides: as in `Setting`.
-        retrain: train finished stages again if they would differ now.
+        retrain: train anew what would differ now, and what is not finished.
 
     Returns:
         the run.
@@ -52,6 +59,25 @@ def train(
     run = run if isinstance(run, Run) else Run(run)
     run.train(plan(recipe, Setting(size, machine, corpus, overrides)), retrain)
     return run
+
+
+def finish(folder: Path | str) -> None:
+    """End a stage where its last.ckpt stands; see `Run.finish`.
+
+    Args:
+        folder: of the stage, RUNS/RUN/SYSTEM/STAGE.
+
+    Raises:
+        FileNotFoundError, ValueError: it is no stage that was begun by this version, or cannot be finished.
+    """
+    folder = Path(folder)
+    stage = (read_state(folder / "begun.json") or {}).get("stage")
+    if not isinstance(stage, str) or not folder.resolve().as_posix().endswith(f"/{stage}"):
+        raise FileNotFoundError(
+            f"{folder} is no stage that this melody-cm began; give RUNS/RUN/SYSTEM/STAGE, after `melody-cm train` "
+            "went on with it for a moment if an older version began it"
+        )
+    Run(folder.resolve().parents[len(Path(stage).parts) - 1]).finish(stage)
 
 
 class Run:
@@ -112,6 +138,30 @@ class Run:
             for recipe in recipes:
                 train_one(recipe, self.folder(recipe.name), retrain)
 
+    def finish(self, stage: str) -> None:
+        """End a stage where its last.ckpt stands, export it and call it finished, with the steps that it has taken; of
+        a finished stage, write the export again.
+
+        Raises:
+            FileNotFoundError: it has no last.ckpt.
+            ValueError: what it is made from is not what it was.
+        """
+        folder = self.folder(stage)
+        for name in ("last.ckpt", "config.yaml", "begun.json"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} has no {name}: there is nothing to finish; train it first")
+        self.enter()
+        quieten()
+        with self.locked():
+            begun = read_state(folder / "begun.json") or {}
+            recipe = Recipe(stage, folder / "config.yaml", begun["size"], {}, read_yaml(folder / "config.yaml"))
+            made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+            if changed := made_from.differences(begun):
+                raise ValueError(f"{folder} was made from something else: {shortened(changed)}; it cannot be finished")
+            outcome = Training.of(recipe, folder, end_now=True).fit(made_from)
+            if outcome is not None:
+                say(sentence(stage, outcome))
+
     def check(self, recipes: Sequence[Recipe]) -> None:
         """Refuse to judge a run that is not what a command says, or whose stages do not belong together.
 
@@ -123,9 +173,9 @@ class Run:
         for recipe in recipes:
             folder = stage_folder(recipe.name)
             done = read_finished(folder) or {}
-            if (size := done["outcome"]["size"]) != recipe.size:
+            if (size := done.get("outcome", {}).get("size")) != recipe.size:
                 raise ValueError(f"{folder} was trained at size {size}, not {recipe.size}; say --size {size}")
-            if done["data"] != build_data(recipe.config["data"]).fingerprint():
+            if done.get("data") != build_data(recipe.config["data"]).fingerprint():
                 raise ValueError(f"{folder} was trained on other music; give the --corpus that it was trained on")
             check_inputs(recipe.name)
 
@@ -136,17 +186,9 @@ class Run:
         Raises:
             ValueError: another command trains it.
         """
-        if not is_first_process():
-            yield
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"{self.path} is being trained by another command; wait for it, or use another --run"
-                ) from error
+        with one_training(self.path):
+            if is_first_process():
+                sweep(self.path)
             yield
 
 
@@ -154,53 +196,93 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool) -> None:
     """Train, resume or skip one stage.
 
     Raises:
-        Interrupted: a signal asked to stop, during the stage or just after it.
-        ValueError: it was made from something else, and `retrain` was not asked for.
+        Interrupted: a signal or the time asked to stop, during the stage or just after it.
+        ValueError: it was made from something else, or is damaged, and `retrain` was not asked for.
     """
     made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
-    if (changed := differences(folder, made_from)) and not retrain:
-        raise ValueError(
-            f"{folder} was made from something else: {'; '.join(changed[:4])}"
-            f"{' ...' if len(changed) > 4 else ''}. Use train with --retrain to replace it, or another --run"
-        )
-    if read_finished(folder) is not None and not changed:
-        say(f"{recipe.name}: finished before, skipped")
-        return
-    old = set_aside(folder, made_from) if changed else None
+    old = None
+    try:
+        refuse_other(folder, made_from)
+        if is_done(folder, made_from):
+            check_finished(folder)
+            say(f"{recipe.name}: finished before, skipped")
+            return
+        if retrain and (folder / "last.ckpt").exists():
+            old = set_aside(folder)
+    except ValueError:
+        if not retrain:
+            raise
+        old = set_aside(folder)
     try:
         training = Training.of(recipe, folder)
         outcome = training.fit(made_from)
     except BaseException:
         put_back(folder, old)
         raise
+    same = f"The same command{' without --retrain' if retrain else ''} goes on from here."
     if outcome is None:
-        say(f"{recipe.name}: interrupted; saved. The same command goes on from here.")
+        say(f"{recipe.name}: interrupted; saved after {training.steps_taken} steps. {same}")
         raise Interrupted
-    if old is not None and is_first_process():
-        shutil.rmtree(old, ignore_errors=True)
+    if is_first_process():
+        for kept in (replaced(folder), unfinished(folder)):
+            shutil.rmtree(kept, ignore_errors=True)
     say(sentence(recipe.name, outcome))
     if training.checkpoint.signalled:
         say("stopped after this stage, as the signal asked. The same command goes on from here.")
         raise Interrupted
 
 
-def differences(folder: Path, made_from: Fingerprint) -> list[str]:
-    """What a finished stage, or one with a checkpoint to go on from, was made from that is different now."""
-    begun = "begun.json" if (folder / "last.ckpt").is_file() else None
-    for name in ("finished.json", begun):
-        if name and (folder / name).is_file():
-            return made_from.differences(read_json(folder / name))
-    return []
+def refuse_other(folder: Path, made_from: Fingerprint) -> None:
+    """Refuse a finished stage, or one with a checkpoint to go on from, that was made from something else.
+
+    That it is to have more steps than before is no hindrance: it goes on from its last.ckpt.
+
+    Raises:
+        ValueError: it was, or its state files are damaged.
+    """
+    known, last = read_finished(folder), (folder / "last.ckpt").is_file()
+    begun = read_state(folder / "begun.json") if last else None
+    state = begun if known is None else known
+    if state is None or (last and made_from.only_wants_more_steps(state)):
+        return
+    if changed := made_from.differences(state):
+        raise ValueError(
+            f"{folder} was made from something else: {shortened(changed)}. Use train with --retrain to replace it, or "
+            "another --run"
+        )
 
 
-def set_aside(folder: Path, made_from: Fingerprint) -> Path:
+def is_done(folder: Path, made_from: Fingerprint) -> bool:
+    """Whether a stage is finished, as it would come out now."""
+    known = read_finished(folder)
+    return known is not None and not made_from.differences(known)
+
+
+def shortened(lines: Sequence[str]) -> str:
+    """The first differences."""
+    return "; ".join(lines[:4]) + (" ..." if len(lines) > 4 else "")
+
+
+def replaced(folder: Path) -> Path:
+    """Where a stage waits until its successor is finished."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def unfinished(folder: Path) -> Path:
+    """Where a successor waits that was itself replaced before it was finished."""
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
+def set_aside(folder: Path) -> Path:
     """Move a stage that is to be trained anew; it is deleted when its successor is finished. One process moves it."""
-    old = folder.with_name(f".{folder.name}.replaced")
+    old = replaced(folder)
+    if old.exists() and not (folder / "finished.json").exists():  # A finished stage is kept before an unfinished one.
+        old = unfinished(folder)
     if is_first_process():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     deadline = time.monotonic() + 60
-    while differences(folder, made_from):
+    while any((folder / name).exists() for name in ("finished.json", "last.ckpt")):
         if time.monotonic() > deadline:
             raise OSError(f"{folder} could not be moved out of the way; move it by hand")
         time.sleep(0.05)
@@ -214,24 +296,17 @@ def put_back(folder: Path, old: Path | None) -> None:
         old.rename(folder)
 
 
-def say(line: str) -> None:
-    """Print a line once, however many processes train."""
-    if is_first_process():
-        print(line, flush=True)
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that the user started, or the first of those that a launcher started."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
-
-
 def sentence(name: str, outcome: dict[str, Any]) -> str:
     """One line that says how the loss moved."""
     before, after = outcome["loss_before"], outcome["loss_after"]
     moved = "no loss was logged" if before is None else f"loss {before:.4g} -> {after:.4g}"
     valid = outcome["validation_loss"]
     held_back = "" if valid is None else f" (held-back music: {valid:.4g})"
-    return f"{name}: {moved}{held_back} after {outcome['steps']} steps, {outcome['seconds']:.0f} s"
+    steps = f"{outcome['steps']} steps"
+    if outcome["ended_by"] is not None:
+        steps = f"{outcome['steps']} of {outcome['planned_steps']} steps, ended by {outcome['ended_by']}"
+    skipped = f", {outcome['skipped_steps']} left out" if outcome["skipped_steps"] else ""
+    return f"{name}: {moved}{held_back} after {steps}{skipped}, {outcome['seconds']:.0f} s"
 
 
 def quieten() -> None:

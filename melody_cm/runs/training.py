@@ -9,17 +9,18 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from melody_cm.data import MusicDataModule
 from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
 from melody_cm.interfaces import Network
-from melody_cm.runs.fingerprint import Fingerprint, write_finished
+from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
 from melody_cm.training.best_checkpoint import BestCheckpoint
-from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress
+from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
+from melody_cm.training.stage import Stage
 
 
 @dataclass
@@ -41,8 +42,11 @@ class Training:
     checkpoint: LastCheckpoint
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path) -> "Training":
+    def of(cls, recipe: Recipe, folder: Path, end_now: bool = False) -> "Training":
         """Build everything that a recipe describes.
+
+        Args:
+            end_now: end where last.ckpt stands.
 
         Raises:
             ValueError: parts that do not fit each other; the message names the recipe.
@@ -53,8 +57,10 @@ class Training:
             every = recipe.config["trainer"].get("log_every_n_steps", 50)  # 50 is Lightning's default.
             logged = max(1, steps // every)
             trace = LossTrace(span=max(1, min(20, logged // 5)))
-            checkpoint = LastCheckpoint(folder / "last.ckpt", every_n_steps=max(1, min(500, steps // 4)))
-            trainer = build_trainer(recipe, folder, [trace, StageProgress(recipe.name, steps), checkpoint])
+            every = max(1, min(500, steps // 4))
+            checkpoint = LastCheckpoint(folder / "last.ckpt", every, max_seconds(recipe.config["trainer"]))
+            own = [trace, StageProgress(recipe.name, steps), checkpoint, *([EndNow()] if end_now else [])]
+            trainer = build_trainer(recipe, folder, own)
         except FileNotFoundError:
             raise
         except (ValueError, TypeError) as error:
@@ -65,21 +71,31 @@ class Training:
         """Train or resume, and leave the export and finished.json.
 
         Returns:
-            the outcome (steps, loss before and after, seconds), or None if a signal interrupted it.
+            the outcome (steps, loss before and after, seconds), or None if a signal or the time interrupted it.
+
+        Raises:
+            ValueError: last.ckpt is damaged or of another training; too many steps could not be taken.
+            OSError: the disk is full; the last.ckpt of before stays.
         """
         self._read_encoded()
         if self.trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / "config.yaml", yaml.safe_dump(self.recipe.config, sort_keys=False))
-            write_json(self.folder / "begun.json", vars(made_from))
+            own = {"stage": self.recipe.name, "size": self.recipe.size}
+            write_json(self.folder / "begun.json", {**vars(made_from), **own})
         started, last = time.monotonic(), self.folder / "last.ckpt"
+        self.trainer.callbacks.append(SameTraining(made_from, last))
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
             raise KeyboardInterrupt from error
+        except OSError as error:
+            if (saved := self.checkpoint.saved_steps) is None:
+                raise
+            raise OSError(f"{error}; last.ckpt holds step {saved}, from where the same command goes on") from error
         if self.checkpoint.interrupted:
             return None
-        refuse_spoilt(self.module.exports)
+        refuse_spoilt(self.module.exports, self.trainer)
         outcome = self._outcome(time.monotonic() - started)
         self.trainer.save_checkpoint(last)
         if self.trainer.is_global_zero:
@@ -87,6 +103,11 @@ class Training:
             write_finished(self.folder, made_from, outcome)
         self.trainer.strategy.barrier("stage finished")
         return outcome
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps of the optimizer, or batches gathered, so far."""
+        return int(self.module.steps_done)
 
     def _read_encoded(self) -> None:
         """Let the loaders read what `melody-cm data encode` left in the run, if anything."""
@@ -120,17 +141,65 @@ class Training:
     def _outcome(self, seconds: float) -> dict[str, Any]:
         before, after = getattr(self.module, "outcome", None) or self.trace.movement or (None, None)
         metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("val/")}
+        report = getattr(self.module, "report", {})
+        for key, value in {"val/loss": metrics.get("val/loss"), **report}.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key} is {value} after training; {remedy(self.trainer)} and train with --retrain")
         measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
         return {
             "size": self.recipe.size,
-            "steps": self.recipe.planned_steps,
+            "steps": self.steps_taken,
+            "planned_steps": self.recipe.planned_steps,
+            "ended_by": self._ended_by(),
+            "skipped_steps": self.module.skipped.count if isinstance(self.module, Stage) else 0,
             "loss_before": before,
             "loss_after": after,
             "validation_loss": metrics.get("val/loss"),
             "seconds": round(seconds, 1),
-            "measured": {**measured, **getattr(self.module, "report", {})},
+            "measured": {**measured, **report},
             "parameters": sum(each.numel() for each in self.module.parameters() if each.requires_grad),
         }
+
+    def _ended_by(self) -> str | None:
+        """What ended the stage before all planned steps were taken."""
+        if self.steps_taken >= self.recipe.planned_steps:
+            return None
+        names = [type(each).__name__ for each in self.trainer.callbacks if isinstance(each, EarlyStopping | EndNow)]
+        return "`melody-cm finish`" if "EndNow" in names else (names or ["a callback"])[0]
+
+
+class EndNow(Callback):
+    """Ends a training at its first moment, with all that the end of a training does."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = True
+
+
+@dataclass(eq=False)
+class SameTraining(Callback):
+    """Refuses a checkpoint of another training.
+
+    Args:
+        made_from: what this one is made from; path: of the checkpoint.
+    """
+
+    made_from: Fingerprint
+    path: Path
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        config = checkpoint.get("configuration") or {"trainer": {}, "data": {}}
+        theirs = {**vars(self.made_from), "config": lasting(config)}
+        if (changed := self.made_from.differences(theirs)) and not self.made_from.only_wants_more_steps(theirs):
+            raise ValueError(
+                f"{self.path} is of another training ({'; '.join(changed[:2])}); start anew with --retrain, which "
+                "keeps it aside until the stage is finished"
+            )
+
+
+def max_seconds(trainer: Mapping[str, Any]) -> float:
+    """How long a training may take, in the forms of Lightning's `max_time`; infinite where nothing is said."""
+    limit = trainer.get("max_time")
+    return math.inf if limit is None else float(Timer(limit).time_remaining() or 0)
 
 
 def build_stage(recipe: Recipe) -> tuple[LightningModule, MusicDataModule]:
@@ -147,7 +216,7 @@ def build_stage(recipe: Recipe) -> tuple[LightningModule, MusicDataModule]:
 
 def build_trainer(recipe: Recipe, folder: Path, own: list[Any]) -> Trainer:
     """Lightning's trainer with the callbacks and loggers of the recipe beside ours."""
-    given = dict(recipe.config["trainer"])
+    given = {key: value for key, value in recipe.config["trainer"].items() if key != "max_time"}
     parts = {name: build(given.pop(name, None), None, *LIGHTNING) for name in ("callbacks", "logger", "plugins")}
     # What is best is decided after it was measured, and saved before the state that a resume goes on from.
     callbacks = sorted(_as_list(parts["callbacks"]), key=lambda callback: isinstance(callback, BestCheckpoint))
@@ -173,11 +242,11 @@ def load_training(recipe: Recipe, folder: Path) -> tuple[LightningModule, MusicD
     module, data = build_stage(recipe)
     for name, network in module.averaged.items():
         export = folder / "export" / name
-        load_weights(network, load_network(export).state_dict(), str(export))
+        load_weights(network, load_network(export, own=True).state_dict(), str(export))
     return module.eval(), data
 
 
-def refuse_spoilt(networks: Mapping[str, Network]) -> None:
+def refuse_spoilt(networks: Mapping[str, Network], trainer: Trainer) -> None:
     """Refuse to export a network with weights that are not finite.
 
     Raises:
@@ -187,8 +256,8 @@ def refuse_spoilt(networks: Mapping[str, Network]) -> None:
         for name, value in network.state_dict().items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
                 raise ValueError(
-                    f"the {slot}'s {name} is not finite after training; lower model.optimization.learning_rate and "
-                    "train this stage with --retrain"
+                    f"the {slot}'s {name} is not finite after training; {remedy(trainer)} and train this stage with "
+                    "--retrain"
                 )
 
 

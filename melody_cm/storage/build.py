@@ -1,12 +1,14 @@
 """Plain data to objects: the one way from YAML and JSON to networks, schedules, corpora, callbacks and the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from melody_cm.interfaces import Network
 from melody_cm.storage.description import (
@@ -18,12 +20,15 @@ from melody_cm.storage.description import (
     find_class,
     made_by,
     parameters,
+    refuse_foreign,
     required,
 )
 from melody_cm.storage.files import read_json
-from melody_cm.storage.hashing import hash_weights
+from melody_cm.storage.hashing import hash_tensors, hash_weights
+from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
 
+LARGEST = 2**24  # Of the numbers in an export that may come from anywhere.
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -55,25 +60,58 @@ def build(config: Any, kind: Any = None, *also: type) -> Any:
     return config
 
 
-def load_network(folder: Path) -> Network:
-    """Rebuild a network in evaluation mode from a folder written by `save_network`.
+def load_network(folder: Path, own: bool = False) -> Network:
+    """Rebuild a network in evaluation mode from a folder written by `save_network`, which may come from anywhere.
+
+    Args:
+        own: it is a stage of the current run, whose recipes are programs of the user: their modules are imported, and
+            the model hub may be asked. Else only what `refuse_foreign` lets through is built, and offline.
 
     Raises:
         FileNotFoundError: the folder holds no exported network.
         ValueError: its parts do not fit each other.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
-        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
-    network = build({"class_path": config["class_path"], "init_args": config["init_args"]})
-    load_weights(network, read_weights(folder), str(folder))
+    config = _read_config(folder)
+    described = {"class_path": config["class_path"], "init_args": config["init_args"]}
+    weights = read_weights(folder)
+    if own:
+        network = build(described)
+    else:
+        refuse_foreign(described, folder / "config.json")
+        _refuse_large(described["init_args"], folder / "config.json")
+        with offline(folder / "config.json"), _no_more_tensors_than(len(weights), folder):
+            network = build(described)
+    if not isinstance(network, Network):
+        raise ValueError(f"{folder / 'config.json'} describes no network but a {type(network).__name__}")
+    load_weights(network, weights, str(folder))
+    for name, value in weights.items():
+        if value.is_complex() or not bool(value.isfinite().all()):
+            raise ValueError(f"{folder}: {name} holds numbers that are not finite or not real; export it again")
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
     return network.eval()
+
+
+def assemble(kind: Any, arguments: Mapping[str, Any], parts: Mapping[str, Network]) -> Any:
+    """An object from the plain data of some of its arguments and the networks of others, each of the kind that its
+    place takes.
+
+    Raises:
+        ValueError: one is not; arguments that it does not have, or lacks.
+    """
+    return _call(kind, {**arguments, **parts}, ())
+
+
+def check_export(folder: Path) -> None:
+    """Refuse an exported network whose files are not what was written.
+
+    Raises:
+        FileNotFoundError, ValueError: they are not.
+    """
+    config = _read_config(folder)
+    if hash_tensors(read_weights(folder)) != config["weights"]:
+        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
 
 
 def load_stage(stage: str, kind: Any = None) -> Network:
@@ -94,7 +132,7 @@ def load_stage(stage: str, kind: Any = None) -> Network:
         made = ", ".join(f"{folder.name} ({_class_of(folder).__name__})" for folder in exports)
         wanted = " or ".join(each.__name__ for each in kinds)
         raise ValueError(f"stage {stage} exports {made}: {len(fitting)} of them are a {wanted}, but one is needed")
-    return load_network(fitting[0]).freeze(stage, f"{STAGE}{stage}")
+    return load_network(fitting[0], own=True).freeze(stage, f"{STAGE}{stage}")
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -131,6 +169,44 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); export it again") from error
     return weights
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
+        raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
+    return config
+
+
+def _refuse_large(arguments: Any, file: Path) -> None:
+    """Refuse arguments with which a description from anywhere would take all memory. What a part describes in its own
+    form (transformers', a tokenizer's) holds other numbers; a maximum (`max_tokens`) takes no memory."""
+    for key, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        if isinstance(value, Mapping) and "class_path" in value:
+            _refuse_large(value.get("init_args"), file)
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST and not key.startswith("max_"):
+            raise ValueError(f"{file}: {key} {value!r} is no size of a network; the largest number is {LARGEST}")
+
+
+@contextmanager
+def _no_more_tensors_than(count: int, folder: Path) -> Iterator[None]:
+    """Stop the building of a network that has far more parameters than there are weights for."""
+    left = 3 * count + 64  # Some are registered again when they are parametrized.
+
+    def counted(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"{folder} describes a larger network than it holds weights for ({count} tensors)")
+
+    handle = register_module_parameter_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _class_of(folder: Path) -> type:

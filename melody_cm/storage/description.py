@@ -15,6 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from melody_cm.interfaces import Configurable, Network
 
 STAGE = "stage:"  # "stage:melody/5_audio_vae_gan" stands for what that finished stage exports.
+OURS = "melody_cm"
+_trusted: set[str] = set()
 PLAIN = str | int | float | bool | tuple | list | dict | None
 
 
@@ -65,6 +67,40 @@ def find_class(path: Any, *also: type) -> Any:
     if made is None or not issubclass(made, (Configurable, *also)):
         raise ValueError(f"{path!r} is not one of melody_cm's configurable classes and is not built from a file")
     return found
+
+
+def trust_module(name: str) -> None:
+    """Let exported networks and systems name classes of a module, and of those inside it, from now on."""
+    _trusted.add(name)
+
+
+def refuse_foreign(config: Any, file: Any) -> None:
+    """Refuse the configuration of an export, which may come from anywhere, if building it would import a module that is
+    neither melody_cm's, nor imported already, nor trusted: importing runs its code.
+
+    Raises:
+        ValueError: it would; or a class_path that is no text.
+    """
+    if isinstance(config, Mapping):
+        if "class_path" in config:
+            _refuse_foreign_class(config["class_path"], file)
+        for value in config.values():
+            refuse_foreign(value, file)
+    elif isinstance(config, list):
+        for value in config:
+            refuse_foreign(value, file)
+
+
+def _refuse_foreign_class(path: Any, file: Any) -> None:
+    if not isinstance(path, str):
+        raise ValueError(f"{file}: class_path is {path!r}, no name of a class; this is no export of melody_cm")
+    module = path.rpartition(".")[0]
+    parents = [module[:end] for end, letter in enumerate(f"{module}.") if letter == "."]
+    if module.split(".")[0] != OURS and module not in sys.modules and not _trusted.intersection(parents):
+        raise ValueError(
+            f"{file} names {path}, whose module is neither melody_cm's nor imported: it could run any code. If you "
+            f"trust it, import {module} first, or say --trust-module {module}"
+        )
 
 
 def made_by(target: Any) -> type | None:

@@ -1,27 +1,65 @@
 """Files that are either whole or not there: written aside, synced to disk, then renamed."""
 
+import errno
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What a writer leaves beside its file when it is killed; the number is that of its process.
+LEFT = re.compile(r"\..+\.(\d+)\.part")
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path`, then put it in place; an error leaves the old file untouched."""
+    """Let `write` make a file beside `path`, then put it in place; an error leaves the old file untouched.
+
+    Raises:
+        OSError: the disk is full; the message says how much was wanted.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = _aside(path)
     try:
-        write(aside)
-        _sync(aside)
+        with naming_full_disks(path, aside):
+            write(aside)
+            _sync(aside)
         aside.replace(path)
         _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
+    """Turn any error of a writer into one line about `path`, if no more can be written to where `written` lies: the
+    libraries say something else each.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (getattr(error, "errno", None) in NO_SPACE or _is_full(written.parent)):
+            raise
+        files = [written] if written.is_file() else [file for file in written.rglob("*") if file.is_file()]
+        done = sum(file.stat().st_size for file in files) / 2**20
+        raise OSError(
+            f"no space left for {path}: {done:.1f} MiB of it could be written; free some space, or use another disk"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writers that are dead left below a folder; to be called where no other may write there."""
+    for path in list(Path(folder).rglob(".*.part")):
+        found = LEFT.fullmatch(path.name)
+        if found and not _is_alive(int(found[1])):
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,14 +89,16 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    aside.chmod(0o755)
+    aside = _aside(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
     try:
-        yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                file.chmod(0o644)
-                _sync(file)
+        with naming_full_disks(folder, aside):
+            yield aside
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o644)
+                    _sync(file)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -80,3 +120,29 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether not even a small file can be written here."""
+    probe = folder / f".probe.{os.getpid()}.part"
+    try:
+        probe.write_bytes(bytes(2**16))
+    except OSError as error:
+        return error.errno in NO_SPACE
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def hash_data(data: Any) -> str:
@@ -25,8 +26,13 @@ def hash_file(path: Path) -> str:
 
 def hash_weights(network: nn.Module) -> str:
     """16 hex digits of a network's parameters and buffers: names, types, shapes and values."""
+    return hash_tensors(network.state_dict())
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits of named tensors, whatever their order."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.view(-1).view(torch.uint8).numpy().tobytes())

@@ -1,7 +1,9 @@
 """Public models by folder or hub id: found without surprises, fp32, frozen and complete."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,17 @@ from melody_cm.storage.hashing import hash_data
 
 DOWNLOAD_AGAIN = "download it again"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_offline_for: ContextVar[Any] = ContextVar("offline_for", default=None)
+
+
+@contextmanager
+def offline(file: Path) -> Iterator[None]:
+    """Ask no model hub inside this block: what is built is described by a file that may come from anywhere."""
+    token = _offline_for.set(file)
+    try:
+        yield
+    finally:
+        _offline_for.reset(token)
 
 
 def load_pretrained(kind: Any, source: str | None, preset: str, example: str, give: str = "", **options: Any) -> Any:
@@ -48,8 +61,12 @@ def from_pretrained(kind: Any, source: str, wanted: str, place: str, fix: str, *
     """
     path = Path(source).expanduser()
     local = path.is_dir()
+    if not local and (file := _offline_for.get()) is not None:
+        raise FileNotFoundError(f"{file} wants {source} of the model hub, but a saved folder never asks it")
     if not local and not is_hub_id(source):
         raise FileNotFoundError(f"there is no folder {source} {wanted}")
+    if kind.__module__.startswith("transformers"):
+        options["trust_remote_code"] = False
     try:
         return kind.from_pretrained(str(path), local_files_only=local, **options)
     except Exception as error:  # The libraries and the hub client raise many kinds; each means that it cannot be had.

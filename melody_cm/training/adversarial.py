@@ -181,6 +181,7 @@ class AdversarialStage(Stage):
             with torch.no_grad():
                 generated = kept or self.generate(self.trained, batch)
             terms = self.adversary.discriminator_terms(generated)
+            self.skipped.note(batch, terms)
             self._backward(terms)
             gathered.append(terms)
         self._step(optimizer, 1)
@@ -198,6 +199,7 @@ class AdversarialStage(Stage):
                 against = self.adversary.generator_terms(generated, weight)
                 self._log_gradient_ratio(against, terms)
                 terms = terms | against
+            self.skipped.note(batch, terms)
             self._backward(terms)
             gathered.append({name: value.detach() for name, value in terms.items()})
         self._step(optimizer, 0)

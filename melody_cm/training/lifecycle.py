@@ -1,7 +1,11 @@
-"""What surrounds the steps: atomic checkpoints, exact stops on SIGTERM and Ctrl-C, a progress bar, a loss trace."""
+"""What surrounds the steps: atomic checkpoints, exact stops by signals and by time, a progress bar, a loss trace."""
 
+import math
 import signal
+import time
+import zipfile
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +16,47 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from melody_cm.storage import write_atomically
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM announces the end of a job by the last.
+STATE = ("state_dict", "optimizer_states")  # Where every number of a checkpoint must be finite.
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints written aside, synced, renamed: whatever happens, `last.ckpt` is whole. Read without pickled code."""
+    """Checkpoints written aside, synced, renamed: whatever happens, `last.ckpt` is whole. Read without pickled code.
+
+    A state with a number that is not finite is neither written nor read; damage is noticed by the zip's checksums.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if spoilt := first_spoilt({key: checkpoint.get(key) for key in STATE}):
+            raise ValueError(f"{path} is not written: {spoilt} is not finite")
         write_atomically(Path(path), lambda aside: torch.save(checkpoint, aside))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            with zipfile.ZipFile(path) as file:
+                damaged = file.testzip()
+            if damaged:
+                raise ValueError(f"{damaged} does not have the checksum that it was written with")
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            if spoilt := first_spoilt({key: checkpoint.get(key) for key in STATE}):
+                raise ValueError(f"{spoilt} is not finite")
         except FileNotFoundError:
             raise
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not a checkpoint of melody_cm ({reason}); remove it to start anew") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{path} is not a whole checkpoint of melody_cm ({reason}); start anew with --retrain, which keeps "
+                "it aside until the stage is finished"
+            ) from error
+        return checkpoint
+
+
+def first_spoilt(state: Any, name: str = "") -> str | None:
+    """The dotted name of the first tensor in nested data that holds a number that is not finite; None if all are."""
+    if isinstance(state, torch.Tensor):
+        return name if state.is_floating_point() and not bool(state.isfinite().all()) else None
+    items = state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, list) else ()
+    return next((bad for key, value in items if (bad := first_spoilt(value, f"{name}.{key}".strip(".")))), None)
 
 
 class LastCheckpoint(Callback):
@@ -39,20 +67,26 @@ class LastCheckpoint(Callback):
     Args:
         path: of the checkpoint.
         every_n_steps: how often it is written, in optimizer steps.
+        max_seconds: after so long the training is interrupted, as by a signal.
 
     Attributes:
-        interrupted: True if a signal ended the training early.
+        interrupted: True if a signal or the time ended the training early.
         signalled: True if a signal came at all.
+        saved_steps: steps that the checkpoint on disk holds; None where none was written or read.
     """
 
-    def __init__(self, path: Path, every_n_steps: int) -> None:
+    def __init__(self, path: Path, every_n_steps: int, max_seconds: float = math.inf) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
+        self.max_seconds = max_seconds
         self.interrupted = False
         self.signalled = False
+        self.saved_steps: int | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end = time.monotonic() + self.max_seconds
+        self.saved_steps = pl_module.steps_done or None
         self._previous = {number: signal.signal(number, self._remember) for number in STOP_SIGNALS}
 
     def on_train_batch_end(
@@ -60,17 +94,30 @@ class LastCheckpoint(Callback):
     ) -> None:
         if not pl_module.between_steps:
             return
-        stop = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
-        self.signalled = stop
+        self.signalled = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
         if 0 < trainer.max_steps <= trainer.global_step:
-            refuse_non_finite(outputs, trainer)
             return  # The last state is saved after `on_train_end`, without which it would not be complete.
+        late = self.max_seconds < math.inf and time.monotonic() > self._end
+        stop = self.signalled or (late if trainer.world_size == 1 else trainer.strategy.broadcast(late))
         if stop or pl_module.steps_done % self.every_n_steps == 0:
-            refuse_non_finite(outputs, trainer)
-            trainer.save_checkpoint(self.path)
+            self.save(trainer, pl_module)
         if stop:
             self.interrupted = True
             trainer.should_stop = True
+
+    def save(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write `last.ckpt`.
+
+        Raises:
+            ValueError: on all processes, if a weight is not finite; the last good checkpoint stays.
+        """
+        if spoilt := first_spoilt(module.state_dict()):
+            raise ValueError(
+                f"{spoilt} is not finite after step {module.steps_done}, though no loss or gradient was: a step of "
+                f"the optimizer overflowed; {remedy(trainer)}"
+            )
+        trainer.save_checkpoint(self.path)
+        self.saved_steps = module.steps_done
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self._previous.items():
@@ -83,13 +130,11 @@ class LastCheckpoint(Callback):
         self.signalled = True
 
 
-def refuse_non_finite(outputs: Any, trainer: Trainer) -> None:
-    """Stop before a spoilt state is saved."""
-    if outputs and not bool(torch.isfinite(outputs["loss"])):
-        raise ValueError(
-            f"the loss became {float(outputs['loss'])} at step {trainer.global_step}; lower "
-            "model.optimization.learning_rate and train this stage with --retrain"
-        )
+def remedy(trainer: Trainer) -> str:
+    """What to do against numbers that grew too large."""
+    if trainer.precision in ("16-true", "16-mixed"):
+        return f"trainer.precision {trainer.precision} ends at 65504: use bf16-mixed or 32-true"
+    return "lower model.optimization.learning_rate"
 
 
 def is_logged(trainer: Trainer, module: LightningModule) -> bool:
@@ -114,8 +159,9 @@ class LossTrace(Callback):
     ) -> None:
         if not outputs or not is_logged(trainer, pl_module):
             return
-        refuse_non_finite(outputs, trainer)
         loss = float(outputs["loss"].detach())
+        if not math.isfinite(loss):
+            return  # Its step was left out.
         if len(self.first) < self.span:
             self.first.append(loss)
         self.last.append(loss)

@@ -6,6 +6,7 @@ from melody_cm.batch import MusicBatch
 from melody_cm.encoders.masked_prediction import MaskedPrediction, Prediction, draw_mask, draw_negatives
 from melody_cm.encoders.semantic import Wav2Vec2ConformerEncoder
 from melody_cm.interfaces import Network
+from melody_cm.nn.shared_statistics import share_batch_norms
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
 
@@ -16,7 +17,7 @@ class RepresentationLearning(Stage):
     """Hides spans of frames and trains the encoder to tell their quantized features from those of other hidden frames.
 
     Masks, negatives and the quantizer's noise are keyed by clip, so that a resumed training goes on exactly. Batch
-    normalization, which Conformer blocks have, sees the share of the batch that a process has.
+    normalization, which Conformer blocks have, sees the batch of all processes.
 
     Args:
         semantic_encoder: learns.
@@ -57,6 +58,7 @@ class RepresentationLearning(Stage):
                 f"mask_share {mask_share:g} must be between 0 and 1, mask_span {mask_span} and num_negatives "
                 f"{num_negatives} at least 1; use e.g. 0.08, 8 and 100"
             )
+        share_batch_norms(semantic_encoder)
         trained: dict[str, Network] = {"semantic_encoder": semantic_encoder, "heads": heads}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed)
         self.mask_share, self.mask_span, self.num_negatives = mask_share, mask_span, num_negatives

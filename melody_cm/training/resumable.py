@@ -52,7 +52,10 @@ class Resumable(LightningModule):
         checkpoint["configuration"] = self.configuration
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        load_weights(self, checkpoint["state_dict"], "the checkpoint")
+        try:
+            load_weights(self, checkpoint["state_dict"], "the checkpoint")
+        except ValueError as error:
+            raise ValueError(f"{error}; start anew with --retrain, which keeps it aside") from error
 
 
 def check_sample_rates(training: nn.Module, sample_rate: int) -> None:

@@ -14,6 +14,7 @@ from melody_cm.interfaces import Network
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.resumable import Resumable, check_sample_rates
+from melody_cm.training.skipped_steps import SkippedSteps
 
 Networks = nn.ModuleDict
 
@@ -31,7 +32,8 @@ class Stage(Resumable, ABC):
         seed: of all draws (linked to seed_everything).
 
     Attributes:
-        steps_taken: of the optimizer so far.
+        steps_taken: of the optimizer so far, with those that were left out.
+        skipped: what was left out because a loss or a gradient was not finite.
     """
 
     steps_taken: Tensor
@@ -47,6 +49,7 @@ class Stage(Resumable, ABC):
         self.sample_rate = sample_rate
         self.seed = seed
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.long))
+        self.skipped = SkippedSteps()
         self._check_sample_rates()
 
     @abstractmethod
@@ -60,6 +63,7 @@ class Stage(Resumable, ABC):
 
     def training_step(self, batch: MusicBatch, batch_idx: int) -> Tensor:
         terms = self.losses(self.trained, batch)
+        self.skipped.note(batch, terms)
         loss = torch.stack(list(terms.values())).sum()
         self._log_terms("train", terms, loss, len(batch))
         return loss
@@ -67,6 +71,9 @@ class Stage(Resumable, ABC):
     def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
         terms = self.losses(self.averaged, batch)
         self._log_terms("val", terms, torch.stack(list(terms.values())).sum(), len(batch))
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.skipped.check(self, optimizer)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -96,6 +103,14 @@ class Stage(Resumable, ABC):
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.optimization.build(self.trained.parameters(), self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["skipped_steps"] = self.skipped.count
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.skipped.count = checkpoint.get("skipped_steps", 0)
 
     def _log_terms(self, split: str, terms: Mapping[str, Tensor], loss: Tensor, batch_size: int) -> None:
         values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}

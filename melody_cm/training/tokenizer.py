@@ -55,9 +55,14 @@ class TokenizerFitting(Resumable):
 
     @torch.no_grad()
     def training_step(self, batch: MusicBatch, batch_idx: int) -> None:
-        features = self.tokenizer.features(batch)
+        features, items = self.tokenizer.features(batch), batch.item
         if self.trainer.world_size > 1:  # Rank by rank: the order in which one process would have seen the clips.
             features = rearrange(self.all_gather(features), "r b l d -> (r b) l d")
+            items = self.all_gather(items).flatten()
+        spoilt = ~features.flatten(1).isfinite().all(1)
+        if bool(spoilt.any()):
+            clip = self.trainer.datamodule.split_clips("train")[int(items[spoilt][0])]
+            raise ValueError(f"{clip.where}: the features of this clip are not finite; leave it out of the corpus")
         self.gathered.append(rearrange(features, "b l d -> (b l) d").float().cpu())
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Pipelines on disk: what is saved is what is loaded, and everything else is refused with one clear line."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -140,3 +141,25 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(tmp_path):
     with pytest.raises(ValueError, match="holds something else"):
         toy_melody().save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("networks", None, "networks must be a list"),
+        ("networks", ["joint_embedding", "../elsewhere"], r"a network '\.\./elsewhere', which a MusicCM does not have"),
+        ("class_path", None, "class_path is None"),
+        ("class_path", "idlelib.idle.X", "--trust-module idlelib.idle"),
+        ("sampler", {"class_path": "idlelib.idle.X", "init_args": {}}, "--trust-module idlelib.idle"),
+        ("sampler", {"class_path": "melody_cm.data.ManifestCorpus", "init_args": {"path": "x"}}, "MusicCM: sampler:"),
+        ("schedule", {"class_path": "melody_cm.autoencoders.GriffinLim", "init_args": {}}, "GriffinLim|schedule"),
+    ],
+)
+def test_a_saved_folder_that_asks_for_something_else_is_refused_in_one_line(tmp_path, key, value, reason):
+    toy_musiccm().save_pretrained(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved/config.json").read_text())
+    (config if key in config else config["init_args"])[key] = value
+    write_json(tmp_path / "saved/config.json", config)
+    with pytest.raises(ValueError, match=reason):
+        PretrainedPipeline.from_pretrained(tmp_path / "saved")
+    assert "idlelib.idle" not in sys.modules

@@ -1,6 +1,8 @@
 """Trainings that are stopped, resumed, refused and spoilt, in this process and in real ones, alone and in twos."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +140,124 @@ def test_a_network_that_is_not_finite_is_not_exported(house):
     with pytest.raises(ValueError, match="learning_rate"):
         train(house, "spoilt", "--trainer.max_steps=2", "--model.optimization.learning_rate=1e30")
     assert not (house / f"runs/spoilt/{STAGE}/finished.json").exists()
+
+
+def finished(house, run):
+    return json.loads((house / "runs" / run / STAGE / "finished.json").read_text())
+
+
+def test_what_the_time_ends_is_not_finished_and_goes_on_to_bit_equal_weights(house, undisturbed, capsys):
+    with pytest.raises(Interrupted):
+        train(house, "late", "--trainer.max_time=00:00:00:00")
+    assert "interrupted; saved after 1 steps. The same command goes on" in capsys.readouterr().out
+    assert not (house / f"runs/late/{STAGE}/finished.json").exists()
+    train(house, "late")
+    assert_bit_equal(weights(house, "late"), undisturbed)
+
+
+def test_what_early_stopping_ends_is_finished_and_says_so(house, capsys):
+    arguments = "{monitor: val/loss, patience: 1, mode: max}"
+    stopping = f"{{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {arguments}}}"
+    words = ["--trainer.val_check_interval=10", f"--trainer.callbacks=[{stopping}]"]
+    train(house, "early", *words)
+    outcome = finished(house, "early")["outcome"]
+    assert (outcome["steps"], outcome["planned_steps"], outcome["ended_by"]) == (20, 80, "EarlyStopping")
+    assert "after 20 of 80 steps, ended by EarlyStopping" in capsys.readouterr().out
+    train(house, "early", *words)
+    assert "finished before, skipped" in capsys.readouterr().out
+
+
+def test_a_finished_stage_is_given_more_steps_without_retrain(house, undisturbed):
+    plain = "--model.adversary=null"  # An adversary joins at a share of all steps.
+    train(house, "whole", plain)
+    train(house, "longer", plain, "--trainer.max_steps=40")
+    train(house, "longer", plain)
+    assert finished(house, "longer")["outcome"]["steps"] == 80
+    assert_bit_equal(weights(house, "longer"), weights(house, "whole"))
+
+
+def test_a_stage_is_ended_where_it_stands_and_kept(house, capsys):
+    with pytest.raises(Interrupted):
+        train(house, "ended", STOPPED)
+    folder = house / "runs/ended" / STAGE
+    melody_cm.finish(folder)
+    outcome = finished(house, "ended")["outcome"]
+    assert (outcome["steps"], outcome["planned_steps"]) == (30, 80)
+    assert "after 30 of 80 steps, ended by `melody-cm finish`" in capsys.readouterr().out
+    train(house, "ended")
+    assert "finished before, skipped" in capsys.readouterr().out
+    kept = weights(house, "ended")
+    shutil.rmtree(folder / "export")
+    with pytest.raises(ValueError, match=r"export is not what was written .*melody-cm finish"):
+        train(house, "ended")
+    melody_cm.finish(folder)
+    assert_bit_equal(weights(house, "ended"), kept)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_flipped_bit_in_an_export_is_not_skipped_as_finished(house, name):
+    if not (house / "runs/flipped").exists():
+        train(house, "flipped", "--trainer.max_steps=3")
+    file = house / f"runs/flipped/{STAGE}/export/autoencoder/{name}"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(ValueError, match=r"melody-cm finish"):
+        train(house, "flipped", "--trainer.max_steps=3")
+    file.write_bytes(whole)
+    train(house, "flipped", "--trainer.max_steps=3")
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "foreign", "not finite"])
+def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, undisturbed, kind):
+    run = f"broken_{kind.replace(' ', '_')}"
+    with pytest.raises(Interrupted):
+        train(house, run, STOPPED)
+    file = house / "runs" / run / STAGE / "last.ckpt"
+    whole = torch.load(file, weights_only=True)
+    if kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif kind == "foreign":
+        whole["configuration"] = {**whole["configuration"], "seed_everything": 7}
+        torch.save(whole, file)
+    else:
+        whole["state_dict"]["trained.autoencoder.decoder.bias"].fill_(float("nan"))
+        torch.save(whole, file)
+    with pytest.raises(ValueError, match=r"last\.ckpt is .*--retrain"):
+        train(house, run)
+    train(house, run, retrain=True)
+    assert_bit_equal(weights(house, run), undisturbed)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["fast_dev_run=true", "limit_train_batches=3", "max_epochs=2", "overfit_batches=2", "min_steps=3", "barebones=true",
+     "default_root_dir=/tmp/x", "reload_dataloaders_every_n_epochs=1",
+     "callbacks=[{class_path: lightning.pytorch.callbacks.Timer}]"],
+)  # fmt: skip
+def test_an_option_that_is_not_honoured_is_refused_by_name(house, option):
+    with pytest.raises(ValueError, match=rf"trainer.{option.split('=')[0]}.*: (set by melody-cm|use trainer.max_time)"):
+        train(house, "refused", f"--trainer.{option}")
+    assert not (house / "runs/refused").exists()
+
+
+def test_a_logger_of_the_recipe_stands_beside_ours(house):
+    logger = f"{{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {{save_dir: {house / 'mine'}}}}}"
+    train(house, "logged", "--trainer.max_steps=3", f"--trainer.logger={logger}")
+    assert list((house / "mine").rglob("metrics.csv"))
+    assert list((house / f"runs/logged/{STAGE}/logs").rglob("metrics.csv"))
+
+
+def test_a_stage_that_an_older_version_finished_is_read(house, undisturbed, capsys):
+    file = house / f"runs/undisturbed_copy/{STAGE}/finished.json"
+    shutil.copytree(house / "runs/undisturbed", house / "runs/undisturbed_copy")
+    state = json.loads(file.read_text())
+    state.pop("exports")
+    for name in ("planned_steps", "ended_by", "skipped_steps"):
+        state["outcome"].pop(name)
+    file.write_text(json.dumps(state))
+    train(
+        house, "undisturbed_copy", *([] if state["config"]["trainer"]["max_steps"] == 80 else ["--trainer.max_steps=6"])
+    )
+    assert "finished before, skipped" in capsys.readouterr().out

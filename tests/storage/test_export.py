@@ -7,7 +7,7 @@ from torch import nn
 
 from melody_cm.diffusion import LinearAngles
 from melody_cm.interfaces import Network
-from melody_cm.storage import build, describe, hash_weights, load_network, save_network, write_json
+from melody_cm.storage import build, describe, hash_weights, load_network, save_network, trust_module, write_json
 
 
 class Affine(Network):
@@ -93,4 +93,80 @@ def test_weights_that_config_does_not_describe_are_refused(tmp_path):
     weights["linear.bias"] += 1
     save_file(weights, tmp_path / "net/model.safetensors")
     with pytest.raises(ValueError, match=r"model.safetensors is not what config.json describes"):
+        load_network(tmp_path / "net")
+
+
+@pytest.fixture
+def stray(tmp_path, monkeypatch):
+    """A module that can be imported, that says so, and that was not."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/stray_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    monkeypatch.setattr("melody_cm.storage.description._trusted", set())
+    return "stray_module.Network"
+
+
+@pytest.mark.parametrize("place", ["class_path", "inner", "deep"])
+def test_an_export_imports_no_module_that_is_not_trusted(tmp_path, stray, place):
+    save_network(Affine(4, inner=Affine(4)), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    part = {"class_path": stray, "init_args": {}}
+    if place == "class_path":
+        config["class_path"] = stray
+    elif place == "inner":
+        config["init_args"]["inner"] = part
+    else:
+        config["init_args"]["inner"] = [{"a": [part]}]
+    write_json(tmp_path / "net/config.json", config)
+    with pytest.raises(ValueError, match=r"config.json names stray_module.Network, .*--trust-module stray_module"):
+        load_network(tmp_path / "net")
+    trust_module("stray_module")
+    with pytest.raises(SystemExit, match="imported"):
+        load_network(tmp_path / "net")
+
+
+@pytest.mark.parametrize("name", [None, 3, ["a"], {}])
+def test_a_class_path_that_is_no_text_is_one_line(tmp_path, name):
+    save_network(Affine(4), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    write_json(tmp_path / "net/config.json", {**config, "class_path": name})
+    with pytest.raises(ValueError, match=r"config.json: class_path is .*, no name of a class"):
+        load_network(tmp_path / "net")
+
+
+def test_an_export_never_asks_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.ClapModel.from_pretrained", lambda *_, **__: pytest.fail("it was asked"))
+    save_network(Affine(4), tmp_path / "net")
+    described = {"class_path": "melody_cm.encoders.ClapJointEmbedding", "init_args": {"source": "someone/evil"}}
+    write_json(tmp_path / "net/config.json", {**described, "weights": "0" * 16})
+    with pytest.raises(FileNotFoundError, match=r"config.json wants someone/evil of the model hub, .*never asks it"):
+        load_network(tmp_path / "net")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    network = Affine(4)
+    with torch.no_grad():
+        network.linear.bias[0] = value
+    save_network(network, tmp_path / "net")
+    with pytest.raises(ValueError, match=r"linear.bias holds numbers that are not finite"):
+        load_network(tmp_path / "net")
+
+
+class Deep(Network):
+    """As many layers as a file says."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(1, 1) for _ in range(layers))
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"), [(10_000_000, "larger network than it holds"), (10**12, "no size of a network")]
+)
+def test_more_layers_than_there_are_weights_for_are_not_built(tmp_path, layers, reason):
+    save_network(Deep(2), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    write_json(tmp_path / "net/config.json", {**config, "init_args": {"layers": layers}})
+    with pytest.raises(ValueError, match=reason):
         load_network(tmp_path / "net")

@@ -1,6 +1,9 @@
+import os
+import subprocess
+
 import pytest
 
-from melody_cm.storage import folder_atomically, read_json, write_json, write_text
+from melody_cm.storage import folder_atomically, read_json, sweep, write_atomically, write_json, write_text
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one_and_nothing_between(tmp_path):
@@ -42,3 +45,32 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
         fail_half_way()
     assert [file.name for file in folder.iterdir()] == ["second"]
     assert [file.name for file in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_full_disk_is_one_line_whatever_a_library_makes_of_it(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.bin", "old")
+    monkeypatch.setattr("melody_cm.storage.files._is_full", lambda folder: True)
+
+    def fails(aside):
+        aside.write_bytes(bytes(2**20))
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1829760 vs 1829648")
+
+    with pytest.raises(OSError, match=r"no space left for .*a.bin: 1.0 MiB of it could be written"):
+        write_atomically(tmp_path / "a.bin", fails)
+    assert (tmp_path / "a.bin").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_dead_writers_left_is_swept_and_nothing_else(tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead, alive = tmp_path / f".last.ckpt.{process.pid}.part", tmp_path / f"deep/.last.ckpt.{os.getpid()}.part"
+    folder, others = tmp_path / f".export.{process.pid}.part", [tmp_path / ".x.part", tmp_path / "a.1.part"]
+    for path in (folder, alive.parent):
+        path.mkdir()
+    (folder / "weights").touch()
+    for path in (dead, alive, *others):
+        path.touch()
+    sweep(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted([alive, *others])
+    assert not folder.exists()

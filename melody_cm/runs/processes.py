@@ -1,0 +1,107 @@
+"""The processes of one training: which is the first of all, and what the others do when it is gone."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+# Each is 0 in the first process of all; torchrun, SLURM, Open MPI and Lightning set some of them.
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "NODE_RANK", "LOCAL_RANK")
+LOCK, ALIVE = ".lock", ".first"
+PROBE_SECONDS = 5.0
+PATIENCE_SECONDS = 50.0
+LOST = 3  # Exit code of a process whose training has lost its first one.
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that the user started, or the first on the first node of those of a launcher."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in RANKS)
+
+
+def say(line: str) -> None:
+    """Print a line once, however many processes train."""
+    if is_first_process():
+        print(line, flush=True)
+
+
+@contextmanager
+def one_training(folder: Path) -> Iterator[None]:
+    """Keep a second command from training the same run. The first process of a training holds the lock for all of
+    them; the others end when it is gone, whatever they wait for.
+
+    Raises:
+        ValueError: another command trains it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_first_process():
+        taken = f"{folder} is being trained by another command; wait for it, or use another --run"
+        with locked(folder / LOCK, taken), locked(folder / ALIVE, taken, wait=True):
+            yield
+        return
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(folder / ALIVE, over, _leave), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def locked(path: Path, taken: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock that the system frees when this process ends, however it ends; its file goes with it.
+
+    Raises:
+        ValueError: another process holds it; `taken` says so.
+    """
+    file = _opened(path, taken, wait)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _opened(path: Path, taken: str, wait: bool) -> TextIO:
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            file.close()
+            raise ValueError(taken) from error
+        # Whoever held it before may have taken the file away: then the lock is on nothing.
+        if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            return file
+        file.close()
+
+
+def _watch(path: Path, over: threading.Event, leave: Callable[[], None]) -> None:
+    """Call `leave` when nobody has held the lock for a while."""
+    seen = time.monotonic()
+    while not over.wait(PROBE_SECONDS):
+        if _is_held(path):
+            seen = time.monotonic()
+        elif time.monotonic() - seen > PATIENCE_SECONDS:
+            leave()
+            return
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _leave() -> None:
+    """End at once: the main thread may wait inside a collective, where nothing else reaches it."""
+    print("melody-cm: the first process of this training is gone; the message of it says why", flush=True)
+    os._exit(LOST)
