@@ -1,4 +1,4 @@
-"""List the recipes that ship with melody_cm: purpose, needs, and cost on 2 CPU cores."""
+"""List the recipes that ship with melody_cm: purpose, needs, and minutes on one core."""
 
 import argparse
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print one paragraph a recipe."""
     for recipe in melody_cm.list_recipes(arguments.size):
-        minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min"
+        minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min on one core"
         print(f"{recipe.name}: {recipe.purpose}")
         print(f"    needs {', '.join(recipe.needs) or 'nothing'}; {minutes} at size {arguments.size}")
     print("Copy one to edit it: melody-cm copy RECIPE FILE")

@@ -17,7 +17,7 @@ class ListedRecipe:
         name: "melody/4_semantic_lm".
         purpose: the first sentence of its header.
         needs: the stages that it reads at a size.
-        minutes: that it takes at that size on 2 CPU cores; None where not measured.
+        minutes: of one core that it takes at that size (benchmarks/step_costs.py); None where not measured.
     """
 
     name: str

@@ -62,7 +62,7 @@ def plan_stages(recipes: Iterable[Path | str], setting: Setting) -> list[Recipe]
 
 @dataclass
 class Plan:
-    """Stages that would be trained, as a table: parameters, steps, expected minutes, disk.
+    """Stages that would be trained, as a table: parameters, steps, expected minutes of one core, disk.
 
     Attributes:
         recipes: in order; setting: how they are composed; run: the folder of the run.
@@ -74,7 +74,7 @@ class Plan:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
-        for heading in ("stage", "state", "parameters", "steps", "minutes on 2 CPU cores", "disk"):
+        for heading in ("stage", "state", "parameters", "steps", "minutes on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
         for recipe in self.recipes:
             table.add_row(*self._cells(recipe))

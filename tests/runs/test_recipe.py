@@ -135,7 +135,7 @@ def test_the_list_of_recipes_says_purpose_needs_and_cost():
     lm = listed["melody/4_semantic_lm"]
     assert lm.purpose.startswith("Semantic language model")
     assert lm.needs == ["melody/2_semantic_tokenizer", "melody/3_joint_tokenizer"]
-    assert lm.minutes == pytest.approx(200 * 0.15 / 60)
+    assert lm.minutes == pytest.approx(200 * 0.12 / 60)
     assert "ablations/network/unet1d" in listed
 
 
