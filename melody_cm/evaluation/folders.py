@@ -31,6 +31,8 @@ from melody_cm.storage import hash_data, hash_file
 WORST_SHOWN, LEFT_OUT_SHOWN = 5, 10
 DETAILS = {
     "infinity": "extrapolated to infinitely many generated clips",
+    "plain_low": "plain value at this n, from",
+    "plain_high": "plain value at this n, to",
     "shuffled": "with wrong captions",
     "excess": "nearer to its own caption than to wrong ones by",
     "excess_low": "lower end of the interval of that",

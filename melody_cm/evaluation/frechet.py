@@ -99,7 +99,8 @@ def frechet_score(
     Frames of all clips are pooled; n counts clips, because frames of one clip are not independent. The corrected value
     and its interval come from a jackknife over groups of whole pieces or prompts on both sides; `details` holds the raw
     value before it is clamped at 0, and the value extrapolated to infinitely many generated clips. With too few clips
-    or pieces on a side (`is_too_few`) the value is mostly bias, and neither corrected nor bounded.
+    or pieces on a side (`is_too_few`) the value is mostly bias and not corrected; `plain_low` and `plain_high` then bound
+    it at this n, which is of use beside values of the same n.
 
     The correction takes both sides for independent samples: of a reference against itself it is below 0.
 
@@ -114,15 +115,19 @@ def frechet_score(
     gaussians = [_gaussian(side, name, identity) for side, name in zip((generated, reference), SIDES, strict=True)]
     raw = raw_distances(gaussians[1], gaussians[:1]).item()
     too_few = any(is_too_few(side) for side in told)
-    bounded = not too_few and all(_can_be_left_out(side) for side in told)
+    grouped = all(_can_be_left_out(side) for side in told)
     infinity = None if too_few else frechet_infinity(generated, gaussians[1])
     known = "the reference statistics do not tell their n: only the generated side is corrected and bounded"
     warnings = {
         f"{few_words(identity.width)}: the value is mostly bias": too_few,
-        "the clips fall into one group: no correction, no interval": not too_few and not bounded,
+        "the clips fall into one group: no correction, no interval": not too_few and not grouped,
         known: len(told) == 1,
     }
-    left_out = [_left_out(side, other) for side, other in zip(told, gaussians[::-1], strict=False)] if bounded else []
+    left_out = [_left_out(side, other) for side, other in zip(told, gaussians[::-1], strict=False)] if grouped else []
+    details = {"raw": raw} if infinity is None else {"raw": raw, "infinity": infinity}
+    if too_few and (sure := jackknife(raw, left_out)):
+        half = (sure.high - sure.low) / 2
+        left_out, details = [], details | {"plain_low": max(raw - half, 0.0), "plain_high": raw + half}
     return distance_score(
         raw,
         left_out,
@@ -133,7 +138,7 @@ def frechet_score(
         n_reference=told[1].num_clips if len(told) > 1 else None,
         too_few=too_few,
         clamped=True,
-        details={"raw": raw} if infinity is None else {"raw": raw, "infinity": infinity},
+        details=details,
         warnings=[warning for warning, applies in warnings.items() if applies],
     )
 

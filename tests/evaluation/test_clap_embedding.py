@@ -4,14 +4,16 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from public_folders import CLAP_RATE as SAMPLE_RATE
 from public_folders import write_clap
 from transformers import BertConfig, BertModel, ClapFeatureExtractor, ClapModel, ClapProcessor
 
+from melody_cm.cli.main import main
 from melody_cm.evaluation.embeddings import ClapEmbedding
-from melody_cm.storage import hash_weights
+from melody_cm.storage import hash_weights, read_json
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +134,18 @@ def test_wrong_folders_are_one_clear_error(folders, tmp_path):
     shutil.copy(tmp_path / "weights_of_bert/model.safetensors", tmp_path / "bert")
     with pytest.raises(ValueError, match=r"is no complete ClapModel: \d+ weights are missing, the first"):
         ClapEmbedding(str(tmp_path / "bert"))
+
+
+def test_distance_and_score_of_a_folder_against_another_are_one_command(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
+    for side in ("made", "real"):
+        (tmp_path / side).mkdir()
+        for index in range(20):
+            soundfile.write(tmp_path / side / f"{index}.wav", music(1.0, 1)[0, 0].clamp(-1, 1).numpy(), SAMPLE_RATE)
+    (tmp_path / "prompts.txt").write_text("".join(f"prompt {index}\n" for index in range(20)))
+    words = ["evaluate", "--generated", tmp_path / "made", "--reference", tmp_path / "real"]
+    words += ["--embedding", f"clap_music:{folders / 'plain'}", "--prompts", tmp_path / "prompts.txt"]
+    assert main([str(word) for word in [*words, "--out", tmp_path / "results.json"]]) == 0
+    metrics = read_json(tmp_path / "results.json")["rows"][0]["metrics"]
+    assert metrics["fad_clap"]["low"] < metrics["fad_clap"]["corrected"] < metrics["fad_clap"]["high"]
+    assert metrics["text_correlation_clap"]["low"] < metrics["text_correlation_clap"]["high"]

@@ -14,6 +14,7 @@ PRESETS = sorted((Path(__file__).resolve().parents[2] / "configs/embedding").glo
 NEEDS = {
     "joint": "train recipes/shared/1_joint_embedding.yaml",
     "vggish": "vggish needs weights; get them: curl",
+    "clap_music": "hf download",
     "clap": "clap needs weights: hf download",
     "encodec": "encodec needs weights: hf download",
     "musicnn": "pip install --no-deps musicnn==0.1.0",

@@ -294,3 +294,24 @@ def test_the_distance_of_one_clip_is_that_of_its_own_gaussian(frames):
 def test_a_clip_of_one_frame_has_no_distance():
     with pytest.raises(ValueError, match="1 frame"):
         clip_distance(torch.randn(1, 3), gaussian(0, d=3))
+
+
+def test_too_few_clips_still_bound_the_plain_value_at_their_n():
+    generator = torch.Generator().manual_seed(0)
+    width, values, covered = 24, [], []
+
+    def side(shift):
+        statistics = EmbeddingStatistics.empty(width)
+        names = [str(number) for number in torch.randint(10**9, (30,), generator=generator).tolist()]
+        statistics.add(torch.randn(30, 1, width, generator=generator) + shift, names)
+        return statistics
+
+    scores = [frechet_score(side(0.2), side(0.0), identity(width)) for _ in range(100)]
+    expected = sum(score.value for score in scores) / 100
+    for score in scores:
+        assert (score.too_few, score.corrected, score.low) == (True, None, None)
+        covered.append(score.details["plain_low"] <= expected <= score.details["plain_high"])
+        values.append(score.details["plain_high"] - score.details["plain_low"])
+    assert sum(covered) >= 93
+    spread = torch.tensor([score.value for score in scores]).std().item()
+    assert sum(values) / 100 < 3 * 3.92 * spread
