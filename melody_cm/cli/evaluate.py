@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME[:PATH]",
         help="preset in configs/embedding, with its weights after the colon, or a YAML file; may be repeated "
-        "(default: logmel)",
+        "(default: logmel, and musicnn where it is installed; of --selftest: logmel)",
     )
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="a line a file in sorted order, or .jsonl, .csv")
     parser.add_argument("--training", metavar="DIR", help="what the system was trained on, for the memorization check")
@@ -39,14 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge by every embedding, or test the measures themselves; print the tables."""
     _check(arguments)
     common = {"split": arguments.split, "out": arguments.out, "show_progress": True}
-    embeddings = arguments.embedding or ["logmel"]
     if arguments.selftest:
-        results = melody_cm.selftest(arguments.reference, embeddings, **common)
+        results = melody_cm.selftest(arguments.reference, arguments.embedding or ["logmel"], **common)
         sheets = melody_cm.selftest_sheets(results)
     else:
         names = ("generated_split", "prompts", "training", "against", "music", "paired", "level_matched")
         words = {name: getattr(arguments, name) for name in names}
-        results = melody_cm.evaluate(arguments.generated, arguments.reference, embeddings, **words, **common)
+        results = melody_cm.evaluate(arguments.generated, arguments.reference, arguments.embedding, **words, **common)
         sheets = melody_cm.evaluation_sheets(results, arguments.against)
     Console().print(*sheets, sep="\n")
     return 0

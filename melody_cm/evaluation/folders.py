@@ -16,7 +16,7 @@ from melody_cm.data import Clip
 from melody_cm.data.jobs import cache_folder, require_writable
 from melody_cm.evaluation.clips import embed_clips, find_clips, pair_clips, read_clip_prompts
 from melody_cm.evaluation.embeddings import LevelMatchedEmbedding
-from melody_cm.evaluation.judge import Judge, clip_vectors, open_embeddings, tags_of, uses_prompts
+from melody_cm.evaluation.judge import Judge, clip_vectors, default_embeddings, open_embeddings, tags_of, uses_prompts
 from melody_cm.evaluation.music_scores import music_scores, pair_scores
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash, read_fadtk
@@ -48,7 +48,7 @@ DETAILS = {
 def evaluate(
     generated: str | Path,
     reference: str | Path,
-    embeddings: Sequence[str | AudioEmbedding] = ("logmel",),
+    embeddings: Sequence[str | AudioEmbedding] | None = None,
     *,
     split: str | None = None,
     generated_split: str | None = None,
@@ -66,7 +66,8 @@ def evaluate(
     Args:
         generated: folder of sound files, or a manifest; reference: the same, or statistics of fadtk (`FILE.npz`, or
             `FILE.npz:MODEL`).
-        embeddings: names as in `load_embedding`, or embeddings themselves.
+        embeddings: names as in `load_embedding`, or embeddings themselves; if left out, logmel, and musicnn where it is
+            installed.
         split, generated_split: rows of a manifest: train, valid or test; all if left out.
         prompts: file with the text of every generated file (`read_clip_prompts`).
         training: what the system was trained on, for the memorization check.
@@ -87,7 +88,8 @@ def evaluate(
             results that cannot be compared, or a generated clip without its pair.
     """
     check_place(out)
-    judges, clips = open_embeddings(embeddings), find_clips(generated, generated_split)
+    clips = find_clips(generated, generated_split)
+    judges = open_embeddings(default_embeddings(len(clips)) if embeddings is None else embeddings)
     if level_matched:
         judges += [LevelMatchedEmbedding(judge) for judge in judges]
     sides = Sides(

@@ -99,8 +99,8 @@ def frechet_score(
     Frames of all clips are pooled; n counts clips, because frames of one clip are not independent. The corrected value
     and its interval come from a jackknife over groups of whole pieces or prompts on both sides; `details` holds the raw
     value before it is clamped at 0, and the value extrapolated to infinitely many generated clips. With too few clips
-    or pieces on a side (`is_too_few`) the value is mostly bias and not corrected; `plain_low` and `plain_high` then bound
-    it at this n, which is of use beside values of the same n.
+    or pieces on a side (`is_too_few`) the value is mostly bias and not corrected; `plain_low` and `plain_high` then
+    bound it at this n, which is of use beside values of the same n.
 
     The correction takes both sides for independent samples: of a reference against itself it is below 0.
 

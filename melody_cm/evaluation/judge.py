@@ -3,6 +3,7 @@
 import inspect
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def load_embedding(name: str) -> AudioEmbedding:
         known = ", ".join(sorted(known.stem for known in presets.glob("*.yaml")))
         raise FileNotFoundError(f"there is no embedding {name!r}; presets: {known}, or give a YAML file")
     return open_slot(_with_path(load_config(file), path, name) if colon else file, AudioEmbedding).eval()
+
+
+def default_embeddings(num_clips: int) -> list[str]:
+    """Judges of unlike kinds that are here without a download: one made by hand, and one trained on real music.
+
+    A short clip is a single frame of the latter, which has no spread.
+    """
+    return ["logmel", *(["musicnn"] if num_clips > 1 and find_spec("musicnn") else [])]
 
 
 def open_embeddings(embeddings: Sequence[str | AudioEmbedding]) -> list[AudioEmbedding]:

@@ -40,6 +40,7 @@ class ToneEmbedding(AudioEmbedding):
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("melody_cm.evaluation.judge.find_spec", lambda package: None)  # musicnn: seconds a test.
 
 
 def run(*words):
@@ -354,3 +355,10 @@ def test_stopping_leaves_nothing_half_written(folders, monkeypatch):
     before = sorted(folders.rglob("*"))
     assert main([str(word) for word in [*words, "--out", folders / "r.json"]]) == 130
     assert sorted(folders.rglob("*")) == before
+
+
+def test_a_trained_judge_is_the_second_where_it_is_installed(monkeypatch):
+    assert judge.default_embeddings(9) == ["logmel"]
+    monkeypatch.setattr("melody_cm.evaluation.judge.find_spec", lambda package: package == "musicnn")
+    assert judge.default_embeddings(9) == ["logmel", "musicnn"]
+    assert judge.default_embeddings(1) == ["logmel"]

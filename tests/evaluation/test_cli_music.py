@@ -35,6 +35,7 @@ class TaggerEmbedding(AudioEmbedding):
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("melody_cm.evaluation.judge.find_spec", lambda package: None)
 
 
 def write(file, hertz, amplitude=0.3):
