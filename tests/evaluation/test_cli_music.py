@@ -108,7 +108,7 @@ def test_a_file_without_its_pair_and_statistics_without_clips_are_told_before_an
     with pytest.raises(ValueError, match="no reference clip is named 'more', as --paired needs"):
         run(*words, "--reference", folders / "real", "--paired")
     (folders / "statistics.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match="holds statistics, no clips"):
+    with pytest.raises(ValueError, match="holds statistics; give sound files"):
         run(*words, "--reference", folders / "statistics.npz", "--music")
     with pytest.raises(ValueError, match=r"takes no --music, --level-matched; leave it out"):
         run("--selftest", "--music", "--level-matched")
