@@ -64,7 +64,7 @@ def test_beside_a_midi_file_the_start_is_not_a_place_in_the_audio(tmp_path):
         ("[1]", "JSON object"),
         ({"id": "a", "caption": "x"}, "'audio' is missing"),
         ({"id": "a", "audio": "a.wav", "captoin": "x"}, "is 'captoin' a misspelling"),
-        (row(split="validation"), "split is 'validation'; use one of train, valid, test"),
+        (row(split="validated"), "split is 'validated'; use one of train, valid, test"),
         (row(start=-1.0), "start is -1.0"),
         (row(duration="ten"), "duration is 'ten'"),
         (row(duration=0), "duration is 0"),
