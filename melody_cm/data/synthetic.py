@@ -68,6 +68,8 @@ class SyntheticCorpus(Corpus):
     def fingerprint(self) -> str:
         """A hash of the arguments, as long as the files hold what they held when this was first asked."""
         made = [CONTENT_VERSION, self.num_clips, float(self.seconds), self.seed, self.sample_rate]
+        if not (self.folder / MANIFEST_NAME).is_file():
+            return hash_data(made)
         contents = self._hash_contents([str(clip.audio) for clip in self.clips()])
         record = self.folder / RECORD_NAME
         if not record.is_file():

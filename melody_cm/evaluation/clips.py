@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import re
 from collections import deque
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.data import SPLITS, AudioProblem, Clip, open_corpus, read_audio, read_split
+from melody_cm.data import SPLITS, AudioProblem, Clip, audio_info, open_corpus, read_audio, read_split
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
 from melody_cm.data.folders import folder_files
@@ -25,6 +26,8 @@ from melody_cm.signal import resample
 
 MAX_WORKERS = 16
 AHEAD = 4
+# Longer clips are not held in memory, but embedded in pieces.
+LONG_SECONDS, PIECE_SECONDS = 300.0, 60.0
 
 
 def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
@@ -98,11 +101,13 @@ def embed_clips(
             is left out: unreadable, silent, too short, not finite.
         on_clip: called after every clip, for a progress bar.
     """
-    for clip, waveform in read_ahead(clips, embedding.sample_rate):
+    for clip, waveform in read_ahead(clips, embedding.sample_rate, LONG_SECONDS):
         try:
             if isinstance(waveform, AudioProblem):
                 raise waveform
-            frames = embed(embedding, waveform[None, None], embedding.sample_rate).cpu()
+            pieces = _pieces(clip, embedding.sample_rate) if waveform is None else [waveform]
+            each = [embed(embedding, piece[None, None], embedding.sample_rate).cpu() for piece in pieces]
+            frames = torch.cat(each, dim=1)
             if not frames.isfinite().all():
                 raise AudioProblem(f"{clip.audio}: its embedding is not finite", "not finite")
         except ValueError as problem:
@@ -113,8 +118,35 @@ def embed_clips(
         on_clip()
 
 
-def read_ahead(clips: Iterable[Clip], sample_rate: int) -> Iterator[tuple[Clip, Tensor | AudioProblem]]:
-    """Every clip in order with its mono waveform (t,) at `sample_rate` Hz, or with what is wrong with it.
+def _pieces(clip: Clip, sample_rate: int) -> Iterator[Tensor]:
+    """A long clip as pieces of equal length, without those that are silent.
+
+    Raises:
+        AudioProblem: one is bad, or all are silent.
+    """
+    seconds, silent = _seconds(clip), []
+    count = math.ceil(seconds / PIECE_SECONDS)
+    for number in range(count):
+        try:
+            yield read_audio(clip.audio, clip.start + number * seconds / count, seconds / count, sample_rate)
+        except AudioProblem as problem:
+            if problem.reason != "silent":
+                raise
+            silent.append(problem)
+    if len(silent) == count:
+        raise silent[0]
+
+
+def _seconds(clip: Clip) -> float:
+    available = audio_info(clip.audio).seconds - clip.start
+    return available if clip.duration is None else min(available, clip.duration)
+
+
+def read_ahead(
+    clips: Iterable[Clip], sample_rate: int, longest: float = math.inf
+) -> Iterator[tuple[Clip, Tensor | AudioProblem | None]]:
+    """Every clip in order with its mono waveform (t,) at `sample_rate` Hz, or with what is wrong with it; with None if
+    it has more than `longest` seconds.
 
     Decoding and resampling release Python's lock, so threads read on all cores; a few clips are held at a time.
     """
@@ -123,7 +155,7 @@ def read_ahead(clips: Iterable[Clip], sample_rate: int) -> Iterator[tuple[Clip, 
     waiting: deque[tuple[Clip, Future]] = deque()
     try:
         for clip in clips:
-            waiting.append((clip, pool.submit(_read, clip, sample_rate)))
+            waiting.append((clip, pool.submit(_read, clip, sample_rate, longest)))
             if len(waiting) > AHEAD * workers:
                 first, result = waiting.popleft()
                 yield first, result.result()
@@ -133,8 +165,10 @@ def read_ahead(clips: Iterable[Clip], sample_rate: int) -> Iterator[tuple[Clip, 
         pool.shutdown(cancel_futures=True)
 
 
-def _read(clip: Clip, sample_rate: int) -> Tensor | AudioProblem:
+def _read(clip: Clip, sample_rate: int, longest: float) -> Tensor | AudioProblem | None:
     try:
+        if _seconds(clip) > longest:
+            return None
         return read_audio(clip.audio, clip.start, clip.duration, sample_rate)
     except AudioProblem as problem:
         return problem

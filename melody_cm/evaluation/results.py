@@ -10,6 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from melody_cm.evaluation.score import Score, refuse_unlike
 from melody_cm.evaluation.uncertainty import LEVEL, Part, holm, student, two_way
 from melody_cm.interfaces import EmbeddingIdentity
@@ -208,16 +210,25 @@ class Results:
         """
         if not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file; give the results.json of an earlier `melody-cm {verb}`")
-        data = read_json(file)
+        try:
+            data = read_json(file)
+        except RecursionError as error:
+            raise ValueError(f"{file} is not valid JSON ({error})") from error
         found = (data.get("schema_version"), data.get("verb")) if isinstance(data, dict) else (None, None)
         if found != (SCHEMA_VERSION, verb):
             raise ValueError(
                 f"{file}: results of schema {found[0]!r} and verb {found[1]!r}, but schema {SCHEMA_VERSION} of "
                 f"`melody-cm {verb}` is needed; {verb} again"
             )
-        parts = Difference.__dataclass_fields__
-        differences = [Difference(**{name: one[name] for name in parts}) for one in data["differences"]]
-        return cls(verb, data["metadata"], [Row.from_dict(row) for row in data["rows"]], differences)
+        try:
+            results = msgspec.convert(data, cls)
+            for score in (score for row in results.rows for score in row.metrics.values() if score.embedding):
+                msgspec.convert(score.embedding, EmbeddingIdentity)
+        except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+            raise ValueError(f"{file} is damaged ({error}); {verb} again") from error
+        if not results.rows:
+            raise ValueError(f"{file} holds no row; {verb} again")
+        return results
 
 
 def paired(metric: str, first: Row, second: Row) -> Difference | None:

@@ -7,6 +7,7 @@ import soundfile
 import torch
 
 from melody_cm.data import AudioProblem, Clip, MusicDataset, collate
+from melody_cm.data import dataset as dataset_module
 
 RATE = 8000
 
@@ -117,3 +118,45 @@ def test_strict_and_evaluation_raise_with_file_and_row(tmp_path):
 def test_nothing_but_bad_clips_is_an_error(tmp_path):
     with pytest.raises(AudioProblem, match="melody-cm data check"):
         dataset([bad(tmp_path, 0)])[0, 0]
+
+
+def rest(tmp_path: Path, silent: float, seconds: float, name: str = "a.wav", **fields) -> Clip:
+    """A clip that begins with silence."""
+    clip = ramp(tmp_path, seconds, name, **fields)
+    samples = 0.1 + np.arange(round(seconds * RATE)) / 80000
+    samples[: round(silent * RATE)] = 0
+    soundfile.write(clip.audio, samples, RATE, subtype="FLOAT")
+    return clip
+
+
+@pytest.mark.parametrize(("silent", "start", "heard"), [(0.5, 0.0, 0), (2.5, 0.0, 16000), (2.5, 0.25, 18000)])
+def test_evaluation_hears_the_first_crop_with_sound(tmp_path, silent, start, heard):
+    data = dataset([rest(tmp_path, silent, 5.0, start=start)], random_crop=False)
+    (item,) = data.readable([0])
+    samples = data[-1, item].waveform[0, 0].numpy()
+    expected = 0.1 + np.arange(heard, heard + RATE) / 80000
+    expected[: max(0, round(silent * RATE) - heard)] = 0
+    assert np.allclose(samples, expected.astype("f4"), atol=1e-7)
+
+
+def test_a_clip_that_is_all_silence_is_bad_in_evaluation(tmp_path, caplog):
+    data = dataset([rest(tmp_path, 5.0, 5.0), rest(tmp_path, 1.0, 5.0, "b.wav", duration=1.0)], random_crop=False)
+    assert data.readable([0, 1]) == []
+    assert caplog.text.count("silent") == 2
+
+
+def test_a_crop_in_a_rest_is_replaced_and_its_clip_not_called_bad(tmp_path, caplog):
+    data = dataset([rest(tmp_path, 4.0, 5.0), ramp(tmp_path, 5.0, "b.wav")])
+    items = [int(data[epoch, 0].item) for epoch in range(40)]
+    assert {0, 1} == set(items)
+    assert not caplog.text
+    assert not data.bad.any()
+
+
+def test_a_file_of_which_no_part_can_serve_is_opened_once(tmp_path, monkeypatch):
+    broken = bad(tmp_path, 0)
+    data, opened = dataset([broken, ramp(tmp_path, 5.0, "b.wav")]), []
+    audio_info = dataset_module.audio_info
+    monkeypatch.setattr(dataset_module, "audio_info", lambda path: opened.append(path) or audio_info(path))
+    assert [int(data[epoch, 0].item) for epoch in range(10)] == [1] * 10
+    assert opened.count(broken.audio) == 1

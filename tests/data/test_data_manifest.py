@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import yaml
 
+from melody_cm.cli.main import main
 from melody_cm.data import FolderCorpus, ManifestCorpus, SyntheticCorpus, audio_info, open_corpus
 from melody_cm.data.manifest import hashed_split, manifest_lines
 
@@ -141,6 +142,68 @@ def test_links_to_folders_are_followed_and_hidden_places_left_out(tmp_path):
     (tmp_path / "songs" / "linked").symlink_to(tmp_path / "store")
     (tmp_path / "store" / "up").symlink_to(tmp_path / "songs")
     assert [clip.id for clip in FolderCorpus(str(tmp_path / "songs")).clips()] == ["b.wav", "linked/a.wav"]
+
+
+@pytest.fixture
+def full_of_things(tmp_path):
+    for name in ("a.wav", "sub/b.WAV", ".hidden.wav", "c.partial.wav", ".Trash-1000/files/d.wav"):
+        sound(tmp_path / name)
+    for name in ("e.m4a", "sub/F.M4A", "g.webm", "notes.txt", "sub/.h.m4a"):
+        (tmp_path / name).touch()
+    (tmp_path / "again").symlink_to(tmp_path / "sub")
+    return tmp_path
+
+
+def test_what_is_not_taken_of_a_folder_is_said_with_counts(full_of_things, caplog, capsys):
+    corpus = FolderCorpus(str(full_of_things))
+    assert [clip.id for clip in corpus.clips()] == ["a.wav", "sub/b.WAV"]
+    said = "2 .m4a, 1 .webm, 1 hidden file, 1 hidden folder, 1 unfinished .partial.wav"
+    assert corpus.left_out() == said
+    corpus.splits()
+    assert caplog.text.count(said) == 1
+    assert main(["data", "check", str(full_of_things)]) == 0
+    assert f"left out: {said}\nproblems: 0" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_read_costs_no_other_its_place(full_of_things, monkeypatch):
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr("melody_cm.data.folders.os.scandir", refused)
+    corpus = FolderCorpus(str(full_of_things))
+    assert [clip.id for clip in corpus.clips()] == ["a.wav"]
+    assert f"1 unreadable folder {full_of_things}/sub (Permission denied)" in corpus.left_out()
+
+
+def test_folders_that_link_to_each_other_are_entered_once(tmp_path):
+    folders = [tmp_path / f"{number:02d}" for number in range(12)]
+    for folder in folders:
+        sound(folder / "a.wav")
+        for other in folders:
+            (folder / f"to{other.name}").symlink_to(other)
+    assert len(FolderCorpus(str(tmp_path)).clips()) == 12
+
+
+BOM = "\ufeff"
+
+
+def test_a_byte_order_mark_is_no_part_of_any_text(tmp_path, cache):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        sound(tmp_path / name)
+    (tmp_path / "a.txt").write_text(BOM + "calm\r\nslow\rlow\u2028end\n")
+    (tmp_path / "b.json").write_text(BOM + '{"caption": "loud"}')
+    clips = {clip.id: clip for clip in FolderCorpus(str(tmp_path)).clips()}
+    assert clips["a.wav"].captions == ["calm", "slow", "low\u2028end"]
+    assert clips["b.wav"].captions == ["loud"]
+    rows = [json.dumps({"id": name, "audio": f"{name}.wav", "caption": name}) for name in "abc"]
+    (tmp_path / "m.jsonl").write_text(BOM + rows[0] + "\n" + rows[1] + "\n" + BOM + rows[2] + "\n")
+    corpus = ManifestCorpus(str(tmp_path / "m.jsonl"))
+    assert [clip.captions for clip in corpus.clips()] == [["a"], ["b"], ["c"]]
+    assert len(corpus.clips().audio_files()) == 3
 
 
 def test_names_that_are_not_utf8_are_taken_and_can_be_printed(tmp_path, cache):

@@ -104,6 +104,13 @@ def test_impossible_sizes_are_refused():
             MusicDataModule(SyntheticCorpus(28, 1.0), **sizes)
 
 
+@pytest.mark.parametrize("seconds", [1.2, 1e6])
+def test_crops_that_would_be_mostly_zeros_are_refused(cache, seconds):
+    with pytest.raises(ValueError, match=r"the longest clip of .* has 0\.5 s, .*; give at most 1$"):
+        MusicDataModule(SyntheticCorpus(4, 0.5, sample_rate=8000), 8000, seconds, 2).train_dataloader()
+    assert MusicDataModule(SyntheticCorpus(4, 0.5, sample_rate=8000), 8000, 0.9, 2).train_dataloader() is not None
+
+
 def test_an_empty_split_names_corpus_and_split(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_text(json.dumps({"id": "a", "audio": "a.wav", "caption": "x", "split": "train"}))

@@ -233,3 +233,21 @@ def test_a_home_that_cannot_be_written_is_told_from_the_music(monkeypatch):
     monkeypatch.setattr(SyntheticCorpus, "write", refused)
     with pytest.raises(PermissionError, match="Permission denied; set MELODY_CM_CACHE"):
         SyntheticCorpus(3, 1.0).clips()
+
+
+@pytest.mark.parametrize("damage", ["cut", "deleted", "edited"])
+def test_the_fingerprint_is_that_of_the_arguments_until_a_file_is_damaged(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("MELODY_CM_CACHE", str(tmp_path))
+    corpus = SyntheticCorpus(4, 0.5, sample_rate=8000)
+    plain = corpus.fingerprint()
+    assert not corpus.folder.exists()
+    (clip, *_) = corpus.clips()
+    assert corpus.fingerprint() == plain
+    data = clip.audio.read_bytes()
+    if damage == "deleted":
+        clip.audio.unlink()
+    else:
+        clip.audio.write_bytes(data[:-100] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    assert corpus.fingerprint() != plain
+    clip.audio.write_bytes(data)
+    assert corpus.fingerprint() == plain

@@ -79,7 +79,7 @@ def test_only_a_few_clips_are_read_ahead_and_stopping_stops_the_reading(folder, 
     clips = find_clips(str(folder)) * 100
     begun, lock = [], threading.Lock()
 
-    def count(clip, sample_rate):
+    def count(clip, sample_rate, longest):
         with lock:
             begun.append(clip)
         return torch.zeros(1)
@@ -136,3 +136,37 @@ def test_an_embedding_that_fails_on_a_clip_drops_that_clip(folder):
 def test_embed_brings_audio_to_the_embeddings_rate():
     tone = torch.sin(torch.arange(12000) / 24000 * 63)[None, None]
     assert embed(ToyEmbedding(), tone, 24000).shape == (1, 4, 2)
+
+
+def embedded(folder):
+    clips = find_clips(str(folder))
+    return {clip.id: frames for clip, frames in embed_clips(clips, ToyEmbedding(), pytest.fail)}
+
+
+def test_a_long_clip_is_never_held_whole(folder, monkeypatch):
+    write(folder / "long.wav", seconds=9.0)
+    whole = embedded(folder)["long.wav"]
+    monkeypatch.setattr(module, "LONG_SECONDS", 4.0)
+    monkeypatch.setattr(module, "PIECE_SECONDS", 2.0)
+    asked = []
+    monkeypatch.setattr(module, "read_audio", lambda *words: asked.append(words[2]) or read_audio(*words))
+    pieces = embedded(folder)["long.wav"]
+    assert max(second or 0.0 for second in asked) == 1.8
+    assert pieces.shape[-1] == whole.shape[-1]
+    assert pieces.shape[1] >= 5
+    torch.testing.assert_close(pieces.mean(1), whole.mean(1), rtol=0.1, atol=0.1)
+
+
+def test_silence_in_a_long_clip_is_left_out_and_a_broken_end_is_told(folder, monkeypatch):
+    monkeypatch.setattr(module, "LONG_SECONDS", 4.0)
+    monkeypatch.setattr(module, "PIECE_SECONDS", 2.0)
+    noise = 0.1 * torch.randn(10 * FILE_RATE)
+    noise[: 4 * FILE_RATE] = 0
+    for name, samples in (("half.wav", noise), ("none.wav", 0 * noise)):
+        soundfile.write(folder / name, samples.numpy(), FILE_RATE)
+    soundfile.write(folder / "cut.wav", noise.numpy(), FILE_RATE)
+    (folder / "cut.wav").write_bytes((folder / "cut.wav").read_bytes()[:-20000])
+    dropped = []
+    kept = {clip.id: frames for clip, frames in embed_clips(find_clips(str(folder)), ToyEmbedding(), dropped.append)}
+    assert {"half.wav"} == kept.keys() - {"a/z.wav", "b.wav", "c.wav"}
+    assert [reason for reason, _ in dropped] == ["truncated", "silent"]

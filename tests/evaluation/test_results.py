@@ -226,3 +226,38 @@ def test_metadata_says_when_by_what_and_where():
     metadata = provenance(size="tiny", corpus=None)
     assert list(metadata) == ["created", "command", "git_revision", "machine", "size"]
     assert metadata["machine"]["versions"]["torch"]
+
+
+def damaged(data):
+    """Copies of plain data, each with one value replaced by something else, or left out."""
+    places = list(data.items()) if isinstance(data, dict) else list(enumerate(data)) if isinstance(data, list) else []
+    for key, value in places:
+        for other in (None, [], {}, "x", -1, [[]], {"a": None}):
+            copy = data.copy()
+            copy[key] = other
+            yield copy
+        if isinstance(data, dict):
+            yield {name: one for name, one in data.items() if name != key}
+        for inner in damaged(value):
+            copy = data.copy()
+            copy[key] = inner
+            yield copy
+
+
+def test_damaged_results_are_one_line_each(tmp_path):
+    results = Results("evaluate", {"reference": "x"}, [row("a", None, {"fad_logmel": score(1.0, 0.5, 2.0)}, x=[1.0])])
+    file, refused = tmp_path / "r.json", []
+    for data in damaged(json.loads(json.dumps(results.as_dict()))):
+        file.write_text(json.dumps(data))
+        try:
+            read = Results.read(file, "evaluate")
+        except ValueError as error:
+            refused.append(str(error))
+        else:
+            assert isinstance(read.metrics(), list)
+            assert read.rows[0].title
+    assert len(refused) > 150
+    assert all(message.startswith(str(file)) and "\n" not in message for message in refused)
+    file.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not valid JSON"):
+        Results.read(file, "evaluate")
