@@ -211,7 +211,9 @@ def check_row(fields: dict[str, Any]) -> ManifestRow:
         ValueError: a field is missing or has another type; the message says what is needed.
     """
     try:
-        return msgspec.convert(fields, ManifestRow)
+        row = msgspec.convert(fields, ManifestRow)
+        row.split = row.split and read_split(row.split)
+        return row
     except (OverflowError, RecursionError) as error:
         raise ValueError(f"a number or a list in it is beyond all measure ({error})") from error
     except msgspec.ValidationError as error:

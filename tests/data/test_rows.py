@@ -36,7 +36,7 @@ BAD = [
     {"audio": "../a.wav"},
     {"audio": "/a.wav"},
     {"audio": "audio/../../a.wav"},
-    {"split": "training"},
+    {"split": "trained"},
     {"start": -1},
     {"start": True},
     {"start": float("nan")},

@@ -101,7 +101,7 @@ def test_a_gz_file_that_was_cut_short_is_named(folder):
 
 
 @pytest.mark.parametrize("form", ["audiocraft", "jamendo"])
-@pytest.mark.parametrize("source", ["data.jsonl", "training=data.jsonl", "train="])
+@pytest.mark.parametrize("source", ["data.jsonl", "trained=data.jsonl", "train="])
 def test_a_file_of_no_split_is_refused(tmp_path, form, source):
     with pytest.raises(ValueError, match=r"names no split; give train=FILE, valid=FILE, test=FILE"):
         imported(tmp_path, form, source, audio=tmp_path)
