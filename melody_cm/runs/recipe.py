@@ -190,7 +190,7 @@ def check_recipe(config: Config) -> None:
     for key in ("model", "data", "trainer"):
         if not isinstance(config.tree.get(key), Mapping):
             raise ValueError(f"{config.named((key,))}: a recipe needs {key} with keys and values")
-    learns = config.tree["trainer"].get("max_steps") is not None
+    learns = "optimization" in (config.tree["model"].get("init_args") or {})
     for key, reason in {**SET_BY_US, **(SET_BY_STEPS if learns else {})}.items():
         if key in config.tree["trainer"]:
             raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")

@@ -29,6 +29,7 @@ from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
 
 LARGEST = 2**24  # Of the numbers in an export that may come from anywhere.
+_being_read: list[Path] = []  # Folders whose networks are being built, innermost last.
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -76,11 +77,12 @@ def load_network(folder: Path, own: bool = False) -> Network:
     described = {"class_path": config["class_path"], "init_args": config["init_args"]}
     weights = read_weights(folder)
     if own:
-        network = build(described)
+        with _reading(folder):
+            network = build(described)
     else:
         refuse_foreign(described, folder / "config.json")
         _refuse_large(described["init_args"], folder / "config.json")
-        with offline(folder / "config.json"), _no_more_tensors_than(len(weights), folder):
+        with _reading(folder), offline(folder / "config.json"), _no_more_tensors_than(len(weights), folder):
             network = build(described)
     if not isinstance(network, Network):
         raise ValueError(f"{folder / 'config.json'} describes no network but a {type(network).__name__}")
@@ -192,13 +194,23 @@ def _refuse_large(arguments: Any, file: Path) -> None:
 
 
 @contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Marks the folder whose network is being built: a network may be made of stages that lie elsewhere."""
+    _being_read.append(folder)
+    try:
+        yield
+    finally:
+        _being_read.pop()
+
+
+@contextmanager
 def _no_more_tensors_than(count: int, folder: Path) -> Iterator[None]:
     """Stop the building of a network that has far more parameters than there are weights for."""
-    left = 3 * count + 64  # Some are registered again when they are parametrized.
+    left = 3 * count + 1000  # Some are registered again when they are parametrized.
 
     def counted(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal left
-        left -= 1
+        left -= _being_read[-1] == folder
         if left < 0:
             raise ValueError(f"{folder} describes a larger network than it holds weights for ({count} tensors)")
 

@@ -82,7 +82,7 @@ def compare_recipe(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reference": "tset"}, "reference: 'tset' is no valid value: it should be 'train', 'valid' or 'test'"),
+        ({"reference": "tset"}, "reference is 'tset', neither a split (train, valid, test) nor there as a path"),
         ({"seeds": 3}, "seeds: 3 is no valid value: it should be a valid list"),
         ({"seconds": "x"}, "seconds: 'x' is no valid value: it should be a valid number"),
         ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline or a baseline, one of the two"),

@@ -1,7 +1,7 @@
 import pytest
 
 from melody_cm.runs import Run
-from melody_cm.runs.fingerprint import Fingerprint, check_inputs
+from melody_cm.runs.fingerprint import check_inputs
 from melody_cm.runs.run import put_back, set_aside
 from melody_cm.storage import write_json
 
@@ -26,12 +26,9 @@ def test_a_stage_made_from_an_earlier_version_of_another_is_refused(run):
         check_inputs("toy/2_second")
 
 
-OTHERWISE = Fingerprint({"trainer": {"max_steps": 2}}, "data", {})
-
-
 def test_a_replaced_stage_comes_back_if_its_successor_came_to_nothing(run):
     folder = run / "toy/2_second"
-    old = set_aside(folder, OTHERWISE)
+    old = set_aside(folder)
     assert not folder.exists()
     write_json(folder / "begun.json", {})
     put_back(folder, old)
@@ -41,7 +38,7 @@ def test_a_replaced_stage_comes_back_if_its_successor_came_to_nothing(run):
 
 def test_a_successor_with_a_checkpoint_is_kept(run):
     folder = run / "toy/2_second"
-    old = set_aside(folder, OTHERWISE)
+    old = set_aside(folder)
     folder.mkdir()
     (folder / "last.ckpt").write_bytes(b"")
     put_back(folder, old)
