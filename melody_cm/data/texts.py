@@ -48,3 +48,8 @@ def read_prompts(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts; give a text file with one prompt a line")
     return [line for line in read_lines(path) if not line.startswith("#")]
+
+
+def by_numbers(name: str) -> list[str | int]:
+    """A key by which 100_b comes before 1000_a, as by no order of texts."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
