@@ -19,7 +19,7 @@ from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
 from melody_cm.data.folders import folder_files
 from melody_cm.data.manifest import MANIFEST_NAME
-from melody_cm.data.texts import by_numbers, read_lines, read_prompts, read_text
+from melody_cm.data.texts import by_numbers, printable, read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.signal import resample
 
@@ -41,8 +41,8 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
     if place.is_dir() and not (place / MANIFEST_NAME).is_file():
         if split is not None:
             raise ValueError(f"{path} has no {MANIFEST_NAME}, so no split {split!r}; leave the split out")
-        names = ((file, file.relative_to(place).as_posix()) for file in folder_files(place))
-        clips = [Clip(name, file, 0.0, None, "test", [], name, str(file)) for file, name in names]
+        names = ((file, printable(file.relative_to(place).as_posix())) for file in folder_files(place))
+        clips = [Clip(name, file, 0.0, None, "test", [], name, printable(str(file))) for file, name in names]
     else:
         clips = _of_split(list(open_corpus(str(path)).clips()), path, split)
     if not clips:
@@ -110,7 +110,8 @@ def embed_clips(
             if not frames.isfinite().all():
                 raise AudioProblem(f"{clip.audio}: its embedding is not finite", "not finite")
         except ValueError as problem:
-            message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
+            audio = printable(str(clip.audio))
+            message = str(problem) if audio in str(problem) else f"{audio}: {problem}"
             on_drop((getattr(problem, "reason", "other"), message))
         else:
             yield clip, frames
