@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.clips import Clip, RowReader, check_row, located, read_split, refuse_conflicts
+from melody_cm.data.clips import Clip, RowReader, check_row, located, refuse_conflicts
 from melody_cm.data.formats import FORMATS
 from melody_cm.data.formats.tables import Fields
 from melody_cm.data.manifest import write_manifest
@@ -110,7 +110,5 @@ def _place(fields: Fields, where: str, folder: Path, reader: RowReader) -> tuple
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError("not UTF-8 text; save the file as UTF-8") from None
-    row = check_row(fields)
-    if row.split:  # Also where there is no sound yet.
-        read_split(row.split)
+    check_row(fields)
     return fields, None if audio is None else reader.clip_of(fields, where)

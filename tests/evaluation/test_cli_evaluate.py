@@ -363,6 +363,8 @@ def test_a_trained_judge_is_the_second_where_it_is_installed(monkeypatch):
     monkeypatch.setattr("melody_cm.evaluation.judge.find_spec", lambda package: package == "musicnn")
     assert judge.default_embeddings(9) == ["logmel", "musicnn"]
     assert judge.default_embeddings(1) == ["logmel"]
+
+
 def test_names_that_are_not_utf8_are_judged_and_written(folders):
     generated = os.fsencode(folders / "generated")
     os.rename(generated + b"/0.wav", generated + b"/\xe9t\xe9.wav")

@@ -1,11 +1,12 @@
 """Collections with tags or metadata, of which captions are made: AudioCraft's manifests, FMA, MTG-Jamendo."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Literal, get_args
 
 from melody_cm.data.clips import Split, load_row, located
 from melody_cm.data.formats.tables import (
@@ -68,7 +69,7 @@ def audiocraft(sources: Sequence[str], audio: Path) -> Rows:
             raise ValueError(f"{path}: not a whole .gz file ({error}); copy it again") from error
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def _lines(file: io.BufferedIOBase, path: Path) -> Iterator[bytes]:
     """The lines of a file that may be compressed, but not so that it fills memory or takes for ever."""
     total, most = 0, max(MANY_BYTES, UNPACKED * path.stat().st_size)
     while line := file.readline(MANY_BYTES):
