@@ -19,6 +19,7 @@ from torch import Tensor
 
 from melody_cm.data.headers import CONTAINERS, SoundData, Spliced, closed_wav, ogg_problem, sound_data
 from melody_cm.data.mpeg import counted, has_frames, quiet
+from melody_cm.data.texts import printable
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
 
@@ -58,7 +59,7 @@ class AudioProblem(ValueError):
     """
 
     def __init__(self, message: str, reason: Reason = "unreadable") -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.reason: Reason = reason
 
 

@@ -1,6 +1,7 @@
 """Clips as batches: crops, captions and padding, all a function of (seed, epoch, item)."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -157,22 +158,24 @@ class MusicDataset(Dataset[MusicBatch]):
 
 
 def audible_start(clip: Clip, seconds: float) -> float:
-    """Where evaluation begins to hear a clip: at the first of its crops, end to end, that is not silent.
+    """Where evaluation begins to hear a clip: at the first of its crops, end to end and the last one, with sound.
 
     Raises:
         AudioProblem: all of it is silent, or bad in another way.
     """
     length = audio_info(clip.audio).seconds - clip.start
-    length = min(length, length if clip.duration is None else clip.duration)
-    for number in range(max(1, int(length // seconds))):
+    length = length if clip.duration is None else min(length, clip.duration)
+    spare = max(0.0, length - seconds)
+    for number in range(math.ceil(spare / seconds) + 1):
+        start = clip.start + min(number * seconds, spare)
         try:
-            scan_audio(clip.audio, clip.start + number * seconds, min(seconds, length))
-            return clip.start + number * seconds
+            scan_audio(clip.audio, start, min(seconds, length))
         except AudioProblem as problem:
-            if problem.reason != "silent":
+            if problem.reason != "silent" or number * seconds >= spare:
                 raise
-            silent = problem
-    raise silent
+        else:
+            break
+    return start
 
 
 def collate(examples: Sequence[MusicBatch]) -> MusicBatch:

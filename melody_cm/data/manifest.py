@@ -16,7 +16,7 @@ from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.folders import scan_folder
 from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
-from melody_cm.data.texts import read_lines
+from melody_cm.data.texts import printable, read_lines
 from melody_cm.interfaces import Configurable
 from melody_cm.storage import hash_data, hash_file, write_atomically
 
@@ -207,11 +207,6 @@ def hashed_split(name: str) -> Split:
     """A split that depends on the name alone: 80 % train, 10 % valid, 10 % test."""
     tenth = int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "little") % 10
     return "train" if tenth < 8 else "valid" if tenth == 8 else "test"
-
-
-def printable(name: str) -> str:
-    """A file's name as text that can be printed and stored, also where its bytes are not UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _entry(read: Callable[..., Clip | None], *arguments: Any) -> Entry:

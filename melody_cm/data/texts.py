@@ -1,6 +1,7 @@
 """Text files as people write them: UTF-8, with a byte-order mark or not, with line ends of any system."""
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def read_prompts(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts; give a text file with one prompt a line")
     return [line for line in read_lines(path) if not line.startswith("#")]
+
+
+def by_numbers(name: str) -> list[str | int]:
+    """A key by which 100_b comes before 1000_a, as by no order of texts."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def printable(name: str) -> str:
+    """A file's name as text that can be printed and stored, also where its bytes are not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
 from melody_cm.data.folders import folder_files
 from melody_cm.data.manifest import MANIFEST_NAME
-from melody_cm.data.texts import read_lines, read_prompts, read_text
+from melody_cm.data.texts import by_numbers, printable, read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.signal import resample
 
@@ -42,8 +41,8 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
     if place.is_dir() and not (place / MANIFEST_NAME).is_file():
         if split is not None:
             raise ValueError(f"{path} has no {MANIFEST_NAME}, so no split {split!r}; leave the split out")
-        names = ((file, file.relative_to(place).as_posix()) for file in folder_files(place))
-        clips = [Clip(name, file, 0.0, None, "test", [], name, str(file)) for file, name in names]
+        names = ((file, printable(file.relative_to(place).as_posix())) for file in folder_files(place))
+        clips = [Clip(name, file, 0.0, None, "test", [], name, printable(str(file))) for file, name in names]
     else:
         clips = _of_split(list(open_corpus(str(path)).clips()), path, split)
     if not clips:
@@ -111,7 +110,8 @@ def embed_clips(
             if not frames.isfinite().all():
                 raise AudioProblem(f"{clip.audio}: its embedding is not finite", "not finite")
         except ValueError as problem:
-            message = str(problem) if str(clip.audio) in str(problem) else f"{clip.audio}: {problem}"
+            audio = printable(str(clip.audio))
+            message = str(problem) if audio in str(problem) else f"{audio}: {problem}"
             on_drop((getattr(problem, "reason", "other"), message))
         else:
             yield clip, frames
@@ -198,7 +198,7 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     else:
         lines = read_prompts(path)
         _check_count(path, len(lines), clips)
-        found = dict(zip((clip.id for clip in sorted(clips, key=_by_numbers)), lines, strict=True))
+        found = dict(zip((clip.id for clip in sorted(clips, key=lambda clip: by_numbers(clip.id))), lines, strict=True))
     for name, prompt in told.items():
         if prompt and prompt != found[name]:
             raise ValueError(f"{path}: does not have {prompt!r} for {name!r}, but the JSON beside that clip says it")
@@ -212,11 +212,6 @@ def _told_prompt(clip: Clip) -> str | None:
     except (OSError, ValueError):
         return None
     return facts["prompt"].strip() or None if isinstance(facts.get("prompt"), str) else None
-
-
-def _by_numbers(clip: Clip) -> list[str | int]:
-    """Sorts 100_b before 1000_a, as no text does."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", clip.id)]
 
 
 def _check_count(path: Path, prompts: int, clips: Sequence[Clip]) -> None:

@@ -159,5 +159,7 @@ def _npz(path: Path) -> np.lib.npyio.NpzFile:
     except NPZ_ERRORS as error:
         raise ValueError(f"{path}: no readable .npz file of models' mu and cov ({error}); make it again") from error
     if largest > MAX_ARRAY_BYTES:
-        raise ValueError(f"{path}: holds an array of {largest} bytes; no mean or covariance has more than 2^29")
+        raise ValueError(
+            f"{path}: holds an array of {largest} bytes; no mean or covariance has more than {MAX_ARRAY_BYTES}"
+        )
     return file

@@ -129,7 +129,9 @@ def rest(tmp_path: Path, silent: float, seconds: float, name: str = "a.wav", **f
     return clip
 
 
-@pytest.mark.parametrize(("silent", "start", "heard"), [(0.5, 0.0, 0), (2.5, 0.0, 16000), (2.5, 0.25, 18000)])
+@pytest.mark.parametrize(
+    ("silent", "start", "heard"), [(0.5, 0.0, 0), (2.5, 0.0, 16000), (2.5, 0.25, 18000), (4.5, 0.25, 32000)]
+)
 def test_evaluation_hears_the_first_crop_with_sound(tmp_path, silent, start, heard):
     data = dataset([rest(tmp_path, silent, 5.0, start=start)], random_crop=False)
     (item,) = data.readable([0])

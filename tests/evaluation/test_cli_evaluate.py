@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -362,3 +363,14 @@ def test_a_trained_judge_is_the_second_where_it_is_installed(monkeypatch):
     monkeypatch.setattr("melody_cm.evaluation.judge.find_spec", lambda package: package == "musicnn")
     assert judge.default_embeddings(9) == ["logmel", "musicnn"]
     assert judge.default_embeddings(1) == ["logmel"]
+
+
+def test_names_that_are_not_utf8_are_judged_and_written(folders):
+    generated = os.fsencode(folders / "generated")
+    os.rename(generated + b"/0.wav", generated + b"/\xe9t\xe9.wav")
+    with open(generated + b"/\xe9mpty.wav", "wb"):
+        pass
+    row = evaluate(folders)
+    assert set(row["samples"]["song_distance_logmel"]) == {"1.wav", "2.wav", "\\xe9t\\xe9.wav"}
+    (told,) = row["facts"]["dropped"]["logmel"]["generated"]["empty"]
+    assert "\\xe9mpty.wav" in told

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from melody_cm.data import AudioProblem, audio_info, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
+from melody_cm.data.texts import by_numbers
 from melody_cm.interfaces import GeneratedAudio, Pipeline
 from melody_cm.storage import hash_file, read_json
 
@@ -18,7 +19,7 @@ class RecordedMusic(Pipeline):
     """Clips of a folder, at their own sample rate; what else they are is not known.
 
     A prompt's clip is the file whose JSON of the same name, as `melody-cm generate` writes it, has that `prompt`; where
-    no file has such a JSON, the i-th file in order of names is that of the i-th prompt.
+    no file has such a JSON, the i-th file in order of the numbers in their names is that of the i-th prompt.
 
     Args:
         folder: sound files.
@@ -86,7 +87,9 @@ def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
     """The file of each prompt."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the clips")
-    sounds = sorted(file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES)
+    found = (file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES)
+    finished = (file for file in found if not file.name.endswith(".partial.wav"))
+    sounds = sorted(finished, key=lambda file: by_numbers(file.name))
     if not sounds:
         raise ValueError(f"{folder} holds no sound files; it needs one of {', '.join(AUDIO_SUFFIXES)} for each prompt")
     named = [(prompt, file) for file in sounds if (prompt := _prompt_of(file)) is not None]

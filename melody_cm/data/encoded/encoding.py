@@ -1,6 +1,5 @@
 """Filling the encoded cache: every clip once through the frozen encoders, shared out among processes."""
 
-import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ from melody_cm.data.encoded.outputs import FrozenOutput
 from melody_cm.data.jobs import cores
 from melody_cm.storage import write_atomically, write_json
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 KILLED = ("killed by signal", "exited unexpectedly")
 
 
@@ -132,7 +130,7 @@ class Encoding(Dataset[str | Exception | None]):
         return self._collect(iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings)))
 
     def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:
-        with _explained(self.folder):
+        with _explained():
             for key in self.todo:
                 result = next(results)
                 if isinstance(result, Exception):
@@ -181,14 +179,10 @@ def available(device: str) -> int:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Say in one line what to do about a full disk or a killed process."""
+def _explained() -> Iterator[None]:
+    """Say in one line what to do about a killed process."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise OSError(f"{folder}: {error.strerror}; make room, then the same command goes on") from error
     except RuntimeError as error:
         if not any(words in str(error) for words in KILLED):
             raise

@@ -1,6 +1,7 @@
 """Collections with tags or metadata, of which captions are made: AudioCraft's manifests, FMA, MTG-Jamendo."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -22,6 +23,8 @@ from melody_cm.data.formats.tables import (
 )
 
 AUDIOCRAFT_NAMES = ("data.jsonl", "data.jsonl.gz")
+# A row is shorter than this, and so is a file that unpacks to more than so many times its size.
+MANY_BYTES, UNPACKED = 1 << 26, 200
 AUDIOCRAFT_TAGS = ("genre", "moods", "instrument", "keywords")
 # What the .json beside a sound file may not say in the manifest's place.
 TAKEN = ("id", "audio", "start", "duration", "split", "caption", "alt_captions", "piece", "midi")
@@ -59,11 +62,21 @@ def audiocraft(sources: Sequence[str], audio: Path) -> Rows:
             raise FileNotFoundError(f"{path}: no such file")
         try:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                for place, line in enumerate(file, start=1):
+                for place, line in enumerate(_lines(file, path), start=1):
                     if line.strip():
                         yield f"{path}, row {place}", partial(_audiocraft_fields, line, split, audio)
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path}: not a whole .gz file ({error}); copy it again") from error
+
+
+def _lines(file: io.BufferedIOBase, path: Path) -> Iterator[bytes]:
+    """The lines of a file that may be compressed, but not so that it fills memory or takes for ever."""
+    total, most = 0, max(MANY_BYTES, UNPACKED * path.stat().st_size)
+    while line := file.readline(MANY_BYTES):
+        total += len(line)
+        if len(line) == MANY_BYTES or total > most:
+            raise ValueError(f"{path}: unpacks to over {total >> 20} MiB, which no list of sound files does")
+        yield line
 
 
 def _audiocraft_fields(line: bytes, split: Split, folder: Path) -> Fields:

@@ -3,7 +3,7 @@ import csv
 import pytest
 from format_toys import imported, sound, write_csv
 
-from melody_cm.data import check_corpus
+from melody_cm.data import ManifestCorpus, check_corpus, import_corpus
 from melody_cm.data.manifest import hashed_split
 
 HEADER = ["id", "audio", "caption", "alt_captions", "start", "duration", "split", "piece", "genre"]
@@ -254,3 +254,15 @@ def test_missing_tracks_are_listed_under_the_name_they_are_distributed_with(tmp_
     report, clips = describer(tmp_path, table, "55/555.2min.mp3")
     assert list(clips) == ["555"]
     assert report.missing == [f"{table}, row 2: {tmp_path / 'audio/34/1004034.2min.mp3'}"]
+
+
+def test_cells_beyond_128_kb_and_the_separators_of_windows_are_read(tmp_path):
+    (tmp_path / "sub").mkdir()
+    sound(tmp_path / "sub" / "a.wav", 1)
+    table = "id,audio,caption,lyrics\na,sub\\a.wav,calm," + "la " * 70_000 + "\n"
+    (tmp_path / "songs.csv").write_text("\ufeff" + table)
+    report = import_corpus("csv", [str(tmp_path / "songs.csv")], tmp_path / "manifest.jsonl")
+    assert (report.problems, report.missing) == ([], [])
+    (clip,) = ManifestCorpus(str(tmp_path)).clips()
+    assert clip.audio == tmp_path / "sub" / "a.wav"
+    assert len(clip.fields["lyrics"]) > 200_000

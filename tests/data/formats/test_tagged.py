@@ -4,6 +4,8 @@ import json
 import pytest
 from format_toys import imported, sound, write_csv
 
+from melody_cm.data import import_corpus
+
 
 def manifest(path, *rows):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,3 +253,11 @@ def test_another_table_than_jamendo_s_is_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("TRACK\tTAGS\n")
     with pytest.raises(ValueError, match="not a file of MTG-Jamendo"):
         imported(tmp_path, "jamendo", f"train={tmp_path / 'a.tsv'}")
+
+
+@pytest.mark.parametrize("line", [b"\0" * 5000, b"\n" * 5000])
+def test_a_list_that_unpacks_without_end_is_refused(tmp_path, monkeypatch, line):
+    monkeypatch.setattr("melody_cm.data.formats.tagged.MANY_BYTES", 1 << 16)
+    (tmp_path / "data.jsonl.gz").write_bytes(gzip.compress(line * 1000))
+    with pytest.raises(ValueError, match=r"data\.jsonl\.gz: unpacks to over .* MiB"):
+        import_corpus("audiocraft", [f"train={tmp_path}"], tmp_path / "m.jsonl", tmp_path)
