@@ -222,6 +222,7 @@ def test_the_interval_of_a_distance_holds_the_truth(pieces, prompts, deaf):
     assert held >= 0.92 * CONTESTS
 
 
+@pytest.mark.slow
 def test_distances_of_identical_systems_are_called_different_in_few_families():
     """Three rows against the same reference: the Frechet and the kernel distance, 6 tests a family."""
     alarms = 0
