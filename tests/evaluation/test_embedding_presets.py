@@ -18,6 +18,7 @@ NEEDS = {
     "clap": "clap needs weights: hf download",
     "encodec": "encodec needs weights: hf download",
     "musicnn": "pip install --no-deps musicnn==0.1.0",
+    "musicnn_tags": "pip install --no-deps musicnn==0.1.0",
     "official": "pip install 'melody_cm[fad]'",
 }
 
