@@ -37,7 +37,7 @@ class ConvNeXtBlock(nn.Module):
 class ISTFTVocoder(Vocoder):
     """Magnitude and phase of each frame, and the waveform by one inverse transform: no upsampling, so no hum of it.
 
-    About a fortieth of HiFi-GAN's cost. Deterministic, and local: a sample depends on the mel of at most
+    Deterministic, and local: a sample depends on the mel of at most
     (num_blocks + 1) * (kernel // 2) frames around its own. Magnitude, phase and transform are computed in fp32.
 
     Args:

@@ -6,7 +6,7 @@
 
 706 excerpts of real compositions (scores.tar.xz; licences in its ATTRIBUTION.txt) and the 67 pieces of the game
 Freedoom (BSD-3-Clause), each played with two sound fonts (both MIT). Pieces for training are played three times: as
-written, and twice in another key and at another tempo; pieces held out once, as written. About an hour on one core, 22
+written, and twice in another key and at another tempo; pieces held out once, as written. About an hour on one core, 23
 hours of music, 3 GB. A run that was stopped goes on.
 """
 
