@@ -58,11 +58,14 @@ class Network(Configurable, nn.Module):
     Attributes:
         stage: the name of the finished stage that a frozen network came from ("melody/5_audio_vae_gan"), or of the
             public weights ("public/1a2b"); None for a network that is not frozen.
-        origin: the plain data from which `storage.build` makes the frozen network again.
+        origin: the plain data from which `storage.build` makes the frozen network again; of one that was exported,
+            that of the run it came from.
+        left_out: where the frozen parts come from that an export does not hold, by argument.
     """
 
     stage: str | None = None
     origin: Any = None
+    left_out: Mapping[str, Any] = {}
 
     @property
     def pass_module(self) -> nn.Module:

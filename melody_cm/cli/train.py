@@ -15,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
     add_setting(parser)
     parser.add_argument("--run", required=True, help="name of the run; results go to RUNS/NAME/SYSTEM/STAGE")
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="EXPORT",
+        help="begin with the weights of an exported system, whose networks also stand for stages that the run lacks",
+    )
     parser.add_argument("--retrain", action="store_true", help="train finished stages again if they would differ now")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--print-config", action="store_true", help="print what would run and do nothing")
@@ -33,5 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.dry_run:
         melody_cm.Plan(recipes, setting, target.path).show()
     else:
-        target.train(recipes, arguments.retrain)
+        target.train(recipes, arguments.retrain, arguments.start_from)
     return 0

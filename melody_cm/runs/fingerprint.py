@@ -1,6 +1,6 @@
 """When is a stage finished, and with what? `finished.json` holds the fingerprint of what made it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ STEPS = (("config", "trainer", "max_steps"), ("config", "trainer", "limit_train_
 
 @dataclass
 class Fingerprint:
-    """What a stage was or would be made from: its configuration, its data, and the weights of the stages it reads."""
+    """What a stage was or would be made from: its configuration, its data, the weights of the stages it reads, and
+    those that its own networks start from, if they are not random."""
 
     config: dict[str, Any]
     data: str
     inputs: dict[str, str]
+    start: dict[str, str] = field(default_factory=dict)
 
     def changes(self, other: dict[str, Any]) -> dict[tuple[str, ...], tuple[Any, Any]]:
         """Theirs and ours by key, for all that is not the same in `other`, read from a state file."""

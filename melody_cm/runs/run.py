@@ -25,6 +25,7 @@ from melody_cm.runs.processes import is_first_process, one_training, say
 from melody_cm.runs.recipe import Recipe, Setting, build_data
 from melody_cm.runs.systems import open_system, preset_of
 from melody_cm.runs.training import Training
+from melody_cm.runs.weights import StartingWeights
 from melody_cm.storage import enter_run, stage_folder, sweep
 
 
@@ -40,6 +41,7 @@ def train(
     corpus: str | None = None,
     overrides: Sequence[str] = (),
     retrain: bool = False,
+    start_from: Path | str | None = None,
 ) -> "Run":
     """Train a recipe, or what a folder of recipes means, with everything that a folder needs.
 
@@ -48,6 +50,8 @@ def train(
         run: a `Run`, or its folder.
         size, machine, corpus, overrides: as in `Setting`.
         retrain: train anew what would differ now, and what is not finished.
+        start_from: an exported system whose weights the stages begin with, and whose networks stand for the finished
+            stages that the run lacks.
 
     Returns:
         the run.
@@ -57,7 +61,7 @@ def train(
         FileNotFoundError, ValueError: a recipe that cannot be composed; a stage that was made from something else.
     """
     run = run if isinstance(run, Run) else Run(run)
-    run.train(plan(recipe, Setting(size, machine, corpus, overrides)), retrain)
+    run.train(plan(recipe, Setting(size, machine, corpus, overrides)), retrain, start_from)
     return run
 
 
@@ -125,18 +129,26 @@ class Run:
         self.enter()
         return open_system(preset_of(system))
 
-    def train(self, recipes: Sequence[Recipe], retrain: bool = False) -> None:
+    def train(self, recipes: Sequence[Recipe], retrain: bool = False, start_from: Path | str | None = None) -> None:
         """Train stages in order, skipping those that are finished and would come out the same.
+
+        Args:
+            retrain, start_from: as in `melody_cm.train`.
 
         Raises:
             Interrupted: a signal asked to stop.
-            ValueError: a finished or begun stage was made from something else, and `retrain` was not asked for.
+            ValueError: a finished or begun stage was made from something else, and `retrain` was not asked for; weights
+                to start from that do not fit.
         """
         self.enter()
         quieten()
+        start = None if start_from is None else StartingWeights(start_from)
         with self.locked():
+            if start is not None:
+                trained = {recipe.name for recipe in recipes}
+                start.adopt([need for recipe in recipes for need in recipe.needs if need not in trained], self.path)
             for recipe in recipes:
-                train_one(recipe, self.folder(recipe.name), retrain)
+                train_one(recipe, self.folder(recipe.name), retrain, start)
 
     def finish(self, stage: str) -> None:
         """End a stage where its last.ckpt stands, export it and call it finished, with the steps that it has taken; of
@@ -156,6 +168,7 @@ class Run:
             begun = read_state(folder / "begun.json") or {}
             recipe = Recipe(stage, folder / "config.yaml", begun["size"], {}, read_yaml(folder / "config.yaml"))
             made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+            made_from.start = begun.get("start") or {}
             if changed := made_from.differences(begun):
                 raise ValueError(f"{folder} was made from something else: {shortened(changed)}; it cannot be finished")
             outcome = Training.of(recipe, folder, end_now=True).fit(made_from)
@@ -173,6 +186,8 @@ class Run:
         for recipe in recipes:
             folder = stage_folder(recipe.name)
             done = read_finished(folder) or {}
+            if "adopted" in done:  # It was made elsewhere.
+                continue
             if (size := done.get("outcome", {}).get("size")) != recipe.size:
                 raise ValueError(f"{folder} was trained at size {size}, not {recipe.size}; say --size {size}")
             if done.get("data") != build_data(recipe.config["data"]).fingerprint():
@@ -192,14 +207,19 @@ class Run:
             yield
 
 
-def train_one(recipe: Recipe, folder: Path, retrain: bool) -> None:
+def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeights | None = None) -> None:
     """Train, resume or skip one stage.
+
+    Args:
+        start: what its networks begin with.
 
     Raises:
         Interrupted: a signal or the time asked to stop, during the stage or just after it.
         ValueError: it was made from something else, or is damaged, and `retrain` was not asked for.
     """
     made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+    if start is not None:
+        made_from.start = start.hashes(recipe.name)
     old = None
     try:
         refuse_other(folder, made_from)
@@ -214,7 +234,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool) -> None:
             raise
         old = set_aside(folder)
     try:
-        training = Training.of(recipe, folder)
+        training = Training.of(recipe, folder, start)
         outcome = training.fit(made_from)
     except BaseException:
         put_back(folder, old)

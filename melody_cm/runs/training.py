@@ -17,6 +17,7 @@ from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
 from melody_cm.interfaces import Network
 from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
+from melody_cm.runs.weights import StartingWeights
 from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
 from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
@@ -31,6 +32,7 @@ class Training:
         recipe: what is trained; folder: where logs, checkpoint and export go.
         module, data, trainer: Lightning's three.
         trace: how the loss moved; checkpoint: keeps last.ckpt.
+        started_from: the exported system that gave the first weights, if any.
     """
 
     recipe: Recipe
@@ -40,12 +42,16 @@ class Training:
     trainer: Trainer
     trace: LossTrace
     checkpoint: LastCheckpoint
+    started_from: str | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path, end_now: bool = False) -> "Training":
+    def of(
+        cls, recipe: Recipe, folder: Path, start: StartingWeights | None = None, end_now: bool = False
+    ) -> "Training":
         """Build everything that a recipe describes.
 
         Args:
+            start: what its networks begin with, unless there is a last.ckpt.
             end_now: end where last.ckpt stands.
 
         Raises:
@@ -53,6 +59,8 @@ class Training:
         """
         try:
             module, data = build_stage(recipe)
+            if start is not None:
+                start.give(recipe, module)
             steps = recipe.planned_steps
             every = recipe.config["trainer"].get("log_every_n_steps", 50)  # 50 is Lightning's default.
             logged = max(1, steps // every)
@@ -65,7 +73,8 @@ class Training:
             raise
         except (ValueError, TypeError) as error:
             raise ValueError(f"{recipe.name}: {error}") from error
-        return cls(recipe, folder, module, data, trainer, trace, checkpoint)
+        source = None if start is None else start.source
+        return cls(recipe, folder, module, data, trainer, trace, checkpoint, source)
 
     def fit(self, made_from: Fingerprint) -> dict[str, Any] | None:
         """Train or resume, and leave the export and finished.json.
@@ -148,6 +157,7 @@ class Training:
         measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
         return {
             "size": self.recipe.size,
+            "started_from": self.started_from,
             "steps": self.steps_taken,
             "planned_steps": self.recipe.planned_steps,
             "ended_by": self._ended_by(),

@@ -92,6 +92,7 @@ def load_network(folder: Path, own: bool = False) -> Network:
             raise ValueError(f"{folder}: {name} holds numbers that are not finite or not real; export it again")
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
+    network.origin, network.left_out = config.get("origin"), _stages(config.get("left_out"))
     return network.eval()
 
 
@@ -181,6 +182,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
         raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
     return config
+
+
+def _stages(left_out: Any) -> dict[str, str]:
+    """What an export says of the frozen parts that it does not hold, as far as these were stages."""
+    given = left_out if isinstance(left_out, Mapping) else {}
+    return {name: origin for name, origin in given.items() if isinstance(origin, str) and origin.startswith(STAGE)}
 
 
 def _refuse_large(arguments: Any, file: Path) -> None:

@@ -22,19 +22,23 @@ def save_network(network: Network, folder: Path, portable: bool = False) -> None
     """Write a network to a folder, replacing what is there only when all of it is on disk.
 
     Args:
-        portable: leave out (as null) the frozen networks that are arguments of this one, which exist only inside a run.
+        portable: leave out (as null) the frozen networks that are arguments of this one, which exist only inside a
+            run, and note the stages that they and this one came from.
     """
-    frozen = {name for name, value in network.init_arguments.items() if isinstance(value, Network) and value.frozen}
     arguments = {name: describe(value) for name, value in network.init_arguments.items()}
+    notes = {}
     if portable:
-        arguments |= dict.fromkeys(frozen)
+        parts = {name: value for name, value in network.init_arguments.items() if isinstance(value, Network)}
+        left_out = {**network.left_out, **{name: part.origin for name, part in parts.items() if part.frozen}}
+        arguments |= dict.fromkeys(left_out)
+        notes = {"origin": network.origin, "left_out": left_out}
     with folder_atomically(Path(folder)) as aside:
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
         for name, part in _diffusers_parts(network):
             _save_part(network, name, part, weights, aside)
         save_file(weights, aside / "model.safetensors")
         config = {"class_path": class_path(type(network)), "init_args": arguments, "weights": hash_weights(network)}
-        write_json(aside / "config.json", config)
+        write_json(aside / "config.json", config | notes)
 
 
 def weight_hash(folder: Path) -> str:

@@ -1,5 +1,7 @@
 """Consistency distillation: a student learns in 1-8 steps what its guided teacher does in 50 (arXiv 2404.13358)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,7 @@ class ConsistencyDistillation(AdversarialStage):
     """
 
     reads_waveform = False
+    begins_as_frozen = ("denoiser",)
 
     def __init__(
         self,
@@ -80,6 +83,10 @@ class ConsistencyDistillation(AdversarialStage):
     def student(self) -> Denoiser:
         """The copy that learns."""
         return self.trained["denoiser"]
+
+    def start_from(self, weights: Mapping[str, Mapping[str, Tensor]], source: str) -> None:
+        super().start_from(weights, source)
+        self.target.load_state_dict(self.student.state_dict(), strict=False)
 
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
         latent = encode_latent(self.autoencoder, batch, self.seed)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import Network
+from melody_cm.storage import load_weights
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.resumable import Resumable, check_sample_rates
@@ -37,6 +38,7 @@ class Stage(Resumable, ABC):
     """
 
     steps_taken: Tensor
+    begins_as_frozen: tuple[str, ...] = ()  # Networks that begin as copies of frozen ones, where no weights are given.
 
     def __init__(
         self, trained: Mapping[str, Network], optimization: Optimization, ema_decay: float, sample_rate: int, seed: int
@@ -55,6 +57,16 @@ class Stage(Resumable, ABC):
     @abstractmethod
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
         """The weighted terms whose sum is the loss, computed with the given networks (learning or averaged)."""
+
+    def start_from(self, weights: Mapping[str, Mapping[str, Tensor]], source: str) -> None:
+        """Give networks other first weights, by slot, before the first step.
+
+        Raises:
+            ValueError: weights of a network of other names or shapes; the message names `source` and the difference.
+        """
+        for name, own in weights.items():
+            for networks in (self.trained, self.averaged):
+                load_weights(networks[name], own, f"{source}: {name}")
 
     @property
     def exports(self) -> dict[str, Network]:

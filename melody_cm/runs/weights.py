@@ -1,0 +1,159 @@
+"""Weights to start from: an exported system gives a stage its first weights, and the stages that it needs."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from melody_cm.interfaces import Network
+from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.runs.processes import is_first_process, say
+from melody_cm.runs.recipe import Recipe
+from melody_cm.runs.systems import SAMPLING
+from melody_cm.storage import hash_tensors, read_json, save_network, write_json
+from melody_cm.storage.description import STAGE
+from melody_cm.training.stage import Stage
+
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Held:
+    """A network of an exported system.
+
+    Attributes:
+        stage: that made it; name: its role in the system; weights: its own, by name.
+    """
+
+    stage: str
+    name: str
+    network: Network
+    weights: Mapping[str, Tensor]
+
+
+class StartingWeights:
+    """An exported system whose networks a training begins with.
+
+    Args:
+        source: a folder written by `melody-cm export`, or `owner/name` on the model hub.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such system, or it does not say which stages made it.
+    """
+
+    def __init__(self, source: Path | str) -> None:
+        self.source = str(source)
+        self.pipeline = PretrainedPipeline.from_pretrained(source)
+        self.held = list(_held(self.pipeline))
+        if not self.held:
+            raise ValueError(f"{source} does not say which stages made it; export it again with this version")
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages of which it holds networks."""
+        return list(dict.fromkeys(each.stage for each in self.held))
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        """The content hashes of the weights that a stage begins with, by role."""
+        return {each.name: hash_tensors(each.weights) for each in self._of(stage)}
+
+    def give(self, recipe: Recipe, module: Module) -> None:
+        """Let the networks of a stage begin with these weights; a student may begin as its teacher instead.
+
+        Raises:
+            ValueError: the system does not hold them, or they do not fit; or the stage does not learn by gradient.
+        """
+        if not isinstance(module, Stage):
+            raise ValueError("this stage is fitted, not trained: it starts from no weights; leave --from out")
+        found = {}
+        for slot, network in module.exports.items():
+            fitting = [each for each in self._of(recipe.name) if type(each.network) is type(network)]
+            named = [each for each in fitting if each.name == slot] or fitting
+            if named:
+                found[slot] = named[0].weights
+            elif slot not in module.begins_as_frozen:
+                raise ValueError(
+                    f"{self.source} holds no {slot} of this stage, but networks of {', '.join(self.stages)}; "
+                    "start one of those, or give the export of a system that has it"
+                )
+        module.start_from(found, self.source)
+
+    def adopt(self, stages: Iterable[str], run: Path) -> None:
+        """Put stages that are not finished in a run there, as finished ones that others can read.
+
+        Raises:
+            ValueError: the system does not hold one of them.
+        """
+        for stage in dict.fromkeys(stages):
+            folder, networks = run / stage, self._of(stage)
+            if (folder / "finished.json").is_file():
+                continue
+            if not networks:
+                raise ValueError(
+                    f"stage {stage} is not finished in {run}, and {self.source} holds only networks of "
+                    f"{', '.join(self.stages)}; train it first"
+                )
+            self.adopt(needed(networks), run)
+            if is_first_process():
+                for each in networks:
+                    _save(each, folder / "export" / each.name)
+                write_json(folder / "finished.json", self._adopted(networks))
+            _wait_for(folder / "finished.json")
+            say(f"{stage}: taken from {self.source}")
+
+    def _of(self, stage: str) -> list[Held]:
+        return [each for each in self.held if each.stage == stage]
+
+    def _adopted(self, networks: Sequence[Held]) -> dict[str, Any]:
+        """A finished.json that tells where a stage came from, and how a denoiser is to be sampled."""
+        plain = self.pipeline.settings()["init_args"]
+        sampling = {name: plain[name] for name in SAMPLING if name in plain}
+        if plain.get("embedded_guidance_scale") is not None:
+            sampling["objective"] = {"init_args": {"guidance_scale": plain["embedded_guidance_scale"]}}
+        return {
+            "adopted": {"from": self.source, "weights": {each.name: hash_tensors(each.weights) for each in networks}},
+            "config": {"model": {"init_args": sampling}, "data": {"seconds": self.pipeline.max_seconds}},
+            "inputs": {},
+            "outcome": {},
+        }
+
+
+def needed(networks: Iterable[Held]) -> list[str]:
+    """The stages that these networks had as frozen parts."""
+    return [origin.removeprefix(STAGE) for each in networks for origin in each.network.left_out.values()]
+
+
+def _held(pipeline: PretrainedPipeline) -> Iterator[Held]:
+    for name, network in pipeline.networks.items():
+        origin = network.origin
+        parts = origin.get("init_args") or {} if isinstance(origin, Mapping) else {name: origin}
+        apart = {part: network.get_submodule(part) for part in parts if hasattr(network, part)}
+        for part, place in parts.items():
+            if not (isinstance(place, str) and place.startswith(STAGE)):
+                continue
+            inside = apart.get(part, network)
+            others = tuple(f"{other}." for other in apart) if inside is network else ()
+            weights = {key: value for key, value in inside.state_dict().items() if not key.startswith(others)}
+            yield Held(place.removeprefix(STAGE), part, inside, weights)
+
+
+def _save(held: Held, folder: Path) -> None:
+    """Export a network as its own stage would have: what was left out of the system's export is a stage again."""
+    save_network(held.network, folder)
+    file = folder / "config.json"
+    config = read_json(file)
+    config["init_args"] |= held.network.left_out
+    write_json(file, config)
+
+
+def _wait_for(path: Path) -> None:
+    """Wait until the first process has written a file."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not path.is_file():
+        if time.monotonic() > deadline:
+            raise OSError(f"{path} was not written by the first process within {PATIENCE_SECONDS:g} s")
+        time.sleep(0.05)
