@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.batch import MusicBatch
 from melody_cm.randomness import Draws
 
@@ -161,15 +162,6 @@ class Reconstruction(NamedTuple):
     target: Tensor
     prediction: Tensor
     kl: Float[Tensor, " b"]
-
-
-@dataclass
-class GeneratedAudio:
-    """waveform (b, 1, t) fp32 in [-1, 1]; sample_rate in Hz; seconds spent by part (planner, denoiser, decoder)."""
-
-    waveform: Tensor
-    sample_rate: int
-    timings: dict[str, float]
 
 
 class Autoencoder(Network, ABC):

@@ -11,10 +11,11 @@ import torch
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison.clips import Clips, remembered
 from melody_cm.comparison.costs import passes_of_a_clip, peak_memory
 from melody_cm.evaluation.provenance import describe_machine
-from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines.request import Stopwatch
 
 REPETITIONS = 5  # Fewer say nothing of the spread.

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.batch import MusicBatch
 from melody_cm.diffusion import Continuation, Guided
-from melody_cm.interfaces import GeneratedAudio, Known, Tokenizer, TokenLM
+from melody_cm.interfaces import Known, Tokenizer, TokenLM
 from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, check_music
 from melody_cm.pipelines.streaming import Waveforms, context_frames, decode_blocks, fade_in, joined

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.data import AudioInfo, AudioProblem, audio_info, read_audio, scan_audio, stream_audio
 from melody_cm.data.jobs import require_writable
-from melody_cm.interfaces import GeneratedAudio
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys

@@ -7,18 +7,20 @@ and `model.safetensors` for each network, and a model card. No pickles.
 import inspect
 import itertools
 import math
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm import storage
-from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
+from melody_cm.audio import GeneratedAudio
+from melody_cm.interfaces import JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
 from melody_cm.signal import resample
@@ -57,19 +59,19 @@ class PretrainedPipeline(Pipeline):
         """The shortest music that says enough in place of a text."""
         return 0.0
 
-    def generate(self, prompts: Sequence[Prompt] | Request, *settings: Any, **named: Any) -> GeneratedAudio:
-        """One clip a prompt, all in one batch.
+    def generate(self, prompts: Sequence[Prompt] | Prompt | Request, *settings: Any, **named: Any) -> GeneratedAudio:
+        """One clip a prompt, all in one batch; calling the pipeline does the same.
 
         Args:
-            prompts: a `Request`, or the prompts of one; `settings` and `named` are then the others of its values, as in
-                `generate(["a calm piano melody"], 2.5, seed=1)`.
+            prompts: a text, several texts, or a `Request`; `settings` and `named` are the other values of a request, as
+                in `pipeline("a calm piano melody", seconds=2.5, seed=1)`.
 
         Raises:
             ValueError: what this system cannot make (see `Request` and `Pipeline.generate`).
         """
         return joined(next(self.streams(_request(prompts, settings, named), None)))
 
-    def stream(self, prompts: Sequence[Prompt] | Request, *settings: Any, **named: Any) -> Iterator[GeneratedAudio]:
+    def stream(self, prompts: Sequence[Prompt] | Prompt | Request, *settings: Any, **named: Any) -> Iterator[GeneratedAudio]:
         """What `generate` makes, as blocks with their own timings; the next is made while the caller has the last."""
         return one_ahead(next(self.streams(_request(prompts, settings, named), None)))
 
@@ -90,7 +92,7 @@ class PretrainedPipeline(Pipeline):
             ValueError: what this system cannot make.
         """
         if not request.prompts:
-            raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {request.prompts!r}")
+            raise ValueError("there is no prompt; give a text, or a list of texts that is not empty")
         shortest = min((p.seconds for p in request.prompts if isinstance(p, AudioPrompt)), default=math.inf)
         if shortest < self.shortest_prompt_seconds:
             raise ValueError(
@@ -134,7 +136,8 @@ class PretrainedPipeline(Pipeline):
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)
             made += block.shape[-1]
-            yield GeneratedAudio(block, self.sample_rate, batch.stopwatch.lap())
+            texts = [prompt if isinstance(prompt, str) else None for prompt in batch.prompts]
+            yield GeneratedAudio(block, self.sample_rate, batch.stopwatch.lap(), prompts=texts)
             if made == length:
                 return
         raise ValueError(
@@ -205,6 +208,31 @@ class PretrainedPipeline(Pipeline):
             storage.write_text(aside / "README.md", self._model_card())
             self._save_more(aside)
 
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Save the pipeline to a repository of the model hub ("owner/name"), which is made if it is not there.
+
+        It needs a login: `hf auth login`, or the environment variable HF_TOKEN.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            ValueError: a name of another form; huggingface_hub's errors: no network, no right to write.
+        """
+        if not is_hub_id(repository):
+            raise ValueError(f"{repository!r} names no repository; give owner/name")
+        hub = HfApi()
+        hub.create_repo(repository, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            commit = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"{type(self).__name__}")
+        return commit.commit_url
+
+    def __repr__(self) -> str:
+        parameters = sum(each.numel() for network in self.networks.values() for each in network.parameters())
+        made = f"{self.sample_rate} Hz, trained on {self.max_seconds:g} s, {self.num_steps} steps"
+        return f"{type(self).__name__}({parameters / 1e6:.1f} M parameters, {made}, on {self.device})"
+
     def _save_more(self, folder: Path) -> None:
         """Write what other libraries need to use the saved networks."""
 
@@ -249,7 +277,7 @@ class PretrainedPipeline(Pipeline):
         )
 
 
-def _request(prompts: Sequence[Prompt] | Request, settings: Sequence[Any], named: Mapping[str, Any]) -> Request:
+def _request(prompts: Sequence[Prompt] | Prompt | Request, settings: Sequence[Any], named: Mapping[str, Any]) -> Request:
     if isinstance(prompts, Request):
         if settings or named:
             raise ValueError("a Request holds all that is asked for; give nothing beside it")

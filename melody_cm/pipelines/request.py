@@ -60,7 +60,8 @@ class Request:
     """What a pipeline is asked for. The last four fields lay out long music of MusicCM; other systems refuse them.
 
     Attributes:
-        prompts: one clip each: a text, or music in its place. With none, given music is its own prompt.
+        prompts: one clip each: a text, or music in its place; a single one, or a list. With none, given music is its
+            own prompt.
         seconds: length of every clip. Where music is given, `continue_from` counts it in, and `inpaint` needs none.
         seed: an int seeds clip i by (seed, i); a sequence gives each clip its own seed.
         num_steps: network calls of the sampler; None for the pipeline's own number.
@@ -75,7 +76,7 @@ class Request:
             independent windows, or a negative prompt.
     """
 
-    prompts: Sequence[Prompt] = ()
+    prompts: Sequence[Prompt] | Prompt = ()
     seconds: float | int | None = None
     seed: int | Sequence[int] = 0
     num_steps: int | None = None
@@ -86,8 +87,10 @@ class Request:
     negative_prompt: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.prompts, str) or any(isinstance(each, str) and not each.strip() for each in self.prompts):
-            raise ValueError(f"prompts must be a non-empty list of non-empty texts, got {self.prompts!r}")
+        if isinstance(self.prompts, str | AudioPrompt):
+            object.__setattr__(self, "prompts", [self.prompts])
+        if any(isinstance(each, str) and not each.strip() for each in self.prompts):
+            raise ValueError(f"prompts must be texts that are not empty, got {self.prompts!r}")
         if self.negative_prompt is not None:
             raise ValueError(NO_NEGATIVE_PROMPT)
         times = [seconds for seconds, _ in self.prompt_at]

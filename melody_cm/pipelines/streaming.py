@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.autoencoders import MelAutoencoder
-from melody_cm.interfaces import Autoencoder, GeneratedAudio, Vocoder
+from melody_cm.interfaces import Autoencoder, Vocoder
 from melody_cm.signal import PHASE_PERIOD
 from melody_cm.signal.windows import window_starts
 
@@ -52,7 +53,8 @@ def joined(blocks: Iterable[GeneratedAudio]) -> GeneratedAudio:
     timings: Counter[str] = Counter()
     for block in blocks:
         timings.update(block.timings)
-    return GeneratedAudio(torch.cat([b.waveform for b in blocks], dim=-1), blocks[0].sample_rate, dict(timings))
+    first, waveform = blocks[0], torch.cat([block.waveform for block in blocks], dim=-1)
+    return GeneratedAudio(waveform, first.sample_rate, dict(timings), prompts=first.prompts)
 
 
 def cropped(blocks: Iterable[Float[Tensor, "b 1 _"]], start: int, length: int) -> Waveforms:

@@ -5,7 +5,8 @@ import time
 
 import torch
 
-from melody_cm.interfaces import Autoencoder, GeneratedAudio, Pipeline
+from melody_cm.audio import GeneratedAudio
+from melody_cm.interfaces import Autoencoder, Pipeline
 from melody_cm.randomness import keyed_generator
 
 

@@ -10,6 +10,7 @@ import torch
 from rich.progress import Progress
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
 from melody_cm.comparison.ceilings import MUSIC
 from melody_cm.comparison.clips import Task
@@ -21,7 +22,7 @@ from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
 from melody_cm.evaluation.forward_passes import musiclm_passes, saving
 from melody_cm.evaluation.results import Results, compare_rows
-from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.interfaces import Pipeline
 from melody_cm.runs import Setting
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]

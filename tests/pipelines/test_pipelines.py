@@ -191,7 +191,7 @@ def test_a_length_it_cannot_make_names_the_limit(pipeline, seconds):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompts": []}, "non-empty list"),
+        ({"prompts": []}, "there is no prompt"),
         ({"prompts": ["a", "  "]}, "non-empty texts"),
         ({"prompts": "a calm piano"}, "list"),
         ({"num_steps": 0}, "1 to 1000 steps"),

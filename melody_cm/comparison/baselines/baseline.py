@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.audio import GeneratedAudio
+from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines.request import Batch, Request, Stopwatch, clip_keys
 from melody_cm.randomness import keyed_seed
 from melody_cm.storage import hash_weights
@@ -83,7 +84,7 @@ class Baseline(Pipeline):
             ValueError: what this system cannot make.
         """
         if not request.prompts:
-            raise ValueError("prompts must be a non-empty list of non-empty texts, got none")
+            raise ValueError("there is no prompt; give a list of texts that is not empty")
         if not 0 < request.seconds <= self.max_seconds:
             asked, limit = f"{request.seconds:g}", f"{self.max_seconds:g}"
             raise ValueError(f"{asked} seconds asked for, but {self._name} makes at most {limit}; ask for {limit}")

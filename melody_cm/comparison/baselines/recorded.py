@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.audio import GeneratedAudio
 from melody_cm.data import AudioProblem, audio_info, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.texts import by_numbers
-from melody_cm.interfaces import GeneratedAudio, Pipeline
+from melody_cm.interfaces import Pipeline
 from melody_cm.storage import hash_file, read_json
 
 
