@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
+from melody_cm.placement import apply_keeping_fp32
 from melody_cm.randomness import Draws
 
 Angle = Float[Tensor, " b"] | Float[Tensor, "b l"]
@@ -87,6 +88,13 @@ class Network(Configurable, nn.Module):
     def train(self, mode: bool = True) -> "Network":
         """As `nn.Module.train`; a frozen network stays in evaluation mode."""
         return super().train(mode and not self.frozen)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
+        """As nn.Module's, which `.to` calls; but half precision is for weights that bear it (`apply_keeping_fp32`)."""
+        if not recurse:
+            return super()._apply(fn, recurse=False)
+        apply_keeping_fp32(self, fn)
+        return self
 
     def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
         """As `nn.Module.state_dict`; a frozen network adds nothing to the one of its owner."""

@@ -5,7 +5,6 @@ and `model.safetensors` for each network, and a model card. No pickles.
 """
 
 import inspect
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from melody_cm import storage
 from melody_cm.interfaces import GeneratedAudio, JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
+from melody_cm.placement import Placement
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
@@ -129,7 +129,7 @@ class PretrainedPipeline(Pipeline):
         for network in self.networks.values():
             network.eval()
         length, made = round(seconds * self.sample_rate), 0
-        for block in each_within(torch.no_grad, blocks):
+        for block in each_within(self.placement.computing, blocks):
             if not block.isfinite().all():
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)
@@ -166,15 +166,22 @@ class PretrainedPipeline(Pipeline):
         return {name: value for name, value in self._values().items() if isinstance(value, Network)}
 
     @property
+    def placement(self) -> Placement:
+        """Where the networks are, and in which precision they compute."""
+        return Placement.of(self.networks.values())
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        networks = torch.nn.ModuleList(self.networks.values())
-        return next((x.device for x in itertools.chain(networks.parameters(), networks.buffers())), torch.device("cpu"))
+        return self.placement.device
 
-    def to(self, device: torch.device | str) -> "PretrainedPipeline":
-        """Move every network; returns the pipeline."""
-        for network in self.networks.values():
-            network.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PretrainedPipeline":
+        """Move every network: to auto, cpu, cuda, cuda:N or mps, perhaps in bf16 or fp16; returns the pipeline.
+
+        Raises:
+            ValueError: there is no such device here, or the networks know no such dtype.
+        """
+        self.placement.moved(device, dtype).put(self.networks.values())
         return self
 
     def weight_hashes(self) -> dict[str, str]:
