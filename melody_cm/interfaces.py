@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from melody_cm.audio import GeneratedAudio
 from melody_cm.batch import MusicBatch
+from melody_cm.placement import apply_keeping_fp32
 from melody_cm.randomness import Draws
 
 Angle = Float[Tensor, " b"] | Float[Tensor, "b l"]
@@ -59,14 +60,15 @@ class Network(Configurable, nn.Module):
     Attributes:
         stage: the name of the finished stage that a frozen network came from ("melody/5_audio_vae_gan"), or of the
             public weights ("public/1a2b"); None for a network that is not frozen.
-        origin: the plain data from which `storage.build` makes the frozen network again; of one that was exported,
-            that of the run it came from.
-        left_out: where the frozen parts come from that an export does not hold, by argument.
+        origin: the plain data from which `storage.build` makes the frozen network again.
+        made_by: of a network in an exported system, the stage that made it, under "", and those of parts of it.
+        left_out: the stages of the frozen parts that the export does not hold, by argument.
     """
 
     stage: str | None = None
     origin: Any = None
-    left_out: Mapping[str, Any] = {}
+    made_by: Mapping[str, str] = {}
+    left_out: Mapping[str, str] = {}
 
     @property
     def pass_module(self) -> nn.Module:
@@ -91,6 +93,13 @@ class Network(Configurable, nn.Module):
     def train(self, mode: bool = True) -> "Network":
         """As `nn.Module.train`; a frozen network stays in evaluation mode."""
         return super().train(mode and not self.frozen)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
+        """As nn.Module's, which `.to` calls; but half precision is for weights that bear it (`apply_keeping_fp32`)."""
+        if not recurse:
+            return super()._apply(fn, recurse=False)
+        apply_keeping_fp32(self, fn)
+        return self
 
     def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
         """As `nn.Module.state_dict`; a frozen network adds nothing to the one of its owner."""

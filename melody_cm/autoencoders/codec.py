@@ -125,7 +125,7 @@ class WaveformCodec(Codec):
         """
         check_codes(codes, self)
         vectors = self.quantizer.partial_sums(codes)[-1]
-        return self.decoder(vectors.transpose(1, 2)).to(vectors.dtype)
+        return self.decoder(vectors.transpose(1, 2))
 
     def features(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         """The vectors that are quantized, l = ceil(t / hop)."""
@@ -140,6 +140,6 @@ class WaveformCodec(Codec):
         codes = self.quantizer.codes(features)
         partial_sums = self.quantizer.partial_sums(codes).to(features.dtype)
         passed = features + (partial_sums[-1] - features).detach()
-        decoded = self.decoder(passed.transpose(1, 2)).to(waveform.dtype)
+        decoded = self.decoder(passed.transpose(1, 2))
         commitment = (features.float() - partial_sums.float()).square().mean()
         return Quantized(waveform, fit_length(decoded, waveform.shape[-1]), commitment, features.detach(), codes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from melody_cm.autoencoders.codec import check_codes
 from melody_cm.interfaces import Codec
+from melody_cm.placement import keep_fp32
 from melody_cm.storage.pretrained import load_model
 
 EXAMPLE = "facebook/encodec_24khz"
@@ -49,6 +50,7 @@ class EncodecCodec(Codec):
             self.model = load_model(EncodecModel, source, "encodec", EXAMPLE, give="give FOLDER as source")
         else:
             self.model = EncodecModel(EncodecConfig(**config)).requires_grad_(False).eval()
+        keep_fp32(self.model.decoder.layers[-1])
         settings = self.model.config
         _check_kind(str(source), settings)
         self.sample_rate, self.frame_rate = settings.sampling_rate, settings.sampling_rate / settings.hop_length

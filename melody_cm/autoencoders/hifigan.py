@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from melody_cm.placement import keep_fp32
+
 SLOPE = 0.1
 
 
@@ -144,7 +146,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """A sequence (b, c, l) -> waveform (b, 1, l * hop) within [-1, 1]: HiFi-GAN's generator.
+    """A sequence (b, c, l) -> waveform (b, 1, l * hop) within [-1, 1], its last layers in fp32: HiFi-GAN's generator.
 
     Args:
         input_channels: c.
@@ -171,7 +173,7 @@ class Generator(nn.Module):
             layers.append(Upsampling(width, outputs, kernel, rate))
             layers.append(MultiReceptiveField(outputs, residual_kernels, residual_dilations, residual_convolutions))
             width = outputs
-        output = variance_preserving(convolution(width, 1, 7))
+        output = variance_preserving(keep_fp32(convolution(width, 1, 7)))
         self.layers = nn.Sequential(*layers, nn.LeakyReLU(SLOPE), output, nn.Tanh())
 
     def forward(self, x: Float[Tensor, "b c l"]) -> Float[Tensor, "b 1 t"]:

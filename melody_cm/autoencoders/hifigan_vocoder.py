@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import Vocoder
+from melody_cm.placement import keep_fp32
 from melody_cm.signal import MelSettings
 
 
@@ -71,6 +72,7 @@ class HiFiGANVocoder(Vocoder):
         self.model.mean.fill_(mel_mean)
         self.model.scale.fill_(mel_std)
         self._keep_variance()
+        keep_fp32(self.model.conv_post)
 
     def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
         """The waveform within (-1, 1), t = l * hop_length samples."""

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import Vocoder
+from melody_cm.placement import in_fp32, keep_fp32
 from melody_cm.signal import MelSettings, istft
 
 MAX_MAGNITUDE = 100.0
@@ -78,15 +79,15 @@ class ISTFTVocoder(Vocoder):
         blocks = (ConvNeXtBlock(width, hidden_width, kernel, gain=1 / num_blocks) for _ in range(num_blocks))
         self.blocks = nn.Sequential(*blocks)
         self.output_norm = nn.LayerNorm(width, eps=1e-6)
-        self.output = nn.Linear(width, n_fft + 2)
+        self.output = keep_fp32(nn.Linear(width, n_fft + 2))
 
     def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
         """The waveform, t = l * hop_length samples."""
         scaled = (mel - self.mel_mean) / self.mel_std
         hidden = self.input_norm(self.input(scaled.transpose(1, 2)).transpose(1, 2))
         spectrum = self.output(self.output_norm(self.blocks(hidden)))
-        with torch.autocast(mel.device.type, enabled=False):
-            log_magnitude, phase = spectrum.float().chunk(2, dim=-1)
+        with in_fp32(mel.device):
+            log_magnitude, phase = spectrum.chunk(2, dim=-1)
             polar = torch.polar(log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase)
             hop_length = self.mel_settings.hop_length
             return istft(polar, hop_length, mel.shape[1] * hop_length)[:, None]

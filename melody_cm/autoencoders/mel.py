@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.interfaces import Autoencoder, Reconstruction, Vocoder
+from melody_cm.placement import keep_fp32
 from melody_cm.randomness import Draws
 from melody_cm.signal import MelFrontEnd, MelSettings, fit_length
 
@@ -82,6 +83,7 @@ class MelAutoencoder(Autoencoder):
             norm_num_groups=norm_num_groups,
             mid_block_add_attention=mid_attention,
         ).to(memory_format=torch.channels_last)
+        keep_fp32(self.vae.decoder.conv_out)
         self.register_buffer("latent_shift", torch.zeros(()))
         self.register_buffer("latent_scale", torch.ones(()))
 
@@ -137,7 +139,7 @@ class MelAutoencoder(Autoencoder):
 
     def _decode_mel(self, latent: Float[Tensor, "b c l f"]) -> Float[Tensor, "b frames bins"]:
         image = self.vae.decode(latent.contiguous(memory_format=torch.channels_last)).sample[:, 0]
-        return image.to(latent.dtype) * self.mel_std + self.mel_mean
+        return image * self.mel_std + self.mel_mean
 
 
 def _check_vocoder(settings: MelSettings, vocoder: Vocoder) -> None:

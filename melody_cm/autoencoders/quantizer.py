@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
 
+from melody_cm.placement import in_fp32
+
 # A code that gets less than this share of its codebook's mean use is dead, and moves to a vector of the step.
 DEAD_SHARE = 0.1
 
@@ -54,7 +56,7 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def codes(self, features: Float[Tensor, "b l d"]) -> Int[Tensor, "b q l"]:
         """The nearest code of every codebook, coarse to fine; fp32 whatever the precision around it."""
-        with torch.autocast(features.device.type, enabled=False):
+        with in_fp32(features.device):
             return self.layers(features.float())[1].transpose(1, 2)
 
     def partial_sums(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "q b l d"]:
@@ -74,7 +76,7 @@ class ResidualQuantizer(nn.Module):
             layer._codebook.threshold_ema_dead_code = layer._codebook.reset_cluster_size = share
         devices = [features.device] if features.is_cuda else []
         # The library draws from the global generators, which belong to nobody and are left as they were.
-        with torch.random.fork_rng(devices=devices), torch.autocast(features.device.type, enabled=False):
+        with torch.random.fork_rng(devices=devices), in_fp32(features.device):
             torch.manual_seed(seed)
             self.layers.train()
             self.layers(features.float()[None])

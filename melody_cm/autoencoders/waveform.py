@@ -120,7 +120,7 @@ class WaveformAutoencoder(Autoencoder):
 
     def decode(self, latent: Float[Tensor, "b c l"]) -> Float[Tensor, "b 1 t"]:
         """The waveform, t = l * hop samples; the latent is clipped to [-1, 1] first."""
-        return self.decoder(self.clamp(latent) / self.latent_scale).to(latent.dtype)
+        return self.decoder(self.clamp(latent) / self.latent_scale)
 
     def latent_shape(self, seconds: float) -> tuple[int, ...]:
         return (self.latent_channels, -(-round(seconds * self.sample_rate) // self.hop_length))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from melody_cm.diffusion.denoising import mean_unknown
 from melody_cm.diffusion.guidance import Guided
-from melody_cm.diffusion.process import at_least_fp32, clean_from_velocity, ddim_step, diffuse
+from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse
 from melody_cm.interfaces import Angle, AngleSchedule, Conditioning, Denoiser, Losses, Objective
+from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import Draws
 
 

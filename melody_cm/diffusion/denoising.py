@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from melody_cm.diffusion.process import at_least_fp32, clean_from_velocity, diffuse, velocity
+from melody_cm.diffusion.process import clean_from_velocity, diffuse, velocity
 from melody_cm.interfaces import AngleSchedule, Conditioning, Denoiser, Losses, Objective
+from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import Draws
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from melody_cm.diffusion.process import at_least_fp32
 from melody_cm.interfaces import Angle, Conditioning, Denoiser
+from melody_cm.placement import at_least_fp32
 
 
 class Guided(Denoiser):

@@ -4,18 +4,13 @@ MeLoDy (arXiv 2305.15719), appendix A.1-A.3; every DDPM is the same process with
 Angles are (b,), or (b, l) with one for each frame of a latent (b, c, l) or (b, c, l, f).
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.interfaces import Angle
+from melody_cm.placement import at_least_fp32
 
 Latent = Float[Tensor, "b c *axes"]
-
-
-def at_least_fp32(tensor: Tensor) -> Tensor:
-    """The tensor in fp32, or in fp64 if it was."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _cos_sin(angle: Angle, latent: Tensor) -> tuple[Tensor, Tensor]:

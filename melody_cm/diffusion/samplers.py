@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.diffusion.consistency import ConsistencyFunction
-from melody_cm.diffusion.process import at_least_fp32, ddim_step, diffuse
+from melody_cm.diffusion.process import ddim_step, diffuse
 from melody_cm.interfaces import Angle, Conditioning, Denoiser, Known, Sampler
+from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import normal_rows
 
 

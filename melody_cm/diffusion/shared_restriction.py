@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from melody_cm.diffusion.process import at_least_fp32
 from melody_cm.interfaces import Angle, Conditioning, Denoiser
+from melody_cm.placement import at_least_fp32
 from melody_cm.signal.windows import window_starts
 
 HANN_FLOOR = 0.1

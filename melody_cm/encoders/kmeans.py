@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.interfaces import SemanticEncoder, Tokenizer
+from melody_cm.placement import in_fp32
 from melody_cm.signal.frames import pad_to_multiple
 from melody_cm.signal.mel import MelFrontEnd, MelSettings
 from melody_cm.signal.windows import window_starts
@@ -42,7 +43,7 @@ def fit_centroids(points: Float[Tensor, "n d"], count: int, seed: int) -> Float[
 
 def nearest(points: Float[Tensor, "*rows d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, "*rows"]:
     """The index of the centroid at the smallest Euclidean distance, in fp32."""
-    with torch.autocast(points.device.type, enabled=False):
+    with in_fp32(points.device):
         points, centroids = points.float(), centroids.float()
         # |x - c|^2 without |x|^2, which is the same for all centroids.
         return (centroids.square().sum(-1) - 2 * F.linear(points, centroids)).argmin(-1)

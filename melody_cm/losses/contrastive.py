@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import Network
+from melody_cm.placement import in_fp32
 
 MAX_SCALE = 100.0
 
@@ -45,7 +46,7 @@ class ContrastiveLoss(Network):
         with torch.no_grad():  # A clamp inside the graph would have no gradient that leads back from the limit.
             self.logit_scale.clamp_(max=math.log(MAX_SCALE))
         # A matrix product is what autocast takes down to bf16, where a cosine near 1 has steps of 1 / 256.
-        with torch.autocast(audio.device.type, enabled=False):
+        with in_fp32(audio.device):
             similarity = self.logit_scale.exp() * audio.float() @ text.float().T
         pairs = torch.arange(len(similarity), device=similarity.device)
         return (F.cross_entropy(similarity, pairs) + F.cross_entropy(similarity.T, pairs)) / 2

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.nn.mlp import MLP
+from melody_cm.placement import Fp32Island, in_fp32
 
 
-class AngleEmbedding(nn.Module):
-    """Slerp of two learned vectors, then an MLP.
+class AngleEmbedding(Fp32Island):
+    """Slerp of two learned vectors, then an MLP; in fp32, where close angles differ.
 
     Args:
         angle_width: width of the two vectors.
@@ -32,4 +33,5 @@ class AngleEmbedding(nn.Module):
 
     def forward(self, angle: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape d"]:
         """Embeddings of angles (b,) or (b, l) in radians."""
-        return self.mlp(self.slerp(angle))
+        with in_fp32(angle.device):
+            return self.mlp(self.slerp(angle))

@@ -5,5 +5,5 @@ from melody_cm.pipelines.files import generate_files
 from melody_cm.pipelines.melody import MeLoDy
 from melody_cm.pipelines.musiccm import MusicCM
 from melody_cm.pipelines.musiclm import MusicLM
-from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.pipelines.pretrained import PretrainedPipeline, load
 from melody_cm.pipelines.request import AudioPrompt, Request

@@ -5,7 +5,6 @@ and `model.safetensors` for each network, and a model card. No pickles.
 """
 
 import inspect
-import itertools
 import math
 import tempfile
 from abc import abstractmethod
@@ -23,10 +22,12 @@ from melody_cm.audio import GeneratedAudio
 from melody_cm.interfaces import JointEmbedding, Network, Pipeline
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
+from melody_cm.placement import Placement
 from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
 FORMAT_VERSION = 1
+Prompts = Sequence[Prompt] | Prompt | Request
 
 
 class PretrainedPipeline(Pipeline):
@@ -59,7 +60,7 @@ class PretrainedPipeline(Pipeline):
         """The shortest music that says enough in place of a text."""
         return 0.0
 
-    def generate(self, prompts: Sequence[Prompt] | Prompt | Request, *settings: Any, **named: Any) -> GeneratedAudio:
+    def generate(self, prompts: Prompts, *settings: Any, **named: Any) -> GeneratedAudio:
         """One clip a prompt, all in one batch; calling the pipeline does the same.
 
         Args:
@@ -71,7 +72,7 @@ class PretrainedPipeline(Pipeline):
         """
         return joined(next(self.streams(_request(prompts, settings, named), None)))
 
-    def stream(self, prompts: Sequence[Prompt] | Prompt | Request, *settings: Any, **named: Any) -> Iterator[GeneratedAudio]:
+    def stream(self, prompts: Prompts, *settings: Any, **named: Any) -> Iterator[GeneratedAudio]:
         """What `generate` makes, as blocks with their own timings; the next is made while the caller has the last."""
         return one_ahead(next(self.streams(_request(prompts, settings, named), None)))
 
@@ -131,7 +132,7 @@ class PretrainedPipeline(Pipeline):
         for network in self.networks.values():
             network.eval()
         length, made = round(seconds * self.sample_rate), 0
-        for block in each_within(torch.no_grad, blocks):
+        for block in each_within(self.placement.computing, blocks):
             if not block.isfinite().all():
                 raise ValueError("the decoder gave samples that are not finite; the training of a network diverged")
             block = block.float()[..., : length - made].clamp(-1, 1)
@@ -169,15 +170,22 @@ class PretrainedPipeline(Pipeline):
         return {name: value for name, value in self._values().items() if isinstance(value, Network)}
 
     @property
+    def placement(self) -> Placement:
+        """Where the networks are, and in which precision they compute."""
+        return Placement.of(self.networks.values())
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        networks = torch.nn.ModuleList(self.networks.values())
-        return next((x.device for x in itertools.chain(networks.parameters(), networks.buffers())), torch.device("cpu"))
+        return self.placement.device
 
-    def to(self, device: torch.device | str) -> "PretrainedPipeline":
-        """Move every network; returns the pipeline."""
-        for network in self.networks.values():
-            network.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PretrainedPipeline":
+        """Move every network: to auto, cpu, cuda, cuda:N or mps, perhaps in bf16 or fp16; returns the pipeline.
+
+        Raises:
+            ValueError: there is no such device here, or the networks know no such dtype.
+        """
+        self.placement.moved(device, dtype).put(self.networks.values())
         return self
 
     def weight_hashes(self) -> dict[str, str]:
@@ -277,7 +285,24 @@ class PretrainedPipeline(Pipeline):
         )
 
 
-def _request(prompts: Sequence[Prompt] | Prompt | Request, settings: Sequence[Any], named: Mapping[str, Any]) -> Request:
+def load(source: Path | str, device: str = "auto", dtype: str = "fp32") -> PretrainedPipeline:
+    """Whichever system lies in a folder or on the model hub, ready on a device.
+
+    Args:
+        source: a folder written by `melody-cm export`, or `owner/name`.
+        device: auto (the best that is here), cpu, cuda, cuda:N or mps.
+        dtype: fp32, bf16 or fp16.
+
+    Raises:
+        FileNotFoundError, ValueError: no system there, no such device here, no such dtype.
+    """
+    placement = Placement.choose(device, dtype)
+    pipeline = PretrainedPipeline.from_pretrained(source)
+    placement.put(pipeline.networks.values())
+    return pipeline
+
+
+def _request(prompts: Prompts, settings: Sequence[Any], named: Mapping[str, Any]) -> Request:
     if isinstance(prompts, Request):
         if settings or named:
             raise ValueError("a Request holds all that is asked for; give nothing beside it")

@@ -124,21 +124,17 @@ class StartingWeights:
 
 def needed(networks: Iterable[Held]) -> list[str]:
     """The stages that these networks had as frozen parts."""
-    return [origin.removeprefix(STAGE) for each in networks for origin in each.network.left_out.values()]
+    return [stage for each in networks for stage in each.network.left_out.values()]
 
 
 def _held(pipeline: PretrainedPipeline) -> Iterator[Held]:
-    for name, network in pipeline.networks.items():
-        origin = network.origin
-        parts = origin.get("init_args") or {} if isinstance(origin, Mapping) else {name: origin}
-        apart = {part: network.get_submodule(part) for part in parts if hasattr(network, part)}
-        for part, place in parts.items():
-            if not (isinstance(place, str) and place.startswith(STAGE)):
-                continue
-            inside = apart.get(part, network)
-            others = tuple(f"{other}." for other in apart) if inside is network else ()
-            weights = {key: value for key, value in inside.state_dict().items() if not key.startswith(others)}
-            yield Held(place.removeprefix(STAGE), part, inside, weights)
+    for role, network in pipeline.networks.items():
+        parts = {part: stage for part, stage in network.made_by.items() if not part or hasattr(network, part)}
+        for part, stage in parts.items():
+            inside = network.get_submodule(part)
+            others = tuple(f"{other}." for other in parts if other and not part)
+            weights = {name: value for name, value in inside.state_dict().items() if not name.startswith(others)}
+            yield Held(stage, part or role, inside, weights)
 
 
 def _save(held: Held, folder: Path) -> None:
@@ -146,7 +142,7 @@ def _save(held: Held, folder: Path) -> None:
     save_network(held.network, folder)
     file = folder / "config.json"
     config = read_json(file)
-    config["init_args"] |= held.network.left_out
+    config["init_args"] |= {name: f"{STAGE}{stage}" for name, stage in held.network.left_out.items()}
     write_json(file, config)
 
 

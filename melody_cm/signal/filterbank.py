@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from melody_cm.placement import in_fp32
+
 FLOOR = torch.finfo(torch.float32).eps
 LOWEST = 20.0  # Hz
 
@@ -33,7 +35,7 @@ class KaldiFilterBank(nn.Module):
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l f"]:
         """l = 1 + (t - frame) // hop frames; what is shorter than one frame is followed by silence."""
-        with torch.autocast(waveform.device.type, enabled=False):
+        with in_fp32(waveform.device):
             waveform = waveform[:, 0].float()
             waveform = F.pad(waveform, (0, max(0, self.length - waveform.shape[-1])))
             frames = waveform.unfold(-1, self.length, self.hop_length)

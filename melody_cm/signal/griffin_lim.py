@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from melody_cm.placement import in_fp32
 from melody_cm.signal.mel import MelSettings, mel_filterbank
 from melody_cm.signal.stft import istft, stft
 
@@ -58,7 +59,7 @@ def griffin_lim(
 def mel_to_waveform(mel: Float[Tensor, "b l f"], settings: MelSettings, iterations: int) -> Float[Tensor, "b 1 t"]:
     """The waveform of a log-mel, deterministic; t = l * hop_length samples."""
     # MelFrontEnd leaves out the frame at the very end; the last one stands in for it.
-    with torch.autocast(mel.device.type, enabled=False):
+    with in_fp32(mel.device):
         magnitude = inverse_mel(torch.cat([mel, mel[:, -1:]], dim=1), settings)
         waveform = griffin_lim(magnitude, settings.hop_length, mel.shape[1] * settings.hop_length, iterations)
     return waveform[:, None]

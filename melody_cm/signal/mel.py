@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from melody_cm.placement import in_fp32
 from melody_cm.signal.frames import fit_length
 from melody_cm.signal.stft import stft_magnitude
 
@@ -95,7 +96,7 @@ class MelFrontEnd(nn.Module):
         num_frames = -(-waveform.shape[-1] // settings.hop_length)
         padded = fit_length(waveform[:, 0], num_frames * settings.hop_length)
         # Half precision would be coarser than the quiet bins, which the logarithm blows up.
-        with torch.autocast(waveform.device.type, enabled=False):
+        with in_fp32(waveform.device):
             magnitude = stft_magnitude(padded, settings.n_fft, settings.hop_length)[:, :num_frames]
             mel = F.linear(magnitude, self.filterbank.to(magnitude.dtype))
             return mel.clamp(min=MEL_FLOOR).log()

@@ -92,7 +92,7 @@ def load_network(folder: Path, own: bool = False) -> Network:
             raise ValueError(f"{folder}: {name} holds numbers that are not finite or not real; export it again")
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
-    network.origin, network.left_out = config.get("origin"), _stages(config.get("left_out"))
+    network.made_by, network.left_out = (_texts(config.get(name)) for name in ("made_by", "left_out"))
     return network.eval()
 
 
@@ -184,10 +184,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _stages(left_out: Any) -> dict[str, str]:
-    """What an export says of the frozen parts that it does not hold, as far as these were stages."""
-    given = left_out if isinstance(left_out, Mapping) else {}
-    return {name: origin for name, origin in given.items() if isinstance(origin, str) and origin.startswith(STAGE)}
+def _texts(given: Any) -> dict[str, str]:
+    """Texts by name, whatever a file holds."""
+    return {name: text for name, text in given.items() if isinstance(text, str)} if isinstance(given, Mapping) else {}
 
 
 def _refuse_large(arguments: Any, file: Path) -> None:

@@ -4,7 +4,7 @@ Parts that are diffusers' own (a U-Net, a VAE) lie in subfolders named as they a
 layout, so that its `from_pretrained` opens them; no weight is stored twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from melody_cm.interfaces import Network
 from melody_cm.storage.build import DIFFUSERS_WEIGHTS
-from melody_cm.storage.description import class_path, describe
+from melody_cm.storage.description import STAGE, class_path, describe
 from melody_cm.storage.files import folder_atomically, read_json, write_json
 from melody_cm.storage.hashing import hash_weights
 
@@ -29,9 +29,10 @@ def save_network(network: Network, folder: Path, portable: bool = False) -> None
     notes = {}
     if portable:
         parts = {name: value for name, value in network.init_arguments.items() if isinstance(value, Network)}
-        left_out = {**network.left_out, **{name: part.origin for name, part in parts.items() if part.frozen}}
-        arguments |= dict.fromkeys(left_out)
-        notes = {"origin": network.origin, "left_out": left_out}
+        frozen = {name: part for name, part in parts.items() if part.frozen}
+        arguments |= dict.fromkeys(frozen)
+        from_stages = {name: stage for name, part in frozen.items() for stage in _stages_of(part).values()}
+        notes = {"made_by": _stages_of(network), "left_out": {**network.left_out, **from_stages}}
     with folder_atomically(Path(folder)) as aside:
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
         for name, part in _diffusers_parts(network):
@@ -44,6 +45,14 @@ def save_network(network: Network, folder: Path, portable: bool = False) -> None
 def weight_hash(folder: Path) -> str:
     """The weight hash written when the network was saved."""
     return read_json(Path(folder) / "config.json")["weights"]
+
+
+def _stages_of(network: Network) -> dict[str, str]:
+    """The stage of a network, under "", and those of its parts, if stages made them."""
+    origin = network.origin
+    parts = origin.get("init_args") or {} if isinstance(origin, Mapping) else {"": origin}
+    stages = {name: str(each).removeprefix(STAGE) for name, each in parts.items() if str(each).startswith(STAGE)}
+    return {name if hasattr(network, name) else "": stage for name, stage in stages.items()} or dict(network.made_by)
 
 
 def _diffusers_parts(network: Network) -> Iterator[tuple[str, Any]]:

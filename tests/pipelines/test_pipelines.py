@@ -192,8 +192,8 @@ def test_a_length_it_cannot_make_names_the_limit(pipeline, seconds):
     ("arguments", "message"),
     [
         ({"prompts": []}, "there is no prompt"),
-        ({"prompts": ["a", "  "]}, "non-empty texts"),
-        ({"prompts": "a calm piano"}, "list"),
+        ({"prompts": ["a", "  "]}, "texts that are not empty"),
+        ({"prompts": " "}, "texts that are not empty"),
         ({"num_steps": 0}, "1 to 1000 steps"),
         ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
     ],

@@ -70,7 +70,7 @@ def test_what_was_replaced_is_what_is_used_and_saved(tmp_path):
     made = pipeline.generate(["a"], 0.5).waveform
     assert torch.equal(loaded.generate(["a"], 0.5).waveform, made)
     assert not torch.equal(toy_melody().generate(["a"], 0.5).waveform, made)
-    assert pipeline.to("meta").device.type == other.mix.weight.device.type == "meta"
+    assert pipeline.to(torch.device("meta")).device.type == other.mix.weight.device.type == "meta"
     pipeline.autoencoder.sample_rate = 1600
     assert pipeline.sample_rate == 1600
 
@@ -94,7 +94,7 @@ def test_weight_hashes_tell_changed_weights(tmp_path):
 
 def test_to_moves_every_network():
     pipeline = toy_melody()
-    assert pipeline.to("meta") is pipeline
+    assert pipeline.to(torch.device("meta")) is pipeline
     assert pipeline.device.type == "meta"
     assert {p.device.type for network in pipeline.networks.values() for p in network.parameters()} == {"meta"}
 

@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_named_before_any_step(system, stage, size, message
 def test_an_export_that_does_not_know_its_stages_is_refused(exports, tmp_path, capsys):
     pipeline = PretrainedPipeline.from_pretrained(exports / "musiccm")
     for network in pipeline.networks.values():
-        network.origin = None
+        network.made_by = {}
     pipeline.save_pretrained(tmp_path / "old")
     words = ["train", "musiccm/3_teacher", "--size", "tiny", "--runs", str(tmp_path), "--run", "x"]
     assert main([*words, "--from", str(tmp_path / "old")]) == 2

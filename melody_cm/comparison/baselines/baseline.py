@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from melody_cm.audio import GeneratedAudio
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines.request import Batch, Request, Stopwatch, clip_keys
+from melody_cm.placement import Placement
 from melody_cm.randomness import keyed_seed
 from melody_cm.storage import hash_weights
 
@@ -70,7 +71,7 @@ class Baseline(Pipeline):
         """
         batch = self.batch(Request(prompts, seconds, seed, num_steps, guidance_scale))
         seeds = [keyed_seed(one, "baseline", 0, clip) for one, clip in batch.keys]
-        with torch.no_grad(), self._timed(batch.stopwatch):
+        with self.placement.computing(), self._timed(batch.stopwatch):
             waveform = self.make(batch, seeds).float().mean(1, keepdim=True)
         length = round(seconds * self.sample_rate)
         if waveform.shape[-1] < length or not waveform.isfinite().all():
@@ -116,14 +117,18 @@ class Baseline(Pipeline):
         return {name: hash_weights(network) for name, network in self.networks.items()}
 
     @property
+    def placement(self) -> Placement:
+        """Where the networks are, and in which precision they compute."""
+        return Placement.of(self.networks.values())
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return next(nn.ModuleList(self.networks.values()).parameters()).device
+        return self.placement.device
 
-    def to(self, device: torch.device | str) -> "Baseline":
-        """Move every network; returns the pipeline."""
-        for network in self.networks.values():
-            network.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Baseline":
+        """As `PretrainedPipeline.to`."""
+        self.placement.moved(device, dtype).put(self.networks.values())
         return self
 
     @property

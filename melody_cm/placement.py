@@ -1,0 +1,164 @@
+"""Where networks compute and how precisely: one choice for every command; and what stays in fp32 whatever it is."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device and a precision.
+
+    In half precision the weights are halved and autocast decides operation by operation, so that what must be fp32 is.
+
+    Attributes:
+        device: where networks and their inputs are.
+        precision: a key of `PRECISIONS`.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "fp32") -> "Placement":
+        """The placement that a user names: auto (the best that is here), cpu, cuda, cuda:N or mps; fp32, bf16 or fp16.
+
+        Raises:
+            ValueError: there is no such device here, or no such precision.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}; give one of them")
+        here = devices_here()
+        name = here[0] if device == "auto" else device
+        if name not in here and not (name == "cuda" and "cuda:0" in here):
+            raise ValueError(f"there is no device {device!r} here; devices: auto, {', '.join(here)}")
+        return cls(torch.device(name), precision)
+
+    @classmethod
+    def of(cls, modules: Iterable[nn.Module]) -> "Placement":
+        """Where modules are, and the lowest precision of their weights."""
+        found = nn.ModuleList(modules)
+        kinds = {parameter.dtype for parameter in found.parameters()}
+        device = next((x.device for each in (found.parameters(), found.buffers()) for x in each), torch.device("cpu"))
+        return cls(device, next((name for name in ("fp16", "bf16") if PRECISIONS[name] in kinds), "fp32"))
+
+    def moved(self, device: torch.device | str, dtype: torch.dtype | None) -> "Placement":
+        """Another device, and another precision where one is given; a name of a device as in `choose`.
+
+        Raises:
+            ValueError: as `choose`, or a dtype without a name in `PRECISIONS`.
+        """
+        names = {known: name for name, known in PRECISIONS.items()} | {None: self.precision}
+        if dtype not in names:
+            raise ValueError(f"dtype {dtype} is none of {', '.join(map(str, PRECISIONS.values()))}; give one of them")
+        if isinstance(device, torch.device):
+            return Placement(device, names[dtype])
+        return Placement.choose(device, names[dtype])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of most weights."""
+        return PRECISIONS[self.precision]
+
+    def put(self, modules: Iterable[nn.Module]) -> None:
+        """Move modules there, and their weights to its precision."""
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, as in convolutions.
+        for module in modules:
+            module.to(self.device, self.dtype)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Networks that are placed so compute in here, without gradient."""
+        half = self.precision != "fp32"
+        with torch.no_grad(), torch.autocast(self.device.type, self.dtype if half else None, enabled=half):
+            yield
+
+    def facts(self) -> dict[str, Any]:
+        """What results and files say of it, as plain data; two that are equal may be compared."""
+        on_gpu = self.device.type == "cuda"
+        device = f"cuda ({torch.cuda.get_device_name(self.device)})" if on_gpu else self.device.type
+        return {"device": device, "precision": self.precision, "tf32": on_gpu and uses_tf32()}
+
+
+def devices_here() -> list[str]:
+    """The devices that `Placement.choose` takes, the best one first."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def uses_tf32() -> bool:
+    """Whether fp32 matrix products may be rounded to TF32."""
+    return torch.get_float32_matmul_precision() != "highest"
+
+
+def refuse_unlike(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Refuse to compare what two metadata of results say was made on unlike devices or in unlike precisions.
+
+    Results that say nothing are of a time when all was computed on CPUs in fp32.
+
+    Raises:
+        ValueError: device, precision or TF32 differ.
+    """
+    one, other = (facts.get("placement") or Placement(torch.device("cpu")).facts() for facts in (first, second))
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    if names:
+        unlike = "; ".join(f"{name} {one.get(name)!r} against {other.get(name)!r}" for name in names)
+        raise ValueError(f"these results cannot be compared, they were made with {unlike}; make both alike")
+
+
+@contextmanager
+def in_fp32(device: torch.device) -> Iterator[None]:
+    """What is computed in here on the device is neither autocast nor rounded to TF32."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda" and uses_tf32():
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+        yield
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """The tensor in fp32, or in fp64 if it was."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+class Fp32Island(nn.Module):
+    """Comes before a layer's class: its weights stay in fp32, and so does what it computes of one tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with in_fp32(x.device):
+            return super().forward(at_least_fp32(x))
+
+
+def keep_fp32(layer: nn.Module) -> nn.Module:
+    """Make a layer an `Fp32Island`, before any parametrization; returns it."""
+    layer.__class__ = type(type(layer).__name__, (Fp32Island, type(layer)), {})
+    return layer
+
+
+def apply_keeping_fp32(root: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Do as `root._apply(change)`, but let no change halve buffers, norms and `Fp32Island`s."""
+
+    def kept(tensor: Tensor) -> Tensor:
+        changed = change(tensor)
+        halved = changed.is_floating_point() and changed.itemsize < 4 <= tensor.itemsize
+        return tensor.to(changed.device) if halved else changed
+
+    def weights(tensor: Tensor) -> Tensor:
+        return change(tensor) if isinstance(tensor, nn.Parameter) else kept(tensor)
+
+    islands = [module for module in root.modules() if isinstance(module, (Fp32Island, *NORMS))]
+    whole = {id(part) for island in islands for part in island.modules()}
+    for module in root.modules():
+        # With `recurse` off a module sees to itself alone, and does what else its own class does.
+        module._apply(kept if id(module) in whole else weights, recurse=False)
