@@ -145,7 +145,8 @@ def read_fadtk(path: str | Path, embedding: str, model: str | None = None) -> Ga
     except NPZ_ERRORS as error:
         raise ValueError(f"{path}: no readable mu and cov of {model} ({error!r}); make it again") from error
     # Files may be of float32 sums, where both halves of a covariance differ by rounding.
-    whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and np.isfinite(mean).all() and np.isfinite(cov).all()
+    whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and {mean.dtype.kind, cov.dtype.kind} <= set("fiu")
+    whole = whole and np.isfinite(mean).all() and np.isfinite(cov).all()
     if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
         raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
     return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))

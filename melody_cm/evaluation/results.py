@@ -210,10 +210,7 @@ class Results:
         """
         if not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file; give the results.json of an earlier `melody-cm {verb}`")
-        try:
-            data = read_json(file)
-        except RecursionError as error:
-            raise ValueError(f"{file} is not valid JSON ({error})") from error
+        data = read_json(file)
         found = (data.get("schema_version"), data.get("verb")) if isinstance(data, dict) else (None, None)
         if found != (SCHEMA_VERSION, verb):
             raise ValueError(

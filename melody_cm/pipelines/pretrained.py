@@ -264,7 +264,7 @@ class PretrainedPipeline(Pipeline):
         kind = storage.find_class(config["class_path"])
         if not issubclass(kind, cls):
             raise ValueError(f"{source} holds a {kind.__name__}, not a {cls.__name__}; load it with {kind.__name__}")
-        if strays := [name for name in names if name not in inspect.signature(kind).parameters]:
+        if strays := [name for name in names if name not in list(inspect.signature(kind).parameters)]:
             raise ValueError(f"{file} names a network {strays[0]!r}, which a {kind.__name__} does not have")
         networks = {name: storage.load_network(folder / name) for name in names}
         with storage.offline(file):

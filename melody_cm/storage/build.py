@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from melody_cm.storage.hashing import hash_tensors, hash_weights
 from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
 
-LARGEST = 2**24  # Of the numbers in an export that may come from anywhere.
+LARGEST = 2**20  # Of the numbers in an export that may come from anywhere.
 _being_read: list[Path] = []  # Folders whose networks are being built, innermost last.
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -77,19 +78,25 @@ def load_network(folder: Path, own: bool = False) -> Network:
     described = {"class_path": config["class_path"], "init_args": config["init_args"]}
     weights = read_weights(folder)
     if own:
-        with _reading(folder):
+        with _reading(folder), torch.device("cpu"):  # Its weights have values even inside a network without.
             network = build(described)
     else:
         refuse_foreign(described, folder / "config.json")
         _refuse_large(described["init_args"], folder / "config.json")
         with _reading(folder), offline(folder / "config.json"), _no_more_tensors_than(len(weights), folder):
+            with torch.device("meta"):  # Takes no memory, whatever the sizes.
+                check_weights(build(described), weights, str(folder))
             network = build(described)
     if not isinstance(network, Network):
         raise ValueError(f"{folder / 'config.json'} describes no network but a {type(network).__name__}")
-    load_weights(network, weights, str(folder))
+    check_weights(network, weights, str(folder))
+    own_types = {name: value.dtype for name, value in network.state_dict().items()}
     for name, value in weights.items():
-        if value.is_complex() or not bool(value.isfinite().all()):
-            raise ValueError(f"{folder}: {name} holds numbers that are not finite or not real; export it again")
+        if value.dtype != own_types[name]:
+            raise ValueError(f"{folder}: {name} is {value.dtype}, not the {own_types[name]} of the network")
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{folder}: {name} holds numbers that are not finite; export it again")
+    network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
     network.made_by, network.left_out = (_texts(config.get(name)) for name in ("made_by", "left_out"))
@@ -142,6 +149,16 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     """Put `weights` into a network whose names and shapes they must match exactly.
 
     Raises:
+        ValueError: as `check_weights`.
+    """
+    check_weights(network, weights, source)
+    network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not those of a network.
+
+    Raises:
         ValueError: names or shapes differ; the message names `source` and the first difference.
     """
     own = network.state_dict()
@@ -155,7 +172,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
             raise ValueError(
                 f"{source} holds another network: {name} is {tuple(value.shape)}, expected {tuple(own[name].shape)}"
             )
-    network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

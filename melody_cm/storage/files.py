@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Of numbers with too many digits, and brackets in brackets, too.
         raise ValueError(f"{path} is not valid JSON ({error}); make it again or remove it") from error
 
 

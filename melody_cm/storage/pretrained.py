@@ -18,10 +18,21 @@ _offline_for: ContextVar[Any] = ContextVar("offline_for", default=None)
 
 @contextmanager
 def offline(file: Path) -> Iterator[None]:
-    """Ask no model hub inside this block: what is built is described by a file that may come from anywhere."""
+    """Ask no model hub inside this block: what is built is described by a file that may come from anywhere.
+
+    Raises:
+        ValueError, OSError: whatever goes wrong inside; the message names the file or its folder.
+    """
     token = _offline_for.set(file)
     try:
         yield
+    except OSError:
+        raise
+    except Exception as error:  # Constructors of the libraries raise many kinds.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ValueError) and str(Path(file).parent) in reason:
+            raise
+        raise ValueError(f"{file} describes nothing that can be built: {reason[:300]}") from error
     finally:
         _offline_for.reset(token)
 

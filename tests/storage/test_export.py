@@ -7,7 +7,16 @@ from torch import nn
 
 from melody_cm.diffusion import LinearAngles
 from melody_cm.interfaces import Network
-from melody_cm.storage import build, describe, hash_weights, load_network, save_network, trust_module, write_json
+from melody_cm.storage import (
+    build,
+    describe,
+    hash_tensors,
+    hash_weights,
+    load_network,
+    save_network,
+    trust_module,
+    write_json,
+)
 
 
 class Affine(Network):
@@ -161,8 +170,28 @@ class Deep(Network):
         self.layers = nn.ModuleList(nn.Linear(1, 1) for _ in range(layers))
 
 
+def test_sizes_are_those_of_the_weights_before_anything_is_allocated(tmp_path):
+    save_network(Affine(4), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    width = 2**20  # A square of 4 TiB, which no machine has.
+    write_json(tmp_path / "net/config.json", {**config, "init_args": {**config["init_args"], "width": width}})
+    with pytest.raises(ValueError, match=rf"net holds another network: linear.\w+ is \(4,.*expected \({width},"):
+        load_network(tmp_path / "net")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.int64, torch.complex64])
+def test_weights_of_another_type_are_refused(tmp_path, kind):
+    save_network(Affine(4), tmp_path / "net")
+    weights = {name: value.to(kind) for name, value in load_file(tmp_path / "net/model.safetensors").items()}
+    save_file(weights, tmp_path / "net/model.safetensors")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    write_json(tmp_path / "net/config.json", {**config, "weights": hash_tensors(weights)})
+    with pytest.raises(ValueError, match=r"linear.\w+ is torch\.\w+, not the torch.float32"):
+        load_network(tmp_path / "net")
+
+
 @pytest.mark.parametrize(
-    ("layers", "reason"), [(10_000_000, "larger network than it holds"), (10**12, "no size of a network")]
+    ("layers", "reason"), [(1_000_000, "larger network than it holds"), (10**12, "no size of a network")]
 )
 def test_more_layers_than_there_are_weights_for_are_not_built(tmp_path, layers, reason):
     save_network(Deep(2), tmp_path / "net")

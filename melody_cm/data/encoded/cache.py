@@ -159,8 +159,19 @@ def open_whole(path: Path) -> Any:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of an output, empty if it has none."""
-    return read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    """The index of an output, empty if it has none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not (folder / INDEX).is_file():
+        return {}
+    index = read_json(folder / INDEX)
+    whole = {"stage": str, "kind": str, "frame_samples": int | None, "weights": dict, "bad": dict}
+    known = {"bad": {}, **index} if isinstance(index, dict) else {}
+    if not all(isinstance(known.get(name, ...), kind) for name, kind in whole.items()):
+        raise ValueError(f"{folder / INDEX} is damaged; run `melody-cm data encode` with --again")
+    return index
 
 
 def is_whole(index: dict[str, Any]) -> bool:
