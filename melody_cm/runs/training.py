@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from melody_cm.configuration import leaves
 from melody_cm.data import MusicDataModule
 from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
 from melody_cm.interfaces import Network
@@ -22,6 +23,7 @@ from melody_cm.storage import build, current_run, load_network, load_weights, sa
 from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
 from melody_cm.training.stage import Stage
+from melody_cm.training.watch import TrainingWatch
 
 
 @dataclass
@@ -67,7 +69,13 @@ class Training:
             trace = LossTrace(span=max(1, min(20, logged // 5)))
             every = max(1, min(500, steps // 4))
             checkpoint = LastCheckpoint(folder / "last.ckpt", every, max_seconds(recipe.config["trainer"]))
-            own = [trace, StageProgress(recipe.name, steps), checkpoint, *([EndNow()] if end_now else [])]
+            own = [
+                trace,
+                TrainingWatch(),
+                StageProgress(recipe.name, steps),
+                checkpoint,
+                *([EndNow()] if end_now else []),
+            ]
             trainer = build_trainer(recipe, folder, own)
         except FileNotFoundError:
             raise
@@ -94,6 +102,8 @@ class Training:
             write_json(self.folder / "begun.json", {**vars(made_from), **own})
         started, last = time.monotonic(), self.folder / "last.ckpt"
         self.trainer.callbacks.append(SameTraining(made_from, last))
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams({".".join(keys): value for keys, value in leaves(self.recipe.config)})
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
@@ -232,7 +242,8 @@ def build_trainer(recipe: Recipe, folder: Path, own: list[Any]) -> Trainer:
     callbacks = sorted(_as_list(parts["callbacks"]), key=lambda callback: isinstance(callback, BestCheckpoint))
     if given.get("enable_progress_bar") is False:
         own = [callback for callback in own if not isinstance(callback, StageProgress)]
-    loggers = [CSVLogger(folder, "logs"), TensorBoardLogger(folder, "tensorboard"), *_as_list(parts["logger"])]
+    board = TensorBoardLogger(folder, "tensorboard", version="")  # Resumes go on in the same curves.
+    loggers = [CSVLogger(folder, "logs"), board, *_as_list(parts["logger"])]
     defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "val_check_interval": recipe.planned_steps}
     rest = build(given, None, *LIGHTNING)
     return Trainer(

@@ -223,6 +223,8 @@ class AdversarialStage(Stage):
         self.manual_backward(torch.stack(list(terms.values())).sum() / self.accumulate)
 
     def _step(self, optimizer: Any, place: int) -> None:
+        if place == 0:
+            self.log_gradient_norm()
         self.clip_gradients(optimizer, gradient_clip_val=self.gradient_clip, gradient_clip_algorithm="norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

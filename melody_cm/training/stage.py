@@ -16,6 +16,7 @@ from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.resumable import Resumable, check_sample_rates
 from melody_cm.training.skipped_steps import SkippedSteps
+from melody_cm.training.watch import gradient_norm, is_written
 
 Networks = nn.ModuleDict
 
@@ -86,6 +87,13 @@ class Stage(Resumable, ABC):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.skipped.check(self, optimizer)
+        if self.automatic_optimization:
+            self.log_gradient_norm()
+
+    def log_gradient_norm(self) -> None:
+        """Log the norm of the gradients, before they are clipped, where Lightning writes what is logged."""
+        if is_written(self.trainer, self):
+            self.log("train/gradient_norm", gradient_norm(self.trained))
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
