@@ -1,6 +1,6 @@
 """Where networks compute and how precisely: one choice for every command; and what stays in fp32 whatever it is."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Placement:
             raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}; give one of them")
         here = devices_here()
         name = here[0] if device == "auto" else device
-        if name not in here and not (name == "cuda" and "cuda:0" in here):
+        if name not in here:
             raise ValueError(f"there is no device {device!r} here; devices: auto, {', '.join(here)}")
         return cls(torch.device(name), precision)
 
@@ -61,6 +61,11 @@ class Placement:
         if isinstance(device, torch.device):
             return Placement(device, names[dtype])
         return Placement.choose(device, names[dtype])
+
+    @property
+    def name(self) -> str:
+        """Of a folder for what is made so."""
+        return f"{self.device.type}_{self.precision}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -91,7 +96,7 @@ class Placement:
 def devices_here() -> list[str]:
     """The devices that `Placement.choose` takes, the best one first."""
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    return [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def uses_tf32() -> bool:
@@ -99,7 +104,7 @@ def uses_tf32() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
 
 
-def refuse_unlike(first: dict[str, Any], second: dict[str, Any]) -> None:
+def refuse_unlike_placements(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     """Refuse to compare what two metadata of results say was made on unlike devices or in unlike precisions.
 
     Results that say nothing are of a time when all was computed on CPUs in fp32.

@@ -15,7 +15,7 @@ from melody_cm.encoders.kmeans import LogMelKMeans
 from melody_cm.interfaces import Network
 from melody_cm.language_models import CausalTokenLM, Stream
 from melody_cm.nn.angle_embedding import AngleEmbedding
-from melody_cm.placement import Placement, apply_keeping_fp32, keep_fp32, refuse_unlike
+from melody_cm.placement import Placement, apply_keeping_fp32, keep_fp32, refuse_unlike_placements
 
 CPU = torch.device("cpu")
 MEL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 80, "num_mels": 16, "f_min": 0.0, "f_max": 4000.0}
@@ -160,7 +160,7 @@ def test_where_networks_are_is_read_from_them():
 
 def test_results_of_unlike_placements_are_refused():
     cpu, half = ({"placement": Placement(CPU, precision).facts()} for precision in ("fp32", "bf16"))
-    refuse_unlike(cpu, cpu)
-    refuse_unlike({}, cpu)  # Older results, which knew nothing but fp32 on a CPU.
+    refuse_unlike_placements(cpu, cpu)
+    refuse_unlike_placements({}, cpu)  # Older results, which knew nothing but fp32 on a CPU.
     with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
-        refuse_unlike({}, half)
+        refuse_unlike_placements({}, half)

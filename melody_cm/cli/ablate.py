@@ -6,13 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_setting, chosen_run, require_size, whole_numbers
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument("folder", type=Path, help="recipes/ablations/NAME")
     add_setting(parser)
+    add_placement(parser, "what is measured")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--steps", help="comma-separated sampling steps (default: those of each recipe)")
     parser.add_argument("--clips", type=int, default=64, help="test clips that are denoised and sampled (default: 64)")
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = require_size(arguments.size)
     results = melody_cm.ablate(
         arguments.folder,
-        melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides),
+        melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides, chosen_placement(arguments)),
         chosen_run(arguments, f"ablate-{arguments.folder.name}"),
         arguments.out,
         whole_numbers("--seeds", arguments.seeds),

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_setting, chosen_run
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run
 
 WORTH = {
     "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
     add_setting(parser)
+    add_placement(parser, "the systems")
     parser.add_argument("--run", help="the run whose stages are compared (default: compare-RECIPE)")
     parser.add_argument("--train-missing", action="store_true", help="train the stages that are not finished")
     parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: say what changed")
@@ -27,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the table and what changed."""
     recipe = melody_cm.read_compare_recipe(arguments.recipe)
-    setting = melody_cm.Setting(arguments.size or recipe.size, arguments.machine, arguments.corpus)
+    placement = chosen_placement(arguments)
+    size = arguments.size or recipe.size
+    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"compare-{arguments.recipe.stem}")
     older = melody_cm.Results.read(arguments.against, "compare") if arguments.against else None
+    if older:  # Before any work.
+        melody_cm.refuse_unlike_placements(older.metadata, {"placement": placement.facts()})
     results = melody_cm.compare(recipe, target, arguments.out, setting, arguments.train_missing)
     Console().print(melody_cm.rich_table(results))
     if older:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import melody_cm
-from melody_cm.cli.options import add_setting, require_size
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, require_size
 
 OK, FOUND = 0, 2
 CORPUS = "a .jsonl manifest, a folder, or a .yaml of a corpus"
@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_setting(new)
     new.add_argument("--run", required=True, help="name of the run whose finished stages encode")
     new.add_argument("--processes", type=_positive, help="default: one a core, or one a GPU")
-    new.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the encoders run")
+    add_placement(new, "the encoders")
     new.add_argument("--again", action="store_true", help="replace what was encoded before")
 
 
@@ -173,7 +173,8 @@ def encode(arguments: Namespace) -> int:
     size = require_size(arguments.size)
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
-    options = {"processes": arguments.processes, "device": arguments.device, "again": arguments.again}
+    placement = chosen_placement(arguments)
+    options = {"processes": arguments.processes, "placement": placement, "again": arguments.again}
     melody_cm.encode(recipes, folder, skip_unfinished=len(recipes) > 1, **options)
     return OK
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
+from melody_cm.cli.options import add_placement, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--level-matched", action="store_true", help="judge at equal loudness as well")
     parser.add_argument("--selftest", action="store_true", help="show which measure notices which damage to real music")
+    add_placement(parser, "the embeddings")
     parser.add_argument("--out", type=Path, metavar="FILE", help="results.json")
 
 
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge by every embedding, or test the measures themselves; print the tables."""
     _check(arguments)
     common = {"split": arguments.split, "out": arguments.out, "show_progress": True}
+    common["placement"] = chosen_placement(arguments)
     if arguments.selftest:
         results = melody_cm.selftest(arguments.reference, arguments.embedding or ["logmel"], **common)
         sheets = melody_cm.selftest_sheets(results)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import melody_cm
+from melody_cm.cli.options import add_placement, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance-scale", type=float, help="1 = none (default: the pipeline's own)")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
+    add_placement(parser, "the networks")
     parser.add_argument("--out", type=Path, required=True, help="folder for the WAV and JSON files")
     parser.add_argument("--overwrite", action="store_true", help="replace clips of the same name of other requests")
 
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         continue_from=arguments.continue_from,
         inpaint=hole,
         overwrite=arguments.overwrite,
+        placement=chosen_placement(arguments),
     )
     with Progress(console=Console(stderr=True)) as progress:
         total = max(1, len(prompts) + len(arguments.audio_prompt))

@@ -15,6 +15,23 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
 
 
+def add_placement(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where networks compute, and how precisely; `what` says which."""
+    parser.add_argument(
+        "--device", default="auto", help=f"of {what}: cpu, cuda, cuda:N or mps (default: auto, the best there is)"
+    )
+    parser.add_argument("--precision", default="fp32", help=f"of {what}: fp32, bf16 or fp16 (default: fp32)")
+
+
+def chosen_placement(arguments: argparse.Namespace) -> Any:
+    """What --device and --precision say.
+
+    Raises:
+        ValueError: there is no such device here, or no such precision.
+    """
+    return melody_cm.Placement.choose(arguments.device, arguments.precision)
+
+
 def chosen_run(arguments: argparse.Namespace, default: str) -> Any:
     """The run of --run, below --runs.
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import melody_cm
-from melody_cm.cli.options import add_setting, chosen_run, require_size, whole_numbers
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, require_size, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "musiccm-long, or all",
     )
     add_setting(parser)
+    add_placement(parser, "what is measured")
     parser.add_argument("--seeds", default="0,1,2", help="of trainings that are compared (default: 0,1,2)")
     parser.add_argument("--clips", type=int, default=64, help="test clips that ablations are judged by (default: 64)")
     parser.add_argument("--run", help="the run that holds all trainings (default: reproduce-SIZE)")
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reproduce one table after the other, and print the verdicts."""
-    setting = melody_cm.Setting(require_size(arguments.size), arguments.machine, arguments.corpus)
+    size, placement = require_size(arguments.size), chosen_placement(arguments)
+    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"reproduce-{setting.size}")
     seeds = whole_numbers("--seeds", arguments.seeds)
     for name in melody_cm.EXPERIMENTS if arguments.name == "all" else [arguments.name]:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -24,6 +23,7 @@ from melody_cm.evaluation.embeddings import LogMelEmbedding
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, Row, compare_rows
 from melody_cm.evaluation.score import Score
+from melody_cm.placement import Placement
 from melody_cm.runs import Recipe, Run, Setting, load_training, plan_stages, stage_weights
 from melody_cm.storage import build, hash_data
 from melody_cm.training import ConsistencyDistillation
@@ -88,11 +88,12 @@ def ablate(
     _check_steps(variants, steps)
     run.train(stages_in_order(variants, setting))
     run.enter()
-    rows = over_seeds(measure_all(variants, run, Path(out), steps, clips))
+    rows = over_seeds(measure_all(variants, run, Path(out), steps, clips, setting.placement))
     facts = {
         **{"folder": str(folder), "size": setting.size, "corpus": setting.corpus or "procedural"},
         **{"overrides": list(setting.overrides), "clips": clips, "seeds": list(seeds), "baseline": baseline},
         "embeddings": [asdict(LogMelEmbedding().identity)],
+        "placement": setting.placement.facts(),
     }
     results = Results("ablate", provenance(**facts), rows, compare_rows(rows, baseline))
     write_results(results, Path(out))
@@ -150,7 +151,7 @@ def stages_in_order(variants: Sequence[Variant], setting: Setting) -> list[Recip
 
 
 def measure_all(
-    variants: Sequence[Variant], run: Run, out: Path, steps: Sequence[int], num_clips: int
+    variants: Sequence[Variant], run: Run, out: Path, steps: Sequence[int], num_clips: int, placement: Placement
 ) -> dict[int, list[Row]]:
     """The rows of every seed; those that were measured before on the same weights are read, not measured again."""
     rows: dict[int, list[Row]] = {}
@@ -160,15 +161,15 @@ def measure_all(
             file = out / "cells" / f"{variant.name}_seed{variant.seed}.json"
             found = remembered(
                 file,
-                _made_from(variant, steps, num_clips),
-                lambda one=variant: [asdict(row) for row in measure(one, run, steps, num_clips)],
+                _made_from(variant, steps, num_clips, placement),
+                lambda one=variant: [asdict(row) for row in measure(one, run, steps, num_clips, placement)],
             )
             rows.setdefault(variant.seed, []).extend(Row.from_dict(row) for row in found)
             progress.advance(task)
     return rows
 
 
-def _made_from(variant: Variant, steps: Sequence[int], num_clips: int) -> dict[str, Any]:
+def _made_from(variant: Variant, steps: Sequence[int], num_clips: int, placement: Placement) -> dict[str, Any]:
     """Everything that decides what a variant's measures are."""
     slots = variant.sampled.config["model"]["init_args"]
     return {
@@ -178,14 +179,14 @@ def _made_from(variant: Variant, steps: Sequence[int], num_clips: int) -> dict[s
         "embedding": str(LogMelEmbedding().identity),
         "steps": list(steps),
         "clips": num_clips,
+        "placement": placement.facts(),
     }
 
 
-def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) -> Iterator[Row]:
+def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int, placement: Placement) -> Iterator[Row]:
     """What one training gave: its denoising, then its samples at each number of steps."""
     stage, data = load_training(variant.sampled, run.folder(variant.trained.name))
-    on_gpu = torch.cuda.is_available() and variant.sampled.config["trainer"].get("accelerator") != "cpu"
-    stage = stage.to("cuda" if on_gpu else "cpu").eval()
+    placement.put([stage.eval()])
     clips = held_back_clips(data, num_clips, device=stage.device)
     distilled = isinstance(stage, ConsistencyDistillation)
     yield Row(variant.name, (one_step_measures if distilled else denoising_measures)(stage, clips))
@@ -193,7 +194,7 @@ def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int) ->
     deterministic = not distilled and isinstance(stage.sampler, DDIMSampler)
     errors = sampling_errors(stage, clips, steps) if deterministic else [None] * len(steps)
     for num_steps, error in zip(steps, errors, strict=True):
-        scores = sample_scores(stage, clips, num_steps, LogMelEmbedding())
+        scores = sample_scores(stage, clips, num_steps, LogMelEmbedding().to(placement.device))
         yield Row(variant.name, scores if error is None else {**scores, "sampling_error": error}, num_steps)
 
 

@@ -13,6 +13,7 @@ from melody_cm.evaluation import Judge, Score, embed, si_snr
 from melody_cm.evaluation.music import music_measures, pair_measures
 from melody_cm.evaluation.results import Row
 from melody_cm.interfaces import Pipeline
+from melody_cm.placement import Placement
 from melody_cm.signal import resample
 from melody_cm.storage import hash_weights
 
@@ -86,11 +87,14 @@ def _judge(reference: Reference) -> Judge:
 
 
 def _through(decoder: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    placement = Placement.of([decoder])
+
     def through(waveform: Tensor) -> Tensor:
-        waveform = waveform.to(next(decoder.parameters()).device)
-        if hasattr(decoder, "encode_codes"):
-            return decoder.decode_codes(decoder.encode_codes(waveform))
-        return decoder.decode(decoder.encode(waveform))
+        waveform = waveform.to(placement.device)
+        with placement.computing():
+            if hasattr(decoder, "encode_codes"):
+                return decoder.decode_codes(decoder.encode_codes(waveform))
+            return decoder.decode(decoder.encode(waveform))
 
     return through
 

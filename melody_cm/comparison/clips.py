@@ -93,7 +93,7 @@ class Clips:
         task = self.task
         seeds = [task.noise_seed(place, seed) for seed, place in task.clips()]
         made = [list(task.prompts), seeds, float(task.seconds), self.num_steps, task.batch_size]
-        return hash_data([made, describe_pipeline(self.pipeline)])
+        return hash_data([made, describe_pipeline(self.pipeline), placement_of(self.pipeline)])
 
     def file(self, prompt: int, seed: int) -> Path:
         """A clip's file, relative to the comparison's folder."""
@@ -160,6 +160,7 @@ class Clips:
         files = self._of_one_noise()
         return {
             "null_of": self.null_of,
+            "placement": placement_of(self.pipeline),
             "prompt_sensitivity": prompt_sensitivity(_read(files)) if files[0].is_file() else None,
             "silent_clips": int((clips.abs().amax(-1) < SILENT_PEAK).sum()),
             "random_weights": getattr(self.pipeline, "random_weights", False),
@@ -207,6 +208,12 @@ def describe_pipeline(pipeline: Pipeline) -> Any:
     if isinstance(pipeline, PretrainedPipeline):
         return {"settings": pipeline.settings(), "weights": pipeline.weight_hashes()}
     return pipeline.identity() if hasattr(pipeline, "identity") else type(pipeline).__name__
+
+
+def placement_of(pipeline: Pipeline) -> dict[str, Any] | None:
+    """Where a pipeline works, and how precisely; None for one that only reads."""
+    placement = getattr(pipeline, "placement", None)
+    return None if placement is None else placement.facts()
 
 
 def prompt_sensitivity(clips: Float[Tensor, "prompts t"]) -> float | None:

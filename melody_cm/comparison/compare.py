@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from melody_cm.comparison.ceilings import Music, ceilings
-from melody_cm.comparison.clips import Clips, Task, describe_pipeline
+from melody_cm.comparison.clips import Clips, Task, describe_pipeline, placement_of
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.report.page import write_results
 from melody_cm.comparison.speed import REPETITIONS, measured_speeds
@@ -18,6 +18,7 @@ from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 from melody_cm.interfaces import AudioEmbedding, Pipeline
+from melody_cm.placement import refuse_unlike_placements
 
 
 @dataclass
@@ -65,6 +66,7 @@ def compare(
     """
     out, task = Path(out), Task(prompts, seeds, seconds, batch_size)
     _check(systems, task, embeddings)
+    placed = _placed(systems)
     rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
     with Progress(console=Console(stderr=True)) as progress:
         references = _references(reference, embeddings, progress)
@@ -77,7 +79,7 @@ def compare(
     for row, speed in zip(judged, speeds, strict=True):
         row.facts |= speed
     facts = {
-        **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds},
+        **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds, "placement": placed},
         "embeddings": [asdict(embedding.identity) for embedding in embeddings],
         "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
         "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
@@ -87,6 +89,18 @@ def compare(
     results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
     write_results(results, out)
     return results
+
+
+def _placed(systems: Mapping[str, System]) -> dict[str, Any]:
+    """On which device and in which precision all systems work, those aside whose clips are there already.
+
+    Raises:
+        ValueError: not all on the same, or not equally precise.
+    """
+    found = [facts for system in systems.values() if (facts := placement_of(system.pipeline))]
+    for facts in found:
+        refuse_unlike_placements({"placement": found[0]}, {"placement": facts})
+    return found[0] if found else {}
 
 
 def clips_of(name: str, system: System, task: Task, out: Path) -> list[Clips]:

@@ -14,6 +14,7 @@ from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, read_split
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
+from melody_cm.placement import Placement
 from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
 from melody_cm.runs.recipe import find_recipe
 
@@ -141,13 +142,14 @@ def compare_recipe(
     else:
         run.check(stages)
     run.enter()
+    pipelines = {name: _open(side, recipe, run, setting.placement) for name, side in recipe.systems.items()}
     return compare(
-        {name: System(_open(side, recipe, run), side.num_steps, side.null) for name, side in recipe.systems.items()},
+        {name: System(pipelines[name], side.num_steps, side.null) for name, side in recipe.systems.items()},
         recipe.prompts,
         recipe.seeds,
         recipe.seconds,
         _reference_music(recipe, setting),
-        _embeddings(recipe),
+        _embeddings(recipe, setting.placement),
         out,
         real=_real_music(recipe, setting),
         metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"}
@@ -155,8 +157,9 @@ def compare_recipe(
     )
 
 
-def _open(side: Side, recipe: CompareRecipe, run: Run) -> Pipeline:
-    return open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
+def _open(side: Side, recipe: CompareRecipe, run: Run, placement: Placement) -> Pipeline:
+    pipeline = open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
+    return pipeline.to(placement.device, placement.dtype) if hasattr(pipeline, "to") else pipeline
 
 
 def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
@@ -168,14 +171,16 @@ def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
         yield from _clips_of(data, [split for split, clips in data.corpus.splits().items() if clips])
 
 
-def _embeddings(recipe: CompareRecipe) -> list[AudioEmbedding]:
-    """Those of the recipe; one that needs a package which is not there is left out, with a word."""
+def _embeddings(recipe: CompareRecipe, placement: Placement) -> list[AudioEmbedding]:
+    """Those of the recipe, where the systems are, always in fp32; one that needs a package which is not there is left
+    out, with a word."""
     opened = []
     for preset in recipe.embeddings:
         try:
             opened.append(open_slot(Path(preset), AudioEmbedding))
         except OptionalDependencyError as missing:
             log.warning("%s is left out: %s", preset, missing)
+    Placement(placement.device).put(opened)
     return opened
 
 

@@ -37,10 +37,10 @@ def measured_speeds(
 
 
 def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dict[str, Any]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Audio that was made elsewhere has no speed, and a null row that of the row it repeats.
     timed = [row for row in rows if not getattr(row.pipeline, "recorded", False) and row.null_of is None]
     runners = {row.title: Runner(row.pipeline, row.task.prompts[0], row.task.seconds, row.num_steps) for row in timed}
+    device = next((runner.device for runner in runners.values()), torch.device("cpu"))
     before = probe_machine(device)
     task = progress.add_task("speed", total=len(timed) * (repetitions + 1))
     for _ in measure_in_turn(list(runners.values()), repetitions):
@@ -69,6 +69,7 @@ class Runner:
             first sound (the whole clip's for a pipeline without streams), and `parts`.
         flops: floating-point operations of matrix products and convolutions in one clip.
         memory: bytes beyond what the process held before.
+        device: where the pipeline works.
     """
 
     pipeline: Pipeline
@@ -80,18 +81,18 @@ class Runner:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        self._device = getattr(self.pipeline, "device", torch.device("cpu"))
+        self.device = getattr(self.pipeline, "device", torch.device("cpu"))
 
     def warm_up(self) -> None:
         """One clip that is not timed; it counts operations and memory."""
         with FlopCounterMode(display=False) as counter:
             self.make()
         self.flops = counter.get_total_flops()
-        self.memory = peak_memory(self.make, self._device)
+        self.memory = peak_memory(self.make, self.device)
 
     def run(self) -> None:
         """One timed clip, then one whose stream is broken off at its first sound."""
-        clock, cpu = Stopwatch(self._device), time.process_time()
+        clock, cpu = Stopwatch(self.device), time.process_time()
         with clock.part("wall"):
             audio = self.make()
         cpu = time.process_time() - cpu

@@ -13,6 +13,7 @@ from melody_cm.data import MusicDataModule
 from melody_cm.diffusion import DDIMSampler, Guided
 from melody_cm.evaluation import DenoisingScores, EmbeddingStatistics, Judge, Score, denoise_at_every_angle, embed
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.placement import Placement
 from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 
 Stage = LatentDiffusion | ConsistencyDistillation
@@ -41,23 +42,22 @@ def _few(clips: Sequence[MusicBatch]) -> Sequence[MusicBatch]:
     return clips[: -(-COMPARED_CLIPS // len(clips[0]))]
 
 
-@torch.no_grad()
 def denoising_measures(stage: Stage, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """`velocity_mse`, `si_snri` and `si_snri_median` (dB) of one call without guidance, over 16 noise levels."""
-    scores = DenoisingScores(sum(map(len, clips)))
+    scores = DenoisingScores(sum(map(len, clips))).to(stage.device)
     first = 0
     for batch in clips:
-        latent, conditioning, denoiser = stage.denoising(batch)
-        noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
         places = list(range(first, first + len(batch)))
-        denoise_at_every_angle(scores, places, latent, noise, partial(denoiser, conditioning=conditioning))
+        with Placement.of([stage]).computing():
+            latent, conditioning, denoiser = stage.denoising(batch)
+            noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
+            denoise_at_every_angle(scores, places, latent, noise, partial(denoiser, conditioning=conditioning))
         first += len(batch)
     result, method = scores.compute(), "over clips and 16 noise levels"
     found = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
     return {name: _plain(value, method, first) for name, value in found.items() if value is not None}
 
 
-@torch.no_grad()
 def sample_scores(
     stage: Stage,
     clips: Sequence[MusicBatch],
@@ -70,9 +70,10 @@ def sample_scores(
     made: list[tuple[Tensor, list[str]]] = []
     for batch in clips:
         names = [str(item) for item in batch.item.tolist()]
-        reference.add(embed(embedding, batch.need_waveform().cpu(), stage.sample_rate), names)
-        sampled = stage.sample(batch).float().clamp(-1, 1).cpu()
-        made.append((embed(embedding, sampled, stage.sample_rate), names))
+        reference.add(embed(embedding, batch.need_waveform(), stage.sample_rate).cpu(), names)
+        with Placement.of([stage]).computing():
+            sampled = stage.sample(batch).float().clamp(-1, 1)
+        made.append((embed(embedding, sampled, stage.sample_rate).cpu(), names))
     judge.reference(reference)
     for frames, names in made:
         judge.add(frames, names, names)
@@ -84,13 +85,13 @@ def sampling_errors(stage: LatentDiffusion, clips: Sequence[MusicBatch], steps: 
     noise, relative to the RMS of that solution: the error of few steps alone, whatever the denoiser is worth."""
     errors: list[list[Tensor]] = [[] for _ in steps]
     for batch in _few(clips):
-        solution = stage.sample_latent(batch, FINE_STEPS)
-        for found, num_steps in zip(errors, steps, strict=True):
-            found.append(relative_distance(stage.sample_latent(batch, num_steps), solution))
+        with Placement.of([stage]).computing():
+            solution = stage.sample_latent(batch, FINE_STEPS)
+            for found, num_steps in zip(errors, steps, strict=True):
+                found.append(relative_distance(stage.sample_latent(batch, num_steps), solution))
     return [_mean(found, f"against {FINE_STEPS} steps from the same noise") for found in errors]
 
 
-@torch.no_grad()
 def one_step_measures(stage: ConsistencyDistillation, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """Distance of one step from the teacher's 50 guided steps from the same noise, relative to their RMS: the
     student's (`student_error`) and the guided teacher's own (`teacher_error`)."""
@@ -98,13 +99,14 @@ def one_step_measures(stage: ConsistencyDistillation, clips: Sequence[MusicBatch
     schedule = stage.schedule.schedule  # The one behind the student's grid.
     guided = Guided(stage.teacher, stage.objective.guidance_scale)
     for batch in _few(clips):
-        latent, conditioning, denoiser = stage.denoising(batch)
-        noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
-        student = stage.sampler.sample(denoiser, noise, conditioning, stage.schedule.angles(1), [])
-        teacher, solution = (
-            DDIMSampler().sample(guided, noise, conditioning, schedule.angles(steps), [])
-            for steps in (1, TEACHER_STEPS)
-        )
+        with Placement.of([stage]).computing():
+            latent, conditioning, denoiser = stage.denoising(batch)
+            noise = batch.draws(EVALUATION_SEED).normal("evaluation noise", latent.shape[1:], latent.device)
+            student = stage.sampler.sample(denoiser, noise, conditioning, stage.schedule.angles(1), [])
+            teacher, solution = (
+                DDIMSampler().sample(guided, noise, conditioning, schedule.angles(steps), [])
+                for steps in (1, TEACHER_STEPS)
+            )
         errors["student_error"].append(relative_distance(student, solution))
         errors["teacher_error"].append(relative_distance(teacher, solution))
     method = f"against the teacher's {TEACHER_STEPS} guided steps from the same noise"

@@ -131,8 +131,14 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
         *_disagreement(results),
+        *_placement_note(results),
         _tests_note(results),
     ]
+
+
+def _placement_note(results: Results) -> list[str]:
+    placed = results.metadata.get("placement")
+    return [f"All systems ran on {placed['device']} in {placed['precision']}."] if placed else []
 
 
 def _passes_note(seconds: float | int | None) -> str:

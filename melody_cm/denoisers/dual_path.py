@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from melody_cm.denoisers.token_condition import Tokens, check_input, place_tokens, tokens_first
 from melody_cm.interfaces import Angle, Conditioning, Denoiser, FeatureNetwork
 from melody_cm.nn import AngleEmbedding, BidirectionalSRU, FiLM, RoFormerLayer
+from melody_cm.placement import keep_fp32
 from melody_cm.signal.frames import num_segments, overlap_add, segment
 
 
@@ -51,10 +52,10 @@ class DualPathBlock(nn.Module):
         super().__init__()
         self.stride = stride
         self.coarse = RoFormerLayer(width, num_heads, feedforward_width)
-        self.coarse_norm = nn.RMSNorm(width, eps=1e-6)
+        self.coarse_norm = keep_fp32(nn.RMSNorm(width, eps=1e-6))
         self.fine = BidirectionalSRU(width)
         self.film = FiLM(width)
-        self.fine_norm = nn.RMSNorm(width, eps=1e-6)
+        self.fine_norm = keep_fp32(nn.RMSNorm(width, eps=1e-6))
 
     def forward(
         self, hidden: Float[Tensor, "b k s d"], modulator: Float[Tensor, "b s d"], tokens: Tokens
@@ -104,11 +105,11 @@ class DualPathDenoiser(Denoiser, FeatureNetwork):
         self.latent_channels, self.width, self.segment_length = latent_channels, width, segment_length
         self.angle_embedding = AngleEmbedding(angle_width, width)
         self.input = nn.Linear(latent_channels, width)
-        self.input_norm = nn.RMSNorm(width, eps=1e-6)
+        self.input_norm = keep_fp32(nn.RMSNorm(width, eps=1e-6))
         strides = merge_strides(num_blocks)
         self.blocks = nn.ModuleList(DualPathBlock(width, num_heads, feedforward_width, stride) for stride in strides)
         self.feature_channels = [width] * ((num_blocks + 1) // 2)
-        self.output_norm = nn.RMSNorm(width, eps=1e-6)
+        self.output_norm = keep_fp32(nn.RMSNorm(width, eps=1e-6))
         self.output = nn.Linear(width, latent_channels)
         # Close to zero, the best constant guess; not zero, so that every layer learns from the first step on.
         nn.init.normal_(self.output.weight, std=0.1 / width**0.5)

@@ -21,6 +21,7 @@ from melody_cm.data.folders import folder_files
 from melody_cm.data.manifest import MANIFEST_NAME
 from melody_cm.data.texts import by_numbers, printable, read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.placement import Placement, at_least_fp32
 from melody_cm.signal import resample
 
 MAX_WORKERS = 16
@@ -81,10 +82,12 @@ def _name(clip: Clip) -> str:
     return clip.id.removesuffix(clip.audio.suffix)
 
 
-@torch.no_grad()
 def embed(embedding: AudioEmbedding, waveform: Float[Tensor, "b 1 t"], sample_rate: int) -> Float[Tensor, "b l d"]:
-    """The embedding of audio at any sample rate (Hz)."""
-    return embedding(resample(waveform, sample_rate, embedding.sample_rate))
+    """The embedding of audio at any sample rate (Hz), made and left where the embedding is."""
+    placement = Placement.of([embedding])
+    with placement.computing():
+        heard = resample(waveform, sample_rate, embedding.sample_rate).to(placement.device)
+        return at_least_fp32(embedding(heard))
 
 
 def embed_clips(

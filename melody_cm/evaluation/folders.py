@@ -26,6 +26,7 @@ from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.tables import Sheet, change_sheet, embedding_notes, number
 from melody_cm.evaluation.tags import tag_divergence
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.placement import Placement, refuse_unlike_placements
 from melody_cm.storage import hash_data, hash_file
 
 WORST_SHOWN, LEFT_OUT_SHOWN = 5, 10
@@ -59,6 +60,7 @@ def evaluate(
     paired: bool = False,
     level_matched: bool = False,
     out: str | Path | None = None,
+    placement: Placement | None = None,
     show_progress: bool = False,
 ) -> Results:
     """Judge a folder of audio from any system against real music, by every measure of every embedding.
@@ -77,6 +79,7 @@ def evaluate(
             (`pair_measures`), and with a tagger the divergence of tags.
         level_matched: judge by every embedding at equal loudness as well.
         out: where results.json is written; nowhere if left out.
+        placement: where the embeddings work, and how precisely; `Placement.choose()` if left out.
 
     Returns:
         One row, "generated": scores by metric key; samples: the distance of every clip (`song_distance_<embedding>`)
@@ -90,6 +93,8 @@ def evaluate(
     check_place(out)
     clips = find_clips(generated, generated_split)
     judges = open_embeddings(default_embeddings(len(clips)) if embeddings is None else embeddings)
+    placement = placement or Placement.choose()
+    placement.put(judges)
     if level_matched:
         judges += [LevelMatchedEmbedding(judge) for judge in judges]
     sides = Sides(
@@ -100,12 +105,13 @@ def evaluate(
         music,
         paired,
     )
+    made = {"reference_fingerprint": sides.reference_fingerprint, "placement": placement.facts()}
     if against is not None:
-        _refuse_incomparable(Results.read(Path(against), "evaluate"), judges, sides.reference_fingerprint)
+        _refuse_incomparable(Results.read(Path(against), "evaluate"), judges, made)
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         row = evaluate_clips(sides, judges, progress)
     asked = {"generated": str(generated), "reference": str(reference), "split": split}
-    results = Results("evaluate", provenance(**asked, reference_fingerprint=sides.reference_fingerprint), [row])
+    results = Results("evaluate", provenance(**asked, **made), [row])
     if out is not None:
         results.write(Path(out))
     return results
@@ -242,7 +248,7 @@ class _Evaluation:
                 statistics.add(frames, [clip.piece])
             return statistics
 
-        folder = cache_folder() / "evaluation"
+        folder = cache_folder() / "evaluation" / Placement.of([self.embedding]).name
         statistics = cached_statistics(self.embedding.identity, self.sides.reference, compute, folder)
         self.dropped["reference"] = statistics.dropped
         return statistics
@@ -260,9 +266,10 @@ class _Evaluation:
             drop(reason, message)
 
 
-def _refuse_incomparable(older: Results, embeddings: Sequence[AudioEmbedding], reference_fingerprint: str) -> None:
-    """Refuse to compare with results of another reference or of other embeddings."""
-    if older.metadata["reference_fingerprint"] != reference_fingerprint:
+def _refuse_incomparable(older: Results, embeddings: Sequence[AudioEmbedding], made: Mapping[str, Any]) -> None:
+    """Refuse to compare with results of another reference, of other embeddings, or that were made otherwise."""
+    refuse_unlike_placements(older.metadata, made)
+    if older.metadata["reference_fingerprint"] != made["reference_fingerprint"]:
         raise ValueError(
             f"the results cannot be compared, because their references differ: {older.metadata['reference']!r} has "
             "another content (or split); evaluate both against the same music"

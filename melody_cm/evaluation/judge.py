@@ -20,6 +20,7 @@ from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
 from melody_cm.evaluation.tags import inception_score, prompt_judge
 from melody_cm.evaluation.text_correlation import text_correlation
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.placement import Placement, at_least_fp32
 from melody_cm.storage import find_class
 
 
@@ -135,9 +136,10 @@ class Judge:
         if self.prompts:
             self._captions += [self.prompts[clip] for clip in clips]
         if self.prompts and embeds_text(self.embedding):
-            with torch.no_grad():
-                self._takes += takes
-                self._texts.append(self.embedding.embed_text([self.prompts[clip] for clip in clips]).cpu())
+            self._takes += takes
+            with Placement.of([self.embedding]).computing():
+                texts = self.embedding.embed_text([self.prompts[clip] for clip in clips])
+            self._texts.append(at_least_fp32(texts).cpu())
             cosines = torch.nn.functional.cosine_similarity(self._texts[-1], self._audio[-1])
             self.similarities |= dict(zip(clips, cosines.tolist(), strict=True))
 

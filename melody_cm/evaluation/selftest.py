@@ -25,6 +25,7 @@ from melody_cm.evaluation.score import SIDES, Score
 from melody_cm.evaluation.statistics import EmbeddingStatistics
 from melody_cm.evaluation.tables import Sheet
 from melody_cm.interfaces import AudioEmbedding
+from melody_cm.placement import Placement
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal.levels import SILENT_PEAK
 
@@ -80,13 +81,14 @@ def selftest(
     *,
     split: str | None = None,
     out: str | Path | None = None,
+    placement: Placement | None = None,
     show_progress: bool = False,
 ) -> Results:
     """Judge one half of real music by the other, undamaged and with each damage.
 
     Args:
         reference: folder of sound files, or a manifest; procedural music, as much as the embeddings need, if left out.
-        embeddings, split, out: as in `evaluate`.
+        embeddings, split, out, placement: as in `evaluate`.
 
     Returns:
         A row for each damage, the undamaged one first, and the difference of each to that one (see `plain_difference`).
@@ -97,7 +99,8 @@ def selftest(
         ValueError: fewer than two pieces, or no readable clip in a half.
     """
     check_place(out)
-    judges = open_embeddings(embeddings)
+    judges, placement = open_embeddings(embeddings), placement or Placement.choose()
+    placement.put(judges)
     if reference is None:
         needed = max(map(clips_needed, judges))
         clips = list(SyntheticCorpus(needed, PROCEDURAL_SECONDS, sample_rate=16000).clips())
@@ -105,7 +108,12 @@ def selftest(
         clips = find_clips(reference, split)
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         rows, counts = selftest_rows(clips, judges, progress)
-    asked = {"reference": str(reference or "procedural"), "split": split, "clips": counts}
+    asked = {
+        "reference": str(reference or "procedural"),
+        "split": split,
+        "clips": counts,
+        "placement": placement.facts(),
+    }
     found = [plain_difference(row, rows[0], key) for row in rows[1:] for key in row.metrics]
     results = Results("selftest", provenance(**asked), rows, [one for one in found if one is not None])
     if out is not None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from melody_cm.evaluation.frechet import few_words
 from melody_cm.evaluation.results import Difference, Results, Row, apart, arrow
 from melody_cm.evaluation.score import Score, unlike_n
+from melody_cm.placement import refuse_unlike_placements
 
 NAMED_BY = 2  # Columns that say what a line is about.
 FRAME = 3  # Characters of padding and border that a column takes.
@@ -88,8 +89,9 @@ def change_sheet(older: Results, newer: Results) -> Sheet:
     """What changed since older results: the rows and metrics that both have, and whether their intervals part.
 
     Raises:
-        ValueError: a score was measured in unlike embeddings.
+        ValueError: they were made on unlike devices or in unlike precisions, or measured in unlike embeddings.
     """
+    refuse_unlike_placements(older.metadata, newer.metadata)
     lines, notes = [], []
     for row, key, before in _shared(older, newer):
         after = row.metrics[key]

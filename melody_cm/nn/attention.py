@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from melody_cm.placement import keep_fp32
+
 
 def rotate(x: Float[Tensor, "r h n e"], positions: Float[Tensor, " n"]) -> Float[Tensor, "r h n e"]:
     """Turn channel pairs (i, i + e/2) by `position * 10000 ** (-2i/e)`: dot products then depend on distance alone."""
@@ -81,7 +83,7 @@ class RoFormerLayer(nn.Module):
 
     def __init__(self, width: int, num_heads: int, feedforward_width: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(4))
+        self.norms = nn.ModuleList(keep_fp32(nn.RMSNorm(width, eps=1e-6)) for _ in range(4))
         self.self_attention = RotaryAttention(width, num_heads)
         self.cross_attention = RotaryAttention(width, num_heads)
         self.feedforwards = nn.ModuleList(SwiGLU(width, feedforward_width) for _ in range(2))

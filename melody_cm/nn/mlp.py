@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from melody_cm.placement import keep_fp32
+
 
 class MLP(nn.Module):
     """Linear, GELU, Linear, RMSNorm on the last axis.
@@ -15,7 +17,7 @@ class MLP(nn.Module):
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(in_width, width), nn.GELU(), nn.Linear(width, width), nn.RMSNorm(width, eps=1e-6)
+            nn.Linear(in_width, width), nn.GELU(), nn.Linear(width, width), keep_fp32(nn.RMSNorm(width, eps=1e-6))
         )
 
     def forward(self, x: Float[Tensor, "*rows i"]) -> Float[Tensor, "*rows o"]:

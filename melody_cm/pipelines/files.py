@@ -25,13 +25,14 @@ from melody_cm.data.jobs import require_writable
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys
+from melody_cm.placement import Placement
 from melody_cm.storage import hash_file, read_json, write_json
 from melody_cm.storage.versions import versions
 
 Blocks = Iterator[GeneratedAudio]
 MAX_BYTES = 2**32 - 100  # A WAV file counts its bytes with 32 bits.
 # What of a clip's JSON does not belong to the request.
-CIRCUMSTANCES = ("pipeline", "device", "versions")
+CIRCUMSTANCES = ("pipeline", "device", "tf32", "versions")
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # Sound files of more than 16 bits a sample.
 
 
@@ -44,6 +45,7 @@ def generate_files(
     continue_from: Path | None = None,
     inpaint: tuple[Path, float, float] | None = None,
     overwrite: bool = False,
+    placement: Placement | None = None,
 ) -> Iterator[Path]:
     """One WAV and one JSON for each clip of a request; all of it is checked before anything is made or written.
 
@@ -57,6 +59,7 @@ def generate_files(
         continue_from: a sound file whose music goes on; `request.seconds` counts both.
         inpaint: a sound file, and from where to where (seconds) it is made anew.
         overwrite: replace clips of the same name that were made from something else.
+        placement: where the pipeline works; None for `Placement.choose()`, or where it is if one is given.
 
     Returns:
         The WAV files, one after another, each when it is finished. What was written stays, should an error come.
@@ -65,9 +68,11 @@ def generate_files(
         ValueError, OSError: what cannot be made or written, or a clip of the same name made from something else.
     """
     out = require_writable(Path(out))
-    pipeline = source
-    if not isinstance(source, PretrainedPipeline):
-        pipeline = PretrainedPipeline.from_pretrained(source).to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = source if isinstance(source, PretrainedPipeline) else PretrainedPipeline.from_pretrained(source)
+    if placement is None and pipeline is not source:
+        placement = Placement.choose()
+    if placement is not None:
+        pipeline.to(placement.device, placement.dtype)
     if audio_prompts:
         rate = pipeline.joint_embedding.sample_rate
         request = replace(request, prompts=[read_prompt(path, rate) for path in audio_prompts])
@@ -263,7 +268,7 @@ def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[
         **pipeline.sampling(request),
         "seconds_asked": request.seconds,
         "sample_rate": pipeline.sample_rate,
-        "device": str(pipeline.device),
+        **pipeline.placement.facts(),
         "weights": pipeline.weight_hashes(),
         "versions": versions(),
         **request.arrangement(),

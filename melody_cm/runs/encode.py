@@ -10,6 +10,7 @@ from torch import nn
 
 from melody_cm.data.encoded import Encoding, FrozenOutput, encoded_folder, frozen_outputs, prepare
 from melody_cm.interfaces import Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer
+from melody_cm.placement import Placement
 from melody_cm.runs.processes import say
 from melody_cm.runs.recipe import Recipe, build_data
 from melody_cm.runs.run import Run, quieten
@@ -24,7 +25,7 @@ def encode(
     recipes: Sequence[Recipe],
     run: Run,
     processes: int | None = None,
-    device: str = "cpu",
+    placement: Placement | None = None,
     again: bool = False,
     skip_unfinished: bool = False,
 ) -> None:
@@ -34,7 +35,7 @@ def encode(
         recipes: what is to be trained.
         run: where their frozen stages are finished.
         processes: None for one a core, or one a GPU.
-        device: where the encoders work, "cpu" or "cuda".
+        placement: where the encoders work, and how precisely; `Placement.choose()` if left out.
         again: replace what was encoded before.
         skip_unfinished: leave out recipes whose frozen stages are still to be trained, unless that leaves none.
 
@@ -58,7 +59,7 @@ def encode(
             if not outputs:
                 say(f"{recipe.name}: has no frozen encoder, nothing to encode")
                 continue
-            encoding = _opened(recipe, run, outputs, device, made if again else None)
+            encoding = _opened(recipe, run, outputs, placement or Placement.choose(), made if again else None)
             _encode(recipe.name, encoding, processes)
             made |= {encoding.folder / output.name for output in outputs}
 
@@ -76,14 +77,16 @@ def encoders(recipe: Recipe) -> nn.ModuleList:
     return nn.ModuleList([build(slots[name], places[name]) for name in wanted])
 
 
-def _opened(recipe: Recipe, run: Run, outputs: list[FrozenOutput], device: str, keep: set[Path] | None) -> Encoding:
+def _opened(
+    recipe: Recipe, run: Run, outputs: list[FrozenOutput], placement: Placement, keep: set[Path] | None
+) -> Encoding:
     """The encoding of a recipe's music, its folders ready: emptied but for those to `keep` (None: all are kept)."""
     data = build_data(recipe.config["data"])
     folder, fingerprint = encoded_folder(run.path, recipe.config["data"]), data.fingerprint()
     for output in outputs:
         own = folder / output.name
-        prepare(own, output, fingerprint, again=keep is not None and own not in keep)
-    return Encoding(folder, outputs, data.corpus.splits(), data.sample_rate, data.seconds, device)
+        prepare(own, output, fingerprint, placement.precision, again=keep is not None and own not in keep)
+    return Encoding(folder, outputs, data.corpus.splits(), data.sample_rate, data.seconds, placement)
 
 
 def _encode(title: str, encoding: Encoding, processes: int | None) -> None:

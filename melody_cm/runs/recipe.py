@@ -30,6 +30,7 @@ from melody_cm.configuration import (
     shipped,
 )
 from melody_cm.data import MusicDataModule, open_corpus
+from melody_cm.placement import Placement
 from melody_cm.storage import build, describe
 from melody_cm.storage.description import STAGE
 
@@ -109,12 +110,14 @@ class Setting:
         machine: a file of configs/machines, or the path of one like them.
         corpus: a manifest or folder of music that takes the place of the recipes' own corpus.
         overrides: `--trainer.max_steps 100`, `--model.denoiser.width=64`.
+        placement: where finished stages are used, and how precisely; trainings have it from the machine.
     """
 
     size: str
     machine: str = "cpu"
     corpus: str | None = None
     overrides: Sequence[str] = ()
+    placement: Placement = field(default_factory=Placement.choose)
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

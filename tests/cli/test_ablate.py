@@ -9,9 +9,11 @@ from melody_cm.comparison import ablation
 from melody_cm.configuration import shipped
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row
+from melody_cm.placement import Placement
 from melody_cm.runs import Run, Setting
 from melody_cm.storage import write_json
 
+CPU, HALF = (Placement.choose("cpu", precision) for precision in ("fp32", "bf16"))
 TINY = Setting("tiny")
 
 
@@ -71,7 +73,7 @@ def measured(monkeypatch):
     """Measures of 1 and the seed, and how often each variant was measured."""
     calls = []
 
-    def measure(variant, run, steps, num_clips):
+    def measure(variant, run, steps, num_clips, placement):
         calls.append((variant.name, variant.seed))
         mean = Score(1.0 + variant.seed, None, None, None, "", 8, None, False)
         yield Row(variant.name, {"velocity_mse": mean})
@@ -86,15 +88,17 @@ WEIGHTS: dict[str, str] = {}
 
 def test_what_was_measured_on_the_same_weights_is_read(tmp_path, measured, monkeypatch):
     planned, run, out = variants("network"), Run(tmp_path / "run"), tmp_path / "out"
-    rows = ablation.measure_all(planned, run, out, [], 8)
+    rows = ablation.measure_all(planned, run, out, [], 8, CPU)
     assert [len(own) for own in rows.values()] == [3, 3]
-    assert ablation.measure_all(planned, run, out, [], 8) == rows
+    assert ablation.measure_all(planned, run, out, [], 8, CPU) == rows
     assert len(measured) == 6
     monkeypatch.setitem(WEIGHTS, planned[0].trained.name, "others")
-    ablation.measure_all(planned, run, out, [], 8)
+    ablation.measure_all(planned, run, out, [], 8, CPU)
     assert measured[6:] == [("dual_path", 0)]
-    ablation.measure_all(planned, run, out, [5], 8)
+    ablation.measure_all(planned, run, out, [5], 8, CPU)
     assert len(measured) == 7 + 6
+    ablation.measure_all(planned, run, out, [5], 8, HALF)
+    assert len(measured) == 7 + 12, "in another precision the same weights are others"
 
 
 def test_the_table_is_written_three_times_and_as_a_page(tmp_path, measured, monkeypatch, capsys):
@@ -117,7 +121,7 @@ def test_the_table_is_written_three_times_and_as_a_page(tmp_path, measured, monk
 def test_a_spoilt_cell_is_measured_again(tmp_path, measured):
     planned = variants("network", [0])
     write_json(tmp_path / "out/cells/dual_path_seed0.json", {"made_from": "something else", "rows": []})
-    assert len(ablation.measure_all(planned, Run(tmp_path / "run"), tmp_path / "out", [], 8)[0]) == 3
+    assert len(ablation.measure_all(planned, Run(tmp_path / "run"), tmp_path / "out", [], 8, CPU)[0]) == 3
 
 
 @pytest.mark.slow

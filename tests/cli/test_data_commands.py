@@ -108,9 +108,15 @@ def test_encode_hands_on_what_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(melody_cm, "Run", lambda path: path, raising=False)
     monkeypatch.setattr(melody_cm, "encode", lambda *given, **more: calls.append((given, more)), raising=False)
     command = ["encode", tmp_path, "--size", "tiny", "--run", "r", "--runs", tmp_path, "--again", "--processes", 2]
+    command += ["--device", "cpu", "--precision", "bf16"]
     assert run(*command, "--data.seconds=2") == 0
     setting = ("tiny", "cpu", None, ["--data.seconds=2"])
-    options = {"processes": 2, "device": "cpu", "again": True, "skip_unfinished": True}
+    options = {
+        "processes": 2,
+        "placement": melody_cm.Placement.choose("cpu", "bf16"),
+        "again": True,
+        "skip_unfinished": True,
+    }
     assert calls == [(([str(tmp_path), setting], tmp_path / "r"), options)]
 
 

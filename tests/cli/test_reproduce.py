@@ -69,7 +69,7 @@ def test_a_comparison_has_the_systems_of_the_table_and_the_prompts_of_the_size(t
 
 
 def test_an_ablation_trains_the_recipes_of_the_table_alone(tmp_path, trained, monkeypatch):
-    def measured(variant, run, steps, clips):
+    def measured(variant, run, steps, clips, placement):
         assert (steps, clips) == ([4], 64)
         quality = {"base": 1.0, "no_discriminator": 2.0}[variant.name] + 0.01 * variant.seed**2
         yield Row(variant.name, {"fad_logmel": Score(quality, None, None, None, "", 64, 64, False)}, 4)

@@ -13,7 +13,7 @@ from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
 from melody_cm.comparison.ceilings import MUSIC
-from melody_cm.comparison.clips import Task
+from melody_cm.comparison.clips import Clips, Task
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.compare import clips_of
 from melody_cm.comparison.compare_recipe import _reference_music
@@ -22,6 +22,7 @@ from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
 from melody_cm.evaluation.forward_passes import musiclm_passes, saving
 from melody_cm.evaluation.results import Results, compare_rows
+from melody_cm.evaluation.tables import change_sheet
 from melody_cm.interfaces import Pipeline
 from melody_cm.runs import Setting
 
@@ -68,6 +69,31 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
         assert row.metrics["kad_toy"].n_generated == 6
         assert row.facts["speed"]["times_real_time"] > 0
         assert row.facts["silent_clips"] == 0
+
+
+def test_results_say_where_and_how_precisely_and_unlike_ones_are_refused(compared, tmp_path):
+    results, _ = compared
+    cpu = {"device": "cpu", "precision": "fp32", "tf32": False}
+    assert results.metadata["placement"] == cpu
+    assert [row.facts["placement"] for row in results.rows] == [cpu] * 3
+    half = run(
+        tmp_path, systems={"musiccm": System(toy_musiccm().to("cpu", torch.bfloat16), [1])}, reference=reference()
+    )
+    assert half.rows[0].facts["placement"] == {**cpu, "precision": "bf16"}
+    assert "All systems ran on cpu in bf16." in (tmp_path / "table.md").read_text()
+    with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
+        change_sheet(results, half)
+    mixed = {"melody": System(toy_melody(), [1]), "musiccm": System(toy_musiccm().to("cpu", torch.bfloat16), [1])}
+    with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
+        run(tmp_path / "mixed", systems=mixed)
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_clips_of_another_precision_are_made_anew(tmp_path):
+    pipeline = toy_musiccm()
+    task = Task(PROMPTS, [0], 0.5, 2)
+    keys = [Clips("musiccm", pipeline.to("cpu", dtype), 1, task, tmp_path).key for dtype in (None, torch.bfloat16)]
+    assert len(set(keys)) == 2
 
 
 def test_passes_are_counted_beside_the_formula(compared):

@@ -50,6 +50,7 @@ def reproduce(
     bench = Bench(setting, run, seeds, clips, read_compare_recipe(f"recipes/compare/{setting.size}.yaml"))
     results = judged(EXPERIMENTS[name], EXPERIMENTS[name].run.measure(bench, Path(out) / name))
     facts = {"table": name, "size": setting.size, "corpus": setting.corpus or "procedural", "run": run.name}
+    facts["placement"] = setting.placement.facts()
     results.metadata = provenance(**facts, seeds=list(seeds), **results.metadata)
     results.write(Path(out) / f"{name}.json")
     write_text(Path(out) / f"{name}.md", markdown(EXPERIMENTS[name], results))

@@ -53,7 +53,8 @@ class Bench:
         """The systems, trained where they are not yet."""
         recipe = replace(self.with_systems({name: [1] for name in systems}), embeddings=[])
         self.run.train(plan_systems(recipe, self.setting))
-        return {name: self.run.pipeline(name) for name in systems}
+        placement = self.setting.placement
+        return {name: self.run.pipeline(name).to(placement.device, placement.dtype) for name in systems}
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class MakeLongMusic:
                 pipeline.generate(prompts, self.windows * piece, noise, self.num_steps, windows=windows)
                 for noise in noises
             ]
-            clips, sample_rate = torch.cat([one.waveform for one in made]), pipeline.sample_rate
+            clips, sample_rate = torch.cat([one.waveform.cpu() for one in made]), pipeline.sample_rate
             alike = [segment_similarity(LogMelEmbedding(), clip[None], sample_rate, piece).adjacent for clip in clips]
             values[windows] = {
                 "seam_ratio": waveform_seam_ratio(clips, sample_rate, joints),

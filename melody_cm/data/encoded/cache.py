@@ -188,6 +188,8 @@ def identity(output: FrozenOutput, data_fingerprint: str) -> dict[str, Any]:
 def staleness(folder: Path, index: dict[str, Any], expected: dict[str, Any]) -> str:
     """One line on what an output was made from that is different now, and what to do; empty if nothing is."""
     pairs = {name: (index.get(name), expected[name]) for name in ("version", "data", "frame_samples")}
+    if "precision" in expected:  # What was encoded before there was a choice is fp32.
+        pairs["precision"] = (index.get("precision", "fp32"), expected["precision"])
     old, new = index.get("weights") or {}, expected["weights"]
     pairs |= {f"weights of {stage}": (old.get(stage), new.get(stage)) for stage in sorted({*old, *new})}
     changed = [f"{name}: {before} -> {now}" for name, (before, now) in pairs.items() if before != now]

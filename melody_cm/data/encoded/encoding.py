@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,18 +25,19 @@ from melody_cm.data.encoded.cache import (
 )
 from melody_cm.data.encoded.outputs import FrozenOutput
 from melody_cm.data.jobs import cores
+from melody_cm.placement import Placement
 from melody_cm.storage import write_atomically, write_json
 
 KILLED = ("killed by signal", "exited unexpectedly")
 
 
-def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, again: bool) -> None:
+def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, precision: str, again: bool) -> None:
     """Make the folder of an output ready; what an interrupted command left there is kept if it is still right.
 
     Raises:
         ValueError: the output is whole but made from something else, and `again` does not allow to replace it.
     """
-    expected = identity(output, data_fingerprint)
+    expected = {**identity(output, data_fingerprint), "precision": precision}
     try:
         index = read_index(folder)
     except ValueError:  # Damaged: it is made anew.
@@ -61,7 +62,7 @@ class Encoding(Dataset[str | Exception | None]):
         clips: by split.
         sample_rate: Hz.
         seconds: length of a crop.
-        device: "cpu" or "cuda".
+        placement: where the encoders work; the processes share out all GPUs if it names none of them.
 
     Attributes:
         wanted: the outputs that are not whole.
@@ -74,7 +75,7 @@ class Encoding(Dataset[str | Exception | None]):
     clips: Mapping[Split, Sequence[Clip]]
     sample_rate: int
     seconds: float
-    device: str = "cpu"
+    placement: Placement = field(default_factory=lambda: Placement(torch.device("cpu")))
 
     def __post_init__(self) -> None:
         self.crop = round(self.seconds * self.sample_rate)
@@ -98,7 +99,9 @@ class Encoding(Dataset[str | Exception | None]):
             samples = read_audio(clip.audio, start, self._heard_seconds(clip, split), self.sample_rate)
             for output in self.wanted:
                 if key in self.lacking[output.name]:
-                    tensors = output.encode(samples.to(self.device), clip.captions, self.crop, self.sample_rate)
+                    with self.placement.computing():
+                        heard = samples.to(self.placement.device)
+                        tensors = output.encode(heard, clip.captions, self.crop, self.sample_rate)
                     content = save(tensors, {"samples": str(len(samples))})
                     file = clip_file(self.folder / output.name, split, item)
                     write_atomically(file, lambda aside, content=content: aside.write_bytes(content))
@@ -121,8 +124,8 @@ class Encoding(Dataset[str | Exception | None]):
             ValueError, OSError: what the first process failed with.
             RuntimeError: a process was killed.
         """
-        count = min(processes or available(self.device), len(self.todo))
-        if self.device == "cuda" and count == 1:
+        count = min(processes or available(self.placement.device), len(self.todo))
+        if self.placement.device.type != "cpu" and count == 1:
             self._take_device(0)
             count = 0
         # Forked, because some networks cannot be pickled.
@@ -154,10 +157,10 @@ class Encoding(Dataset[str | Exception | None]):
         return {key for key in wanted if open_whole(clip_file(folder, *key)) is None}
 
     def _take_device(self, worker: int) -> None:
-        if self.device == "cuda":
-            self.device = f"cuda:{worker % torch.cuda.device_count()}"
-        for output in self.wanted:
-            output.network.to(self.device)
+        device = self.placement.device
+        if device.type == "cuda" and device.index is None:
+            self.placement = replace(self.placement, device=torch.device("cuda", worker % torch.cuda.device_count()))
+        self.placement.put(output.network for output in self.wanted)
 
     def _heard_seconds(self, clip: Clip, split: Split) -> float | None:
         if split == "train":
@@ -165,17 +168,11 @@ class Encoding(Dataset[str | Exception | None]):
         return min(clip.duration or float("inf"), self.crop / self.sample_rate)
 
 
-def available(device: str) -> int:
-    """How many processes can work at a time: one a core, or one a GPU.
-
-    Raises:
-        ValueError: there is no GPU.
-    """
-    if device == "cpu":
+def available(device: torch.device) -> int:
+    """How many processes can work at a time: one a core, or one a GPU."""
+    if device.type == "cpu":
         return cores()
-    if not torch.cuda.device_count():
-        raise ValueError("--device cuda: there is no GPU here; use --device cpu")
-    return torch.cuda.device_count()
+    return torch.cuda.device_count() if device == torch.device("cuda") else 1
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def encoding_of(run, manifest, model=None, again=False):
     data, folder = datamodule(manifest), folder_of(run, manifest)
     outputs = frozen_outputs(model or Model(*PARTS), RATE)
     for output in outputs:
-        prepare(folder / output.name, output, data.fingerprint(), again)
+        prepare(folder / output.name, output, data.fingerprint(), "fp32", again)
     return Encoding(folder, outputs, data.corpus.splits(), RATE, SECONDS)
 
 

@@ -190,6 +190,6 @@ def test_an_open_cache_travels_to_another_process(made):
 
 def test_the_index_says_what_it_was_made_from(made):
     index = json.loads((made[2] / "toy/1_autoencoder/posterior/index.json").read_text())
-    assert set(index) == {"version", "data", "weights", "stage", "kind", "frame_samples", "bad"}
+    assert set(index) == {"version", "data", "weights", "stage", "kind", "frame_samples", "precision", "bad"}
     assert set(index["bad"]) == {f"train/{BAD}"}
     assert index["weights"] == {"toy/1_autoencoder": hash_weights(make_parts()["autoencoder"])}

@@ -84,7 +84,7 @@ def test_numbers_that_are_not_finite_are_never_kept(tmp_path):
 def test_an_encoder_with_other_frames_than_it_says_is_refused(tmp_path):
     data = datamodule(make_music(tmp_path / "music", [0.4]))
     output = FrozenOutput("posterior", make_parts()["autoencoder"], 2 * HOP)
-    prepare(tmp_path / output.name, output, "data", again=False)
+    prepare(tmp_path / output.name, output, "data", "fp32", again=False)
     encoding = Encoding(tmp_path, [output], data.corpus.splits(), RATE, SECONDS)
     with pytest.raises(ValueError, match="does not give one frame every 32 samples of 4096"):
         list(encoding.run(1))
@@ -223,7 +223,15 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(made, tmp_path, mo
 
 
 def test_processes_are_one_a_core():
-    assert 1 <= available("cpu") <= (os.cpu_count() or 1)
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="there is no GPU here"):
-            available("cuda")
+    assert 1 <= available(torch.device("cpu")) <= (os.cpu_count() or 1)
+    assert available(torch.device("cuda", 0)) == 1
+
+
+def test_what_was_encoded_in_another_precision_is_refused(tmp_path):
+    output = FrozenOutput("posterior", make_parts()["autoencoder"], 2 * HOP)
+    folder = tmp_path / output.name
+    prepare(folder, output, "data", "fp32", again=False)
+    write_json(folder / "index.json", {**read_json(folder / "index.json"), "bad": {}})
+    prepare(folder, output, "data", "fp32", again=False)
+    with pytest.raises(ValueError, match="precision: fp32 -> bf16"):
+        prepare(folder, output, "data", "bf16", again=False)
