@@ -113,7 +113,7 @@ def table(lines: list[Line]) -> str:
 def main() -> int:
     """Do everything, print the table; 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--short", action="store_true", help="about a minute")
     parser.add_argument("--trained", type=Path, help="a run with all stages at size tiny (default: trained now)")
     parser.add_argument("--write", type=Path, help="the page whose table is replaced")
@@ -126,7 +126,7 @@ def main() -> int:
         folder = Path(scratch)
         os.environ.setdefault("MELODY_CM_CACHE", str(folder / "cache"))
         trained = arguments.trained or train_two_steps(folder / "trained").path
-        for part in arguments.parts:
+        for part in arguments.parts or PARTS:
             (folder / part).mkdir()
             for line in makers[part](trained.resolve(), folder / part, arguments.short):
                 lines.append(line)
