@@ -1,4 +1,5 @@
 # make quickstart: set up and run the main job. make test, make lint: what CI runs. make test-all: the slow tests too.
+# make faults: kills, full disks, damaged files and 2,000 hostile inputs, about 15 minutes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 BENCHMARKS := encoded_cache evaluation fine_path loader manifest recurrence
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart setup test test-all lint bench clean
+.PHONY: quickstart setup test test-all lint bench faults clean
 
 quickstart: setup
 	$(BIN)/melody-cm compare recipes/compare/tiny.yaml --train-missing --run quickstart --out runs/quickstart
@@ -34,6 +35,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+faults: setup
+	$(BIN)/python tests/faults/main.py --write docs/reliability.md
 
 bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -8,7 +8,7 @@ import unicodedata
 import wave
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys
 from melody_cm.placement import Placement
-from melody_cm.storage import hash_file, read_json, write_json
+from melody_cm.storage import hash_file, naming_full_disks, read_json, write_json
 from melody_cm.storage.versions import versions
 
 Blocks = Iterator[GeneratedAudio]
@@ -232,16 +232,19 @@ class GrowingWav:
         full = 2 ** (8 * self.sample_bytes - 1)
         integers = (waveform[0].double() * full).round().clamp(-full, full - 1).int().cpu()
         data = integers.contiguous().view(torch.uint8).reshape(len(integers), 4)[:, : self.sample_bytes]
-        self._wav.writeframes(data.contiguous().numpy().tobytes())
-        self._file.flush()
+        with naming_full_disks(self.path, self.partial):
+            self._wav.writeframes(data.contiguous().numpy().tobytes())
+            self._file.flush()
         self.samples += waveform.shape[-1]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._wav.close()
-        if kind is None:
+        # What could not be written is tried again by each of these; the first error has said why.
+        with naming_full_disks(self.path, self.partial) if kind is None else suppress(OSError):
+            self._wav.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
         if kind is None:
             self.partial.replace(self.path)
         elif not self.samples:

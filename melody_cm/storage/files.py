@@ -45,7 +45,8 @@ def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (getattr(error, "errno", None) in NO_SPACE or _is_full(written.parent)):
+        said = getattr(error, "errno", None) in NO_SPACE or "No space left" in str(error)  # safetensors has no errno.
+        if not (said or _is_full(written.parent)):
             raise
         files = [written] if written.is_file() else [file for file in written.rglob("*") if file.is_file()]
         done = sum(file.stat().st_size for file in files) / 2**20

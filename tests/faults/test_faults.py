@@ -1,0 +1,17 @@
+"""The form of `make faults` that takes a minute: some kills of one stage, and hostile inputs of every kind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("part", ["hostile", "kills"])
+def test_what_is_done_on_purpose_does_no_harm(tiny_run, part):
+    words = [sys.executable, str(Path(__file__).with_name("main.py")), part, "--short", "--trained", str(tiny_run)]
+    environment = {**os.environ, "MELODY_CM_CACHE": str(tiny_run.parents[1] / "cache")}
+    environment.pop("MELODY_CM_RUN", None)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
