@@ -20,6 +20,7 @@ from torch import Tensor
 from melody_cm import storage
 from melody_cm.audio import GeneratedAudio
 from melody_cm.interfaces import JointEmbedding, Network, Pipeline
+from melody_cm.pipelines.model_card import model_card
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
 from melody_cm.placement import Placement
@@ -41,6 +42,7 @@ class PretrainedPipeline(Pipeline):
     joint_embedding: JointEmbedding
     num_steps: int
     guidance_scale: float
+    history: Mapping[str, Any] = {}  # By stage, how it was trained, for the model card.
 
     @abstractmethod
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
@@ -212,8 +214,9 @@ class PretrainedPipeline(Pipeline):
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
                 storage.save_network(network, aside / name, portable=True)
-            storage.write_json(aside / "config.json", self.settings())
-            storage.write_text(aside / "README.md", self._model_card())
+            storage.write_json(aside / "config.json", self.settings() | {"history": self.history})
+            about = (type(self).__name__, self.sample_rate, self.max_seconds, self.networks, self.history)
+            storage.write_text(aside / "README.md", model_card(*about))
             self._save_more(aside)
 
     def push_to_hub(self, repository: str, private: bool = False) -> str:
@@ -268,21 +271,10 @@ class PretrainedPipeline(Pipeline):
             raise ValueError(f"{file} names a network {strays[0]!r}, which a {kind.__name__} does not have")
         networks = {name: storage.load_network(folder / name) for name in names}
         with storage.offline(file):
-            return storage.assemble(kind, arguments, networks)
-
-    def _model_card(self) -> str:
-        name = type(self).__name__
-        parts = "\n".join(
-            f"- `{part}`: {type(network).__name__}, "
-            f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"
-            for part, network in self.networks.items()
-        )
-        return (
-            f"# {name}\n\nText to instrumental music with melody_cm: {self.sample_rate} Hz mono, "
-            f"trained on {self.max_seconds:g} seconds.\n\n{parts}\n\n"
-            f'```python\nfrom melody_cm.pipelines import {name}\n\npipeline = {name}.from_pretrained("THIS_FOLDER")\n'
-            f'audio = pipeline.generate(["a calm piano melody"], seconds={self.max_seconds:g})\n```\n'
-        )
+            pipeline = storage.assemble(kind, arguments, networks)
+        history = config.get("history")
+        pipeline.history = history if isinstance(history, Mapping) else {}
+        return pipeline
 
 
 def load(source: Path | str, device: str = "auto", dtype: str = "fp32") -> PretrainedPipeline:

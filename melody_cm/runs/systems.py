@@ -1,5 +1,6 @@
 """Systems: which finished stages of a run make one, by the presets of configs/pipeline."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from melody_cm.runs.fingerprint import check_inputs
 from melody_cm.storage import build, find_class, read_json, stage_folder
 from melody_cm.storage.description import STAGE, parameters
 
+FACTS = ("size", "steps", "validation_loss", "music", "started_from")
 SAMPLING = ("schedule", "sampler", "num_steps", "guidance_scale")
 
 
@@ -49,7 +51,20 @@ def open_system(preset: Path) -> Pipeline:
     trained = read_json(stage_folder(generator.removeprefix(STAGE)) / "finished.json")["config"]
     defaults = sampling_settings(trained, parameters(find_class(config["class_path"])))
     _take_folders(arguments, _folders(trained["model"]["init_args"]))
-    return build({**config, "init_args": {**defaults, **arguments}})
+    system = build({**config, "init_args": {**defaults, **arguments}})
+    system.history = history(stages_of(preset))
+    return system
+
+
+def history(stages: Iterable[str]) -> dict[str, Any]:
+    """How each finished stage of the current run was trained, for a model card; a stage that was taken from an exported
+    system says from which."""
+    told = {}
+    for stage in stages:
+        done = read_json(stage_folder(stage) / "finished.json")
+        facts = done["adopted"]["history"] if "adopted" in done else done.get("outcome") or {}
+        told[stage] = {name: facts[name] for name in FACTS if facts.get(name) is not None}
+    return told
 
 
 def sampling_settings(trained: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
 from melody_cm.training.stage import Stage
 from melody_cm.training.watch import TrainingWatch
+
+MOST_ROWS = 100_000  # Of which licences are counted.
 
 
 @dataclass
@@ -167,6 +171,7 @@ class Training:
         measured = {key: value for key, value in metrics.items() if math.isfinite(value)}  # JSON knows no others.
         return {
             "size": self.recipe.size,
+            "music": music_facts(self.data),
             "started_from": self.started_from,
             "steps": self.steps_taken,
             "planned_steps": self.recipe.planned_steps,
@@ -214,6 +219,13 @@ class SameTraining(Callback):
                 f"{self.path} is of another training ({'; '.join(changed[:2])}); start anew with --retrain, which "
                 "keeps it aside until the stage is finished"
             )
+
+
+def music_facts(data: MusicDataModule) -> dict[str, Any]:
+    """How many clips a training had, and how many of them under which licence, as their rows say."""
+    clips = data.split_clips("train")
+    licenses = Counter(str(clip.fields.get("license") or "not said") for clip in islice(clips, MOST_ROWS))
+    return {"clips": len(clips), "licenses": dict(licenses)}
 
 
 def max_seconds(trainer: Mapping[str, Any]) -> float:

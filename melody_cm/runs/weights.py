@@ -114,8 +114,10 @@ class StartingWeights:
         sampling = {name: plain[name] for name in SAMPLING if name in plain}
         if plain.get("embedded_guidance_scale") is not None:
             sampling["objective"] = {"init_args": {"guidance_scale": plain["embedded_guidance_scale"]}}
+        known = self.pipeline.history.get(networks[0].stage)
+        told = {"from": self.source, "history": known if isinstance(known, Mapping) else {}}
         return {
-            "adopted": {"from": self.source, "weights": {each.name: hash_tensors(each.weights) for each in networks}},
+            "adopted": told | {"weights": {each.name: hash_tensors(each.weights) for each in networks}},
             "config": {"model": {"init_args": sampling}, "data": {"seconds": self.pipeline.max_seconds}},
             "inputs": {},
             "outcome": {},

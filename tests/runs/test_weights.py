@@ -56,7 +56,11 @@ def test_a_stage_begins_with_the_weights_and_keeps_the_frozen_parts(exports, tin
     assert done["outcome"]["started_from"] == str(source)
     assert set(done["start"]) == {"denoiser", "conditioner"}
     assert run.finished("musiccm/1_mel_vae")["adopted"]["from"] == str(source)
-    assert isinstance(run.pipeline("musiccm_teacher").generate(["a"], 0.5).waveform, torch.Tensor)
+    tuned = run.pipeline("musiccm_teacher")
+    assert tuned("a", 0.5).waveform.isfinite().all()
+    assert tuned.history["musiccm/3_teacher"]["started_from"] == str(source)
+    assert tuned.history["musiccm/3_teacher"]["music"]["licenses"] == {"CC0-1.0": 12}
+    assert tuned.history["musiccm/1_mel_vae"] == PretrainedPipeline.from_pretrained(source).history["musiccm/1_mel_vae"]
 
 
 def test_it_is_the_tuned_teacher_that_is_distilled(exports, tmp_path):

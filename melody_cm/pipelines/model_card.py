@@ -1,0 +1,57 @@
+"""What a saved system says of itself: README.md of its folder, which the model hub shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+FRONT_MATTER = "---\nlibrary_name: melody_cm\npipeline_tag: text-to-audio\ntags: [music, text-to-music]\n---\n"
+USE = """
+```python
+import melody_cm
+
+pipeline = melody_cm.load("THIS_FOLDER")
+audio = pipeline("a calm piano melody", seconds={seconds:g})
+audio.save("piano.wav")
+```
+"""
+
+
+def model_card(
+    name: str, sample_rate: int, seconds: float, networks: Mapping[str, nn.Module], history: Mapping[str, Any]
+) -> str:
+    """The text of a model card.
+
+    Args:
+        name: of the system's class; sample_rate: Hz; seconds: that it was trained on.
+        networks: by role.
+        history: by stage, how it was trained, as `runs.systems.history` tells it; empty if nobody knows.
+    """
+    intro = f"# {name}\n\nText to instrumental music with melody_cm: {sample_rate} Hz mono, trained on {seconds:g} s.\n"
+    parts = [
+        f"- `{role}`: {type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"
+        for role, network in networks.items()
+    ]
+    return FRONT_MATTER + intro + USE.format(seconds=seconds) + "\n" + "\n".join(parts) + "\n" + _training(history)
+
+
+def _training(history: Mapping[str, Any]) -> str:
+    if not history:
+        return ""
+    heading = "| stage | size | steps | clips of music | held-back loss | started from |\n|---|---|---|---|---|---|\n"
+    rows = "".join(_row(stage, facts) for stage, facts in history.items() if isinstance(facts, Mapping))
+    licences = {name for facts in history.values() for name in (_music(facts).get("licenses") or {})}
+    said = f"\nLicences of the music: {', '.join(sorted(licences))}.\n" if licences else ""
+    return f"\n## Training\n\n{heading}{rows}{said}"
+
+
+def _row(stage: str, facts: Mapping[str, Any]) -> str:
+    loss = facts.get("validation_loss")
+    shown = "" if loss is None else f"{loss:.4g}"
+    values = [facts.get("size"), facts.get("steps"), _music(facts).get("clips"), shown, facts.get("started_from")]
+    return f"| {stage} | " + " | ".join("" if value is None else str(value) for value in values) + " |\n"
+
+
+def _music(facts: Any) -> Mapping[str, Any]:
+    music = facts.get("music") if isinstance(facts, Mapping) else None
+    return music if isinstance(music, Mapping) else {}
