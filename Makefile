@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 BENCHMARKS := encoded_cache evaluation fine_path loader manifest recurrence
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart setup test test-all lint bench faults clean
+.PHONY: quickstart setup test test-all lint docs bench faults clean
 
 quickstart: setup
 	$(BIN)/melody-cm compare recipes/compare/tiny.yaml --train-missing --run quickstart --out runs/quickstart
@@ -38,6 +38,11 @@ lint: setup
 
 faults: setup
 	$(BIN)/python tests/faults/main.py --write docs/reliability.md
+
+# The documentation as a site that works offline: build/site/index.html.
+docs: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
