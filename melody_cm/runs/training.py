@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from melody_cm.data import MusicDataModule
 from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
+from melody_cm.data.jobs import naming_lost_workers
 from melody_cm.interfaces import Network
 from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
@@ -86,7 +87,8 @@ class Training:
         started, last = time.monotonic(), self.folder / "last.ckpt"
         self.trainer.callbacks.append(SameTraining(made_from, last))
         try:
-            self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
+            with naming_lost_workers("reads music", "set data.num_workers lower"):
+                self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
             raise KeyboardInterrupt from error
         except OSError as error:
