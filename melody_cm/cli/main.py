@@ -3,12 +3,16 @@
 import argparse
 import difflib
 import importlib
+import os
 import sys
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from melody_cm import __version__
 
 USER_ERROR, STOPPED = 2, 130
+CACHES = ("MELODY_CM_CACHE", "NUMBA_CACHE_DIR", "HF_HOME")  # What says where each lies, else in the home.
 VERBS = {
     "train": "train one recipe, or a folder of recipes in order",
     "finish": "end a stage where it stands and export it",
@@ -42,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     if rest and not getattr(parsed, "takes_overrides", False):
         parser.error(f"unknown argument {rest[0]!r}")
     parsed.overrides = rest
+    place_caches()
     return _run(parsed)
 
 
@@ -62,6 +67,23 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
             verb.add_arguments(subparser)
             subparser.set_defaults(handler=verb.run)
     return parser
+
+
+def place_caches() -> None:
+    """Let caches lie in the folder for temporary files where the home cannot be written, as in many containers."""
+    home = Path("~").expanduser()
+    wanted = [name for name in CACHES if name not in os.environ]
+    if not wanted or os.access(home, os.W_OK):
+        return
+    folder = Path(tempfile.gettempdir()) / f"melody_cm_{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        is_ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+    except OSError:
+        is_ours = False
+    folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))
+    os.environ |= {name: str(folder / name.lower()) for name in wanted}
+    print(f"melody-cm: {home} cannot be written; caches go to {folder} ({', '.join(wanted)})", file=sys.stderr)
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -13,10 +13,12 @@ from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.encoded.cache import EncodedClips, EncodedDataset
+from melody_cm.data.jobs import PATIENCE_SECONDS, require_shared_memory
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
 
+PREFETCHED, BYTES_PER_SAMPLE = 2, 4  # Batches that each worker has ready; float32.
 LOOKED_AT = 300  # Clips of a split, to see how long they are.
 
 
@@ -157,6 +159,10 @@ class MusicDataModule(LightningDataModule):
         return ValueError(f"{self.corpus}: none of {count} '{split}' clips can be read; run `melody-cm data check`")
 
     def _loader(self, dataset: MusicDataset, order: Iterable[list[Key]]) -> DataLoader[MusicBatch]:
+        if self.num_workers:
+            share = self.batch_size / self._processes()[1] * getattr(self.trainer, "num_devices", 1)
+            ahead = PREFETCHED * self.num_workers * share * self.seconds * self.sample_rate * BYTES_PER_SAMPLE
+            require_shared_memory(ahead, "set data.num_workers lower")
         # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.
         return DataLoader(
             dataset,
@@ -164,6 +170,8 @@ class MusicDataModule(LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
+            prefetch_factor=PREFETCHED if self.num_workers else None,
+            timeout=PATIENCE_SECONDS if self.num_workers else 0,
             pin_memory=self._trains_on_gpu(),
             generator=Generator().manual_seed(self.seed),
         )

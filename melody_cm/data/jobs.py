@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import track
+
+PATIENCE_SECONDS = 1800  # With a loader whose processes read music.
+SHARED_MEMORY = Path("/dev/shm")  # Where the processes of a loader leave what they have read.
+LOST = ("killed by signal", "exited unexpectedly", "timed out after", "shared memory")
 
 
 def progress(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
@@ -40,6 +45,41 @@ def require_writable(folder: Path) -> Path:
     except OSError as error:
         raise OSError(f"{folder}: no files can be written there ({error.strerror}); give another place") from error
     return folder
+
+
+def require_shared_memory(wanted: float, fix: str) -> None:
+    """Refuse to begin what would wait for ever, because shared memory does not hold it.
+
+    Args:
+        wanted: bytes.
+
+    Raises:
+        OSError: there is less.
+    """
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else wanted
+    if free < wanted:
+        raise OSError(
+            f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, but the processes that read music may hold "
+            f"{wanted / 2**20:.0f} MiB there; give a container more by --shm-size, or {fix}"
+        )
+
+
+@contextmanager
+def naming_lost_workers(work: str, fix: str) -> Iterator[None]:
+    """Say in one line what to do about a process of a loader that was killed, or from which nothing comes.
+
+    Raises:
+        OSError: there was one.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST):
+            raise
+        raise OSError(
+            f"a process that {work} was killed or gave nothing for long, perhaps for want of memory (also of "
+            f"{SHARED_MEMORY}: --shm-size of a container); {fix}, and the same command goes on"
+        ) from error
 
 
 @contextmanager

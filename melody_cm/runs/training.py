@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from melody_cm.configuration import leaves
 from melody_cm.data import MusicDataModule
 from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
+from melody_cm.data.jobs import naming_lost_workers
 from melody_cm.interfaces import Network
 from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
@@ -109,7 +110,8 @@ class Training:
         for logger in self.trainer.loggers:
             logger.log_hyperparams({".".join(keys): value for keys, value in leaves(self.recipe.config)})
         try:
-            self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
+            with naming_lost_workers("reads music", "set data.num_workers lower"):
+                self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
             raise KeyboardInterrupt from error
         except OSError as error:

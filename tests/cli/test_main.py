@@ -1,5 +1,7 @@
 """What a user sees when something is wrong: one clear line and exit code 2, no traceback."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from melody_cm.cli.main import main
+from melody_cm.cli.main import main, place_caches
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -100,6 +102,19 @@ def test_a_compare_recipe_is_checked_before_anything_is_trained(tmp_path, capsys
 def test_a_seed_can_be_overridden(tmp_path, capsys):
     command = ["train", "recipes/musiccm/1_mel_vae.yaml", "--size", "tiny", "--run", "x", "--runs", str(tmp_path)]
     assert main([*command, "--seed_everything", "5", "--dry-run"]) == 0
+
+
+def test_caches_go_elsewhere_where_there_is_no_home_to_write(tmp_path, monkeypatch, capsys):
+    own = {name: value for name, value in os.environ.items() if name not in ("MELODY_CM_CACHE", "NUMBA_CACHE_DIR")}
+    monkeypatch.setattr("os.environ", own | {"HOME": str(tmp_path / "none"), "HF_HOME": "mine"})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place_caches()
+    place_caches()
+    said = capsys.readouterr().err
+    named = r"\(MELODY_CM_CACHE, NUMBA_CACHE_DIR\)"
+    assert re.fullmatch(rf"melody-cm: \S+none cannot be written; caches go to \S+ {named}\n", said)
+    assert os.environ["HF_HOME"] == "mine"
+    assert Path(os.environ["MELODY_CM_CACHE"]).parent.is_dir()
 
 
 def test_debug_shows_the_traceback():

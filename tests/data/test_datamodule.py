@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from melody_cm.data import ManifestCorpus, MusicDataModule, MusicDataset, SyntheticCorpus, TrainingOrder
+from melody_cm.data.jobs import naming_lost_workers
 from melody_cm.randomness import keyed_generator
 
 
@@ -198,6 +199,26 @@ def test_short_lightning_epochs_do_not_repeat_batches(cache, tmp_path):
     )  # fmt: skip
     trainer.fit(recorder, module())
     assert recorder.keys == [keys([batch]) for batch in first(module().train_dataloader(), 6)]
+
+
+def test_shared_memory_that_cannot_hold_what_workers_read_is_named_before_they_start(cache, monkeypatch):
+    data = attached(batch_size=4, num_workers=8)
+    in_flight = 8 * 2 * 4 * 4000 * 4  # Workers, batches each, clips, samples, bytes.
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=in_flight - 1))
+        with pytest.raises(OSError, match=r"/dev/shm has 1 MiB free.*--shm-size, or set data.num_workers lower"):
+            data.train_dataloader()
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=in_flight))
+        assert data.train_dataloader().timeout > 0
+
+
+@pytest.mark.parametrize("end", ["worker (pid 7) is killed by signal: Bus error.", "timed out after 1800 seconds"])
+def test_a_worker_that_is_lost_is_one_line(end):
+    with (
+        pytest.raises(OSError, match=r"--shm-size of a container\); set data.num_workers lower, and the same command"),
+        naming_lost_workers("reads music", "set data.num_workers lower"),
+    ):
+        raise RuntimeError(f"DataLoader {end}")
 
 
 def test_workers_report_bad_clips_to_the_main_process_once(cache, tmp_path, caplog):

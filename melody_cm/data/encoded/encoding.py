@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,11 +23,9 @@ from melody_cm.data.encoded.cache import (
     staleness,
 )
 from melody_cm.data.encoded.outputs import FrozenOutput
-from melody_cm.data.jobs import cores
+from melody_cm.data.jobs import PATIENCE_SECONDS, cores, naming_lost_workers
 from melody_cm.placement import Placement
 from melody_cm.storage import write_atomically, write_json
-
-KILLED = ("killed by signal", "exited unexpectedly")
 
 
 def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, precision: str, again: bool) -> None:
@@ -121,8 +118,7 @@ class Encoding(Dataset[str | Exception | None]):
             processes: None for one a core, or one a GPU.
 
         Raises:
-            ValueError, OSError: what the first process failed with.
-            RuntimeError: a process was killed.
+            ValueError, OSError: what the first process failed with; a process was killed.
         """
         count = min(processes or available(self.placement.device), len(self.todo))
         if self.placement.device.type != "cpu" and count == 1:
@@ -130,10 +126,11 @@ class Encoding(Dataset[str | Exception | None]):
             count = 0
         # Forked, because some networks cannot be pickled.
         settings = {"worker_init_fn": self._take_device, "multiprocessing_context": "fork"} if count else {}
+        settings |= {"timeout": PATIENCE_SECONDS} if count else {}
         return self._collect(iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings)))
 
     def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:
-        with _explained():
+        with naming_lost_workers("encodes", "use fewer --processes"):
             for key in self.todo:
                 result = next(results)
                 if isinstance(result, Exception):
@@ -173,17 +170,3 @@ def available(device: torch.device) -> int:
     if device.type == "cpu":
         return cores()
     return torch.cuda.device_count() if device == torch.device("cuda") else 1
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say in one line what to do about a killed process."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(words in str(error) for words in KILLED):
-            raise
-        raise RuntimeError(
-            "a process that encodes was killed, perhaps for want of memory; use fewer --processes, and the same "
-            "command goes on"
-        ) from error

@@ -196,7 +196,7 @@ class Killer(SmoothAutoencoder):
 
 def test_a_killed_process_is_noticed(tmp_path):
     model = Model(autoencoder=Killer().freeze("toy/1_autoencoder", "stage:toy/1_autoencoder"))
-    with pytest.raises(RuntimeError, match=r"process that encodes was killed.*fewer --processes.*same command goes on"):
+    with pytest.raises(OSError, match=r"process that encodes was killed.*fewer --processes.*same command goes on"):
         encode(tmp_path / "run", make_music(tmp_path / "music", [0.4]), model)
 
 
