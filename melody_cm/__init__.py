@@ -22,6 +22,7 @@ _API = {
     "import_corpus": "data",
     "render_manifest": "data",
     "split_manifest": "data",
+    "stream_wav": "pipelines",
     "write_corpus": "data",
     "MeLoDy": "pipelines",
     "MusicCM": "pipelines",

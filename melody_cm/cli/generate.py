@@ -1,8 +1,10 @@
-"""`melody-cm generate`: prompts, or music to go on from, to WAV files, each with a JSON that says how it was made."""
+"""`melody-cm generate`: prompts, or music to go on from, to sound files, each with a JSON that says how it was made."""
 
 import argparse
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -15,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("pipeline", metavar="DIR", help="a folder written by `melody-cm export`, or owner/name")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="one clip each; may be repeated")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="a text file with one prompt a line (# comments)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (# comments), or .csv or .jsonl")
+    parser.add_argument("--prompt-column", metavar="NAME", help="of that table (default: prompt, caption or text)")
     parser.add_argument(
         "--audio-prompt", action="append", default=[], type=Path, metavar="SOUND", help="music in place of a text"
     )
@@ -41,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
     add_placement(parser, "the networks")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the WAV and JSON files")
+    out = "folder for WAV and JSON files; or one .wav, .flac, .ogg or .mp3; or - for a WAV to the standard output"
+    parser.add_argument("--out", type=Path, required=True, help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace clips of the same name of other requests")
 
 
@@ -61,22 +65,37 @@ def run(arguments: argparse.Namespace) -> int:
         windows=arguments.windows,
         negative_prompt=arguments.negative_prompt,
     )
+    if str(arguments.out) == "-":
+        return _to_standard_output(arguments, request)
     hole = (arguments.inpaint, arguments.from_seconds, arguments.to_seconds) if arguments.inpaint else None
-    files = melody_cm.generate_files(
-        arguments.pipeline,
-        request,
-        arguments.out,
-        arguments.batch_size,
-        audio_prompts=arguments.audio_prompt,
-        continue_from=arguments.continue_from,
-        inpaint=hole,
-        overwrite=arguments.overwrite,
-        placement=chosen_placement(arguments),
-    )
     with Progress(console=Console(stderr=True)) as progress:
-        total = max(1, len(prompts) + len(arguments.audio_prompt))
-        written = len(list(progress.track(files, total, description="clips")))
+        clips = max(1, len(prompts) + len(arguments.audio_prompt))
+        task = progress.add_task("seconds of music", total=clips * arguments.seconds if arguments.seconds else None)
+        files = melody_cm.generate_files(
+            arguments.pipeline,
+            request,
+            arguments.out,
+            arguments.batch_size,
+            audio_prompts=arguments.audio_prompt,
+            continue_from=arguments.continue_from,
+            inpaint=hole,
+            overwrite=arguments.overwrite,
+            placement=chosen_placement(arguments),
+            on_block=lambda seconds: progress.advance(task, seconds),
+        )
+        written = len(list(files))
+        progress.update(task, total=clips, completed=clips)
     print(f"{written} clip(s) in {arguments.out}")
+    return 0
+
+
+def _to_standard_output(arguments: argparse.Namespace, request: Any) -> int:
+    """One clip as a WAV that is written while it is made."""
+    if arguments.continue_from or arguments.inpaint or arguments.audio_prompt:
+        raise ValueError("--out - writes the music of one text; give a folder or a file for given music")
+    pipeline, placement = melody_cm.load(arguments.pipeline), chosen_placement(arguments)
+    blocks = pipeline.to(placement.device, placement.dtype).stream(request)
+    melody_cm.stream_wav(blocks, arguments.seconds, sys.stdout.buffer)
     return 0
 
 
@@ -102,7 +121,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _prompts(arguments: argparse.Namespace, times: list[tuple[float, str]]) -> list[str]:
     """The texts of the clips; none where music takes their place."""
-    texts = [*arguments.prompt, *(melody_cm.read_prompts(arguments.prompts) if arguments.prompts else [])]
+    texts = list(arguments.prompt)
+    if arguments.prompts:
+        texts += melody_cm.read_prompts(arguments.prompts, arguments.prompt_column)
     if unreadable := [text for text in [*texts, *(text for _, text in times)] if not _is_text(text)]:
         raise ValueError(f"the prompt {unreadable[0]!r} is not UTF-8 text; write it anew")
     if texts and arguments.audio_prompt:

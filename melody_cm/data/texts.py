@@ -1,12 +1,16 @@
 """Text files as people write them: UTF-8, with a byte-order mark or not, with line ends of any system."""
 
 import csv
+import io
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 # Lyrics and lists of tags fill cells that are longer than what Python takes unasked.
 csv.field_size_limit(1 << 30)
+COLUMNS = ("prompt", "caption", "text")  # Of tables of prompts, the likeliest first.
 LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -40,15 +44,50 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in map(str.strip, LINE_END.split(read_text(path))) if line]
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts in a text file: a line each; empty lines, and comments that begin with #, are none.
+def read_prompts(path: Path, column: str | None = None) -> list[str]:
+    """The prompts in a file: those of a column of a .csv or .jsonl; else a line each. Empty lines, and comments that
+    begin with #, are none.
+
+    Args:
+        column: None for the first of `COLUMNS` that is there.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: it is not UTF-8.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8, or has no such column, or a row without a text there.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts; give a text file with one prompt a line")
+    if path.suffix.lower() in TABLES:
+        return _column(path, TABLES[path.suffix.lower()](read_text(path)), column)
+    if column is not None:
+        raise ValueError(f"{path}: only {' and '.join(TABLES)} have columns; leave the column {column!r} out")
     return [line for line in read_lines(path) if not line.startswith("#")]
+
+
+def _column(path: Path, rows: list[Any], column: str | None) -> list[str]:
+    known = list(rows[0]) if rows and isinstance(rows[0], dict) else []
+    name = column or next((name for name in COLUMNS if name in known), None)
+    if name is None or name not in known:
+        wanted = repr(column) if column else " or ".join(COLUMNS)
+        raise ValueError(f"{path}: no column {wanted} but {', '.join(map(str, known)) or 'none'}; name one of them")
+    texts = [row.get(name) if isinstance(row, dict) else None for row in rows]
+    if bad := [number for number, text in enumerate(texts, 1) if not (isinstance(text, str) and text.strip())]:
+        raise ValueError(f"{path}: row {bad[0]} has no text in the column {name!r}; add one or leave the row out")
+    return [text.strip() for text in texts]
+
+
+def _json_rows(text: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in LINE_END.split(text) if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON lines of prompts: {error}") from error
+
+
+def _csv_rows(text: str) -> list[Any]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+TABLES = {".csv": _csv_rows, ".jsonl": _json_rows}
 
 
 def by_numbers(name: str) -> list[str | int]:

@@ -1,17 +1,13 @@
 """From prompts and sound files to WAV files that grow while the music is made, each with a JSON that says how."""
 
-import fcntl
 import json
-import os
 import re
 import unicodedata
-import wave
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import soundfile
@@ -19,18 +15,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.audio import GeneratedAudio
+from melody_cm.audio import FORMATS, GeneratedAudio
 from melody_cm.data import AudioInfo, AudioProblem, audio_info, read_audio, scan_audio, stream_audio
 from melody_cm.data.jobs import require_writable
 from melody_cm.pipelines.editing import EditingPipeline
+from melody_cm.pipelines.growing_wav import GrowingWav, check_size
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys
 from melody_cm.placement import Placement
-from melody_cm.storage import hash_file, naming_full_disks, read_json, write_json
+from melody_cm.storage import hash_file, read_json, write_json
 from melody_cm.storage.versions import versions
 
 Blocks = Iterator[GeneratedAudio]
-MAX_BYTES = 2**32 - 100  # A WAV file counts its bytes with 32 bits.
 # What of a clip's JSON does not belong to the request.
 CIRCUMSTANCES = ("pipeline", "device", "tf32", "versions")
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # Sound files of more than 16 bits a sample.
@@ -46,28 +42,31 @@ def generate_files(
     inpaint: tuple[Path, float, float] | None = None,
     overwrite: bool = False,
     placement: Placement | None = None,
+    on_block: Callable[[float], Any] = lambda seconds: None,
 ) -> Iterator[Path]:
-    """One WAV and one JSON for each clip of a request; all of it is checked before anything is made or written.
+    """One sound file and one JSON for each clip of a request; all of it is checked before anything is made or written.
 
     Clips that the same request made before are not made again, so a request that was interrupted goes on.
 
     Args:
         source: a pipeline, or where one was saved (see `PretrainedPipeline.from_pretrained`).
-        out: the folder of the files; made if it is not there.
+        out: the folder of the WAV files, made if it is not there; or a file for one clip: .wav, .flac, .ogg or .mp3.
         batch_size: clips that are made at a time.
         audio_prompts: sound files in the place of the request's prompts.
         continue_from: a sound file whose music goes on; `request.seconds` counts both.
         inpaint: a sound file, and from where to where (seconds) it is made anew.
         overwrite: replace clips of the same name that were made from something else.
+        on_block: called after each block with the seconds of music that were made, those of all clips together.
         placement: where the pipeline works; None for `Placement.choose()`, or where it is if one is given.
 
     Returns:
-        The WAV files, one after another, each when it is finished. What was written stays, should an error come.
+        The sound files, one after another, each when it is finished. What was written stays, should an error come.
 
     Raises:
         ValueError, OSError: what cannot be made or written, or a clip of the same name made from something else.
     """
-    out = require_writable(Path(out))
+    single = Path(out).suffix.lower() in FORMATS
+    folder = require_writable(Path(out).absolute().parent if single else Path(out))
     pipeline = source if isinstance(source, PretrainedPipeline) else PretrainedPipeline.from_pretrained(source)
     if placement is None and pipeline is not source:
         placement = Placement.choose()
@@ -86,9 +85,11 @@ def generate_files(
     elif given is not None:
         facts["continued_from"] = str(given)
     clips = [
-        ClipFile(out / f"{stem}.wav", made | facts)
+        ClipFile(Path(out) if single else folder / f"{stem}.wav", made | facts)
         for stem, made in _named(list(audio_prompts or request.prompts) or [None], given, request.seed)
     ]
+    if single and len(clips) > 1:
+        raise ValueError(f"{len(clips)} clips do not fit into {out}; give a folder")
     if not any([clip.is_to_be_made(overwrite) for clip in clips]):
         return (clip.path for clip in clips)
     if given is None:
@@ -96,9 +97,8 @@ def generate_files(
     else:
         batches = iter([inpainted(pipeline, *inpaint, request) if inpaint else continued(pipeline, given, request)])
     parts = [clips[first : first + batch_size] for first in range(0, len(clips), batch_size)]
-    return _write(
-        zip(parts, batches, strict=True), overwrite, 3 if given and soundfile.info(given).subtype in FINE else 2
-    )
+    sample_bytes = 3 if given and soundfile.info(given).subtype in FINE else 2
+    return _write(zip(parts, batches, strict=True), overwrite, sample_bytes, on_block)
 
 
 def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
@@ -183,74 +183,6 @@ def inpainted(
     return blocks()
 
 
-def check_size(seconds: float | int, sample_rate: int) -> None:
-    """Refuse lengths that no WAV file holds.
-
-    Raises:
-        ValueError: more than 4 GiB of 24-bit samples.
-    """
-    longest = MAX_BYTES / 3 / sample_rate
-    if seconds > longest:
-        raise ValueError(f"{seconds:g} seconds asked for, but a WAV file at {sample_rate} Hz holds {longest:.0f} s")
-
-
-class GrowingWav:
-    """Mono PCM, block after block; its header is right after each, so whatever stops the writing leaves all before.
-
-    Until it is finished its name ends in `.partial.wav`; so it does if the block in which it is used raises an error.
-    A sample x is stored as round(x * 2^15) (or 2^23), so that samples that were read from such a file come back as
-    they were.
-
-    Args:
-        path: of the finished file, which replaces an older one.
-        sample_rate: Hz.
-        sample_bytes: 2 or 3 a sample.
-    """
-
-    def __init__(self, path: Path, sample_rate: int, sample_bytes: int = 2) -> None:
-        self.path, self.partial = path, path.with_suffix(".partial.wav")
-        self.sample_rate, self.sample_bytes = sample_rate, sample_bytes
-        self.samples = 0
-
-    def __enter__(self) -> "GrowingWav":
-        self._file = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(self._file.fileno()), self.partial.stat())
-        except OSError:
-            mine = False
-        if not mine:
-            self._file.close()
-            raise ValueError(f"{self.partial}: another command is writing it; wait for it, or give another --out")
-        self._file.truncate(0)
-        self._wav = wave.open(self._file, "wb")
-        self._wav.setparams((1, self.sample_bytes, self.sample_rate, 0, "NONE", ""))
-        return self
-
-    def write(self, waveform: Float[Tensor, "1 t"]) -> None:
-        """Add samples in [-1, 1]."""
-        full = 2 ** (8 * self.sample_bytes - 1)
-        integers = (waveform[0].double() * full).round().clamp(-full, full - 1).int().cpu()
-        data = integers.contiguous().view(torch.uint8).reshape(len(integers), 4)[:, : self.sample_bytes]
-        with naming_full_disks(self.path, self.partial):
-            self._wav.writeframes(data.contiguous().numpy().tobytes())
-            self._file.flush()
-        self.samples += waveform.shape[-1]
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # What could not be written is tried again by each of these; the first error has said why.
-        with naming_full_disks(self.path, self.partial) if kind is None else suppress(OSError):
-            self._wav.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        with suppress(OSError):
-            self._file.close()
-        if kind is None:
-            self.partial.replace(self.path)
-        elif not self.samples:
-            self.partial.unlink()
-
-
 def _open_given(pipeline: PretrainedPipeline, path: Path) -> tuple[EditingPipeline, AudioInfo]:
     """The pipeline, if it can go on from music, and what the file's header says, if all of it is sound."""
     if not isinstance(pipeline, EditingPipeline):
@@ -323,12 +255,20 @@ class ClipFile:
         raise ValueError(f"{self.path} is there, {why}; give another --out, or replace it by --overwrite")
 
 
-def _write(parts: Iterator[tuple[list[ClipFile], Blocks]], overwrite: bool, sample_bytes: int) -> Iterator[Path]:
+def _write(
+    parts: Iterator[tuple[list[ClipFile], Blocks]], overwrite: bool, sample_bytes: int, on_block: Callable[[float], Any]
+) -> Iterator[Path]:
     """The files of one batch after another; what is finished is on disk, also when the rest is never made."""
     for clips, blocks in parts:
         if any([clip.is_to_be_made(overwrite) for clip in clips]):
-            _write_batch(clips, blocks, sample_bytes)
+            _write_batch(clips, _told(blocks, on_block), sample_bytes)
         yield from (clip.path for clip in clips)
+
+
+def _told(blocks: Blocks, on_block: Callable[[float], Any]) -> Blocks:
+    for block in blocks:
+        yield block
+        on_block(len(block) * block.seconds)
 
 
 def _write_batch(clips: Sequence[ClipFile], blocks: Blocks, sample_bytes: int) -> None:

@@ -1,6 +1,7 @@
 """`melody-cm generate` on a saved toy pipeline."""
 
 import argparse
+import io
 import json
 from importlib.metadata import version
 
@@ -10,7 +11,9 @@ import torch
 from toy_systems import SAMPLE_RATE, toy_melody, toy_musiccm
 
 from melody_cm.cli import generate as verb
-from melody_cm.pipelines.files import GrowingWav
+from melody_cm.data import read_prompts
+from melody_cm.pipelines import Request, generate_files
+from melody_cm.pipelines.growing_wav import GrowingWav
 
 
 def run(*words):
@@ -94,10 +97,8 @@ def test_numbers_are_as_long_as_the_last_one(saved, tmp_path, monkeypatch):
         "melody_cm.pipelines.files._write", lambda parts, *_: (c.path for clips, _ in parts for c in clips)
     )
     (tmp_path / "p.txt").write_text("\ufeff# ours\r\n" + "\r\n".join(f"piece {index}" for index in range(1005)))
-    paths = []
-    monkeypatch.setattr(verb, "print", lambda text: None, raising=False)
-    monkeypatch.setattr(verb.Progress, "track", lambda self, files, *_, **__: paths.extend(files) or paths)
-    run(saved, "--prompts", tmp_path / "p.txt", "--seconds", 0.5, "--out", tmp_path / "out")
+    prompts = read_prompts(tmp_path / "p.txt")
+    paths = list(generate_files(saved, Request(prompts, 0.5), tmp_path / "out"))
     assert [path.name for path in paths] == sorted(path.name for path in paths)
     assert paths[1004].name == "1004_piece_1004_seed0.wav"
 
@@ -168,3 +169,81 @@ def test_prompts_that_are_not_utf8_are_told_before_the_work(tmp_path):
         run(tmp_path, "--prompts", tmp_path / "p.txt", "--seconds", 0.5, "--out", tmp_path / "out")
     with pytest.raises(ValueError, match="is not UTF-8 text; write it anew"):
         run(tmp_path, "--prompt", "caf\udce9", "--seconds", 0.5, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_one_clip_goes_into_one_file_of_any_format(suffix, saved, tmp_path):
+    out = tmp_path / "new" / f"piano.{suffix}"
+    out.parent.mkdir()
+    words = (saved, "--prompt", "a calm piano", "--seconds", 0.5, "--out", out, "--seed")
+    run(*words, 3)
+    expected = toy_melody()("a calm piano", 0.5, seed=3).numpy()
+    samples, rate = soundfile.read(out, dtype="float32")
+    assert rate == SAMPLE_RATE
+    assert {file.name for file in out.parent.iterdir()} == {f"piano.{suffix}", "piano.json"}
+    assert json.loads((out.parent / "piano.json").read_text())["prompt"] == "a calm piano"
+    if suffix in ("wav", "flac"):
+        assert abs(samples - expected).max() < 1e-4
+    before = out.stat().st_mtime_ns
+    run(*words, 3)
+    assert out.stat().st_mtime_ns == before, "the same request is made already"
+    with pytest.raises(ValueError, match="made with another seed"):
+        run(*words, 4)
+    with pytest.raises(ValueError, match="2 clips do not fit into"):
+        run(saved, "--prompt", "a", "--prompt", "b", "--seconds", 0.5, "--out", tmp_path / "two.wav")
+
+
+def test_the_standard_output_takes_a_wav_while_it_is_made(saved, monkeypatch):
+    """It cannot be rewound: the header is right from the beginning, and nothing else is printed there."""
+
+    class Pipe(io.RawIOBase):
+        data = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            Pipe.data += bytes(data)
+            return len(data)
+
+    monkeypatch.setattr("sys.stdout", type("Out", (), {"buffer": Pipe(), "flush": lambda self: None})())
+    run(saved, "--prompt", "a calm piano", "--seconds", 1.5, "--out", "-")
+    samples, rate = soundfile.read(io.BytesIO(Pipe.data), dtype="float32")
+    expected = toy_melody()("a calm piano", 1.5).numpy()
+    assert (rate, len(samples)) == (SAMPLE_RATE, len(expected))
+    assert abs(samples - expected).max() < 1e-4
+
+
+def test_progress_counts_seconds_of_music(saved, tmp_path):
+    made = []
+    request = Request(["a", "b", "c"], 1.5)
+    list(generate_files(saved, request, tmp_path / "out", batch_size=2, on_block=made.append))
+    assert len(made) > 3
+    assert sum(made) == pytest.approx(4.5)
+
+
+def test_prompts_of_a_table(saved, tmp_path):
+    (tmp_path / "p.csv").write_text('id,caption,mood\n1,"slow piano, sad",blue\n2,fast drums,red\n')
+    (tmp_path / "p.jsonl").write_text('{"text": "slow piano, sad"}\n\n{"text": "fast drums"}\n')
+    for name in ("p.csv", "p.jsonl"):
+        assert read_prompts(tmp_path / name) == ["slow piano, sad", "fast drums"]
+    run(saved, "--prompts", tmp_path / "p.csv", "--prompt-column", "mood", "--seconds", 0.5, "--out", tmp_path / "out")
+    assert sorted(file.stem for file in (tmp_path / "out").glob("*.wav")) == ["000_blue_seed0", "001_red_seed0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column", "message"),
+    [
+        ("p.csv", "id,mood\n1,blue\n", None, "no column prompt or caption or text but id, mood"),
+        ("p.csv", "caption\na\n", "mood", "no column 'mood' but caption"),
+        ("p.csv", "caption,x\n ,1\n", None, "row 1 has no text in the column 'caption'"),
+        ("p.jsonl", '{"caption": 3}\n', None, "row 1 has no text"),
+        ("p.jsonl", "[1]\n", None, "but none"),
+        ("p.jsonl", "{\n", None, "no JSON lines of prompts"),
+        ("p.txt", "a\n", "caption", "only .csv and .jsonl have columns"),
+    ],
+)
+def test_a_table_without_prompts_is_told_in_one_line(name, text, column, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_prompts(tmp_path / name, column)

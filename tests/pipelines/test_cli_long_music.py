@@ -12,7 +12,7 @@ from test_cli_generate import run
 from toy_systems import SAMPLE_RATE, toy_melody, toy_musiccm
 
 from melody_cm.pipelines import AudioPrompt, MeLoDy, Request
-from melody_cm.pipelines.files import GrowingWav, check_size
+from melody_cm.pipelines.growing_wav import GrowingWav, check_size
 
 
 @pytest.fixture(scope="module")
