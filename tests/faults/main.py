@@ -45,7 +45,7 @@ def kill_lines(trained: Path, folder: Path, short: bool) -> Iterator[Line]:
     for kind in ("plain",) if short else kills.STAGES:
         rounds = list(kills.killed(kind, trained, folder / kind, 1 if short else 10, SEED))
         wrong, met = [text for _, text in rounds if text], sum(count for count, _ in rounds)
-        title = f"SIGKILL, SIGTERM, SIGINT during a {kind} stage ({kills.STAGES[kind]})"
+        title = f"SIGKILL, SIGTERM, SIGINT in a stage: {kind} ({kills.STAGES[kind]})"
         ended = f"{len(rounds) - len(wrong)} of {len(rounds)} trainings ended bit-equal"
         yield Line(title, 3 * len(rounds), f"{met} met the training; {ended}", wrong)
 
