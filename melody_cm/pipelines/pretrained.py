@@ -28,6 +28,8 @@ from melody_cm.signal import resample
 from melody_cm.storage.pretrained import is_hub_id
 
 FORMAT_VERSION = 1
+DEMO = "demo:"  # Before the name of a system that ships.
+DEMOS = Path(__file__).parents[1] / "demo"
 Prompts = Sequence[Prompt] | Prompt | Request
 
 
@@ -204,16 +206,19 @@ class PretrainedPipeline(Pipeline):
             "init_args": storage.describe({n: value for n, value in self._values().items() if n not in networks}),
         }
 
-    def save_pretrained(self, folder: Path | str) -> None:
+    def save_pretrained(self, folder: Path | str, half: bool = False) -> None:
         """Write the pipeline as it stands to a folder, which appears, or replaces an older pipeline, once it is whole.
 
+        Args:
+            half: store matrices in fp16: half the size, and about 3 of 7 digits.
+
         Raises:
-            ValueError: the folder holds something else.
+            ValueError: the folder holds something else; a weight that fp16 cannot hold.
         """
         _check_replaceable(Path(folder))
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
-                storage.save_network(network, aside / name, portable=True)
+                storage.save_network(network, aside / name, portable=True, half=half)
             storage.write_json(aside / "config.json", self.settings() | {"history": self.history})
             about = (type(self).__name__, self.sample_rate, self.max_seconds, self.networks, self.history)
             storage.write_text(aside / "README.md", model_card(*about))
@@ -313,6 +318,8 @@ def _check_replaceable(folder: Path) -> None:
 def _local_folder(source: Path | str) -> Path:
     if Path(source).is_dir():
         return Path(source)
+    if str(source).startswith(DEMO):
+        return _demo(str(source).removeprefix(DEMO))
     if not is_hub_id(str(source)):
         raise FileNotFoundError(f"there is no folder {source}; give a folder written by `melody-cm export`")
     try:
@@ -322,6 +329,14 @@ def _local_folder(source: Path | str) -> Path:
         raise FileNotFoundError(
             f"there is no folder {source}, and no model of that name can be had from the model hub ({reason})"
         ) from error
+
+
+def _demo(name: str) -> Path:
+    """The folder of a system that ships."""
+    known = sorted(file.parent.name for file in DEMOS.glob("*/config.json"))
+    if name not in known:
+        raise FileNotFoundError(f"there is no {DEMO}{name}; with this version come: {', '.join(known) or 'none'}")
+    return DEMOS / name
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -187,7 +187,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             weights |= {f"{prefix}{name}": value for name, value in load_file(file).items()}
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); export it again") from error
-    return weights
+    return as_read(weights)
+
+
+def as_read(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stored weights as networks take them: fp16, which only saves space on disk, becomes fp32."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in weights.items()}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -8,22 +8,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from melody_cm.interfaces import Network
-from melody_cm.storage.build import DIFFUSERS_WEIGHTS
+from melody_cm.storage.build import DIFFUSERS_WEIGHTS, as_read
 from melody_cm.storage.description import STAGE, class_path, describe
 from melody_cm.storage.files import folder_atomically, read_json, write_json
-from melody_cm.storage.hashing import hash_weights
+from melody_cm.storage.hashing import hash_tensors
 
 
-def save_network(network: Network, folder: Path, portable: bool = False) -> None:
+def save_network(network: Network, folder: Path, portable: bool = False, half: bool = False) -> None:
     """Write a network to a folder, replacing what is there only when all of it is on disk.
 
     Args:
         portable: leave out (as null) the frozen networks that are arguments of this one, which exist only inside a
             run, and note the stages that they and this one came from.
+        half: store matrices and kernels in fp16, which halves the files; what is read are fp32 numbers again.
+
+    Raises:
+        ValueError: a weight that fp16 cannot hold.
     """
     arguments = {name: describe(value) for name, value in network.init_arguments.items()}
     notes = {}
@@ -34,17 +39,32 @@ def save_network(network: Network, folder: Path, portable: bool = False) -> None
         from_stages = {name: stage for name, part in frozen.items() for stage in _stages_of(part).values()}
         notes = {"made_by": _stages_of(network), "left_out": {**network.left_out, **from_stages}}
     with folder_atomically(Path(folder)) as aside:
-        weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+        weights = _stored(network, half)
+        known = hash_tensors(as_read(weights))
         for name, part in _diffusers_parts(network):
             _save_part(network, name, part, weights, aside)
         save_file(weights, aside / "model.safetensors")
-        config = {"class_path": class_path(type(network)), "init_args": arguments, "weights": hash_weights(network)}
+        config = {"class_path": class_path(type(network)), "init_args": arguments, "weights": known}
         write_json(aside / "config.json", config | notes)
 
 
 def weight_hash(folder: Path) -> str:
     """The weight hash written when the network was saved."""
     return read_json(Path(folder) / "config.json")["weights"]
+
+
+def _stored(network: Network, half: bool) -> dict[str, Tensor]:
+    """The weights as they are written: fp32, whatever the network computes in; matrices in fp16 if asked for."""
+    matrices = {name for name, value in network.named_parameters() if value.ndim > 1 and half}
+    stored = {}
+    for name, value in network.state_dict().items():
+        whole = value.detach().cpu().contiguous().clone()
+        stored[name] = whole.float() if whole.dtype in (torch.float16, torch.bfloat16) else whole
+        if name in matrices:
+            stored[name] = whole.half()
+            if not bool(stored[name].isfinite().all()):
+                raise ValueError(f"{name} holds numbers beyond the 65504 of fp16; export without half")
+    return stored
 
 
 def _stages_of(network: Network) -> dict[str, str]:

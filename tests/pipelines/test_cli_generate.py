@@ -171,7 +171,7 @@ def test_prompts_that_are_not_utf8_are_told_before_the_work(tmp_path):
         run(tmp_path, "--prompt", "caf\udce9", "--seconds", 0.5, "--out", tmp_path / "out")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
 def test_one_clip_goes_into_one_file_of_any_format(suffix, saved, tmp_path):
     out = tmp_path / "new" / f"piano.{suffix}"
     out.parent.mkdir()
@@ -193,7 +193,7 @@ def test_one_clip_goes_into_one_file_of_any_format(suffix, saved, tmp_path):
         run(saved, "--prompt", "a", "--prompt", "b", "--seconds", 0.5, "--out", tmp_path / "two.wav")
 
 
-def test_the_standard_output_takes_a_wav_while_it_is_made(saved, monkeypatch):
+def test_the_standard_output_takes_a_wav_while_it_is_made(tmp_path, monkeypatch):
     """It cannot be rewound: the header is right from the beginning, and nothing else is printed there."""
 
     class Pipe(io.RawIOBase):
@@ -206,20 +206,21 @@ def test_the_standard_output_takes_a_wav_while_it_is_made(saved, monkeypatch):
             Pipe.data += bytes(data)
             return len(data)
 
+    toy_musiccm().save_pretrained(tmp_path / "long")
     monkeypatch.setattr("sys.stdout", type("Out", (), {"buffer": Pipe(), "flush": lambda self: None})())
-    run(saved, "--prompt", "a calm piano", "--seconds", 1.5, "--out", "-")
+    run(tmp_path / "long", "--prompt", "a calm piano", "--seconds", 2.5, "--out", "-")
     samples, rate = soundfile.read(io.BytesIO(Pipe.data), dtype="float32")
-    expected = toy_melody()("a calm piano", 1.5).numpy()
+    expected = toy_musiccm()("a calm piano", 2.5).numpy()
     assert (rate, len(samples)) == (SAMPLE_RATE, len(expected))
     assert abs(samples - expected).max() < 1e-4
 
 
-def test_progress_counts_seconds_of_music(saved, tmp_path):
+def test_progress_counts_seconds_of_music(tmp_path):
     made = []
-    request = Request(["a", "b", "c"], 1.5)
-    list(generate_files(saved, request, tmp_path / "out", batch_size=2, on_block=made.append))
+    request = Request(["a", "b", "c"], 2.5)
+    list(generate_files(toy_musiccm(), request, tmp_path / "out", batch_size=2, on_block=made.append))
     assert len(made) > 3
-    assert sum(made) == pytest.approx(4.5)
+    assert sum(made) == pytest.approx(7.5)
 
 
 def test_prompts_of_a_table(saved, tmp_path):

@@ -129,7 +129,7 @@ def test_a_hub_name_without_a_connection_is_one_clear_error(monkeypatch, tmp_pat
 def test_a_failed_save_leaves_the_old_pipeline(tmp_path, monkeypatch):
     pipeline = toy_melody()
     pipeline.save_pretrained(tmp_path / "saved")
-    monkeypatch.setattr(MeLoDy, "_model_card", lambda self: 1 / 0)
+    monkeypatch.setattr("melody_cm.pipelines.pretrained.model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         toy_melody(num_steps=9).save_pretrained(tmp_path / "saved")
     assert MeLoDy.from_pretrained(tmp_path / "saved").num_steps == pipeline.num_steps
@@ -163,3 +163,46 @@ def test_a_saved_folder_that_asks_for_something_else_is_refused_in_one_line(tmp_
     with pytest.raises(ValueError, match=reason):
         PretrainedPipeline.from_pretrained(tmp_path / "saved")
     assert "idlelib.idle" not in sys.modules
+
+
+@pytest.mark.parametrize("make", [toy_melody, toy_musiccm])
+def test_half_the_size_is_nearly_the_same_sound_and_whole_numbers_again(make, tmp_path):
+    pipeline = make()
+    for half in (False, True):
+        pipeline.save_pretrained(tmp_path / str(half), half=half)
+    loaded = [PretrainedPipeline.from_pretrained(tmp_path / str(half)) for half in (False, True)]
+    for whole, stored in zip(*(each.networks.values() for each in loaded), strict=True):
+        rounded = dict(stored.named_parameters())
+        for name, value in whole.named_parameters():
+            expected = value.half().float() if value.ndim > 1 else value
+            assert rounded[name].dtype == torch.float32
+            assert torch.equal(rounded[name], expected), name
+        for (name, value), (_, other) in zip(whole.named_buffers(), stored.named_buffers(), strict=True):
+            assert torch.equal(value, other), name
+    audio, again = (each.generate(["a"], 0.5, seed=1).waveform for each in loaded)
+    assert not torch.equal(audio, again)
+    assert (audio - again).abs().max() < 0.02
+
+
+def test_half_refuses_what_it_cannot_hold(tmp_path):
+    pipeline = toy_melody()
+    torch.nn.init.constant_(pipeline.denoiser.mix.weight, 1e5)
+    with pytest.raises(ValueError, match=r"mix\.weight holds numbers beyond the 65504 of fp16"):
+        pipeline.save_pretrained(tmp_path / "saved", half=True)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_pipeline_in_half_precision_is_saved_so_that_it_can_be_loaded(tmp_path):
+    toy_musiccm().to("cpu", torch.bfloat16).save_pretrained(tmp_path / "saved")
+    loaded = MusicCM.from_pretrained(tmp_path / "saved")
+    assert {value.dtype for network in loaded.networks.values() for value in network.parameters()} == {torch.float32}
+
+
+def test_a_system_that_ships_is_found_by_name_or_the_others_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("melody_cm.pipelines.pretrained.DEMOS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no demo:musiccm; with this version come: none"):
+        PretrainedPipeline.from_pretrained("demo:musiccm")
+    toy_musiccm().save_pretrained(tmp_path / "musiccm")
+    assert isinstance(PretrainedPipeline.from_pretrained("demo:musiccm"), MusicCM)
+    with pytest.raises(FileNotFoundError, match=r"there is no demo:\.\./x; with this version come: musiccm"):
+        PretrainedPipeline.from_pretrained("demo:../x")
