@@ -61,8 +61,10 @@ class MusicBatch:
         return self.waveform
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "MusicBatch":
-        """The same batch with all tensors on `device` (Lightning calls this)."""
-        return self._with_tensors(lambda x: x.to(device, **kwargs))
+        """The same batch on `device` (Lightning calls this), but for `item` and `epoch`: the CPU draws by them, and so
+        would have to wait for them. From pinned memory nothing waits for the copies either."""
+        moved = self._with_tensors(lambda x: x.to(device, **{"non_blocking": True} | kwargs))
+        return replace(moved, item=self.item, epoch=self.epoch)
 
     def pin_memory(self) -> "MusicBatch":
         """The same batch in page-locked memory, from where it reaches a GPU faster (the data loader calls this)."""

@@ -118,16 +118,25 @@ class Conditioning:
         mask: (b, n) True where `sequence` is real, or None if all of it is.
         dropped: (b,) True where the clip is to be treated as unconditional: a denoiser must then give a result that
             does not depend on `sequence` or `pooled` at all.
+        num_kept: how many clips are not dropped, where the CPU knows without asking the GPU; else None.
     """
 
     sequence: Float[Tensor, "b n d"] | None
     pooled: Float[Tensor, "b e"] | None
     mask: Bool[Tensor, "b n"] | None
     dropped: Bool[Tensor, " b"]
+    num_kept: int | None = None
 
     def drop(self, rows: Bool[Tensor, " b"]) -> "Conditioning":
         """The same conditioning, unconditional in `rows` too."""
-        return replace(self, dropped=self.dropped | rows.to(self.dropped.device))
+        known = self.num_kept == len(self.dropped) and rows.device.type == "cpu"
+        num_kept = len(rows) - int(rows.sum()) if known else None
+        dropped = self.dropped | rows.to(self.dropped.device, non_blocking=True)
+        return replace(self, dropped=dropped, num_kept=num_kept)
+
+    def drop_all(self) -> "Conditioning":
+        """The same conditioning, unconditional in all rows."""
+        return replace(self, dropped=torch.ones_like(self.dropped), num_kept=0)
 
     def concat(self, other: "Conditioning") -> "Conditioning":
         """Both along the batch axis, for one network call on both."""
@@ -140,6 +149,7 @@ class Conditioning:
             both(self.pooled, other.pooled),
             both(self.mask, other.mask),
             torch.cat([self.dropped, other.dropped]),
+            None if self.num_kept is None or other.num_kept is None else self.num_kept + other.num_kept,
         )
 
 

@@ -82,8 +82,9 @@ class Placement:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Networks that are placed so compute in here, without gradient."""
-        half = self.precision != "fp32"
-        with torch.no_grad(), torch.autocast(self.device.type, self.dtype if half else None, enabled=half):
+        with torch.no_grad(), ExitStack() as stack:
+            if self.precision != "fp32":
+                stack.enter_context(torch.autocast(self.device.type, self.dtype))
             yield
 
     def facts(self) -> dict[str, Any]:
@@ -123,7 +124,8 @@ def refuse_unlike_placements(first: Mapping[str, Any], second: Mapping[str, Any]
 def in_fp32(device: torch.device) -> Iterator[None]:
     """What is computed in here on the device is neither autocast nor rounded to TF32."""
     with ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if torch.amp.is_autocast_available(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda" and uses_tf32():
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)

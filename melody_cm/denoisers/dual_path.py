@@ -118,8 +118,8 @@ class DualPathDenoiser(Denoiser, FeatureNetwork):
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         """Velocity (b, c, l); angle (b,) or (b, l)."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.width)
-        # Clips with tokens first: then each layer splits the batch by slicing, and waits for the device only here.
-        order, kept = tokens_first(conditioning.dropped)
+        # Clips with tokens first: then each layer splits the batch by slicing, without waiting for the device.
+        order, kept = tokens_first(conditioning)
         states = self._hidden(noisy_latent[order], angle[order], conditioning, order[:kept], len(self.blocks))
         (hidden,) = collections.deque(states, maxlen=1)  # Without holding on to those before the last.
         hidden = self.output_norm(overlap_add(hidden.transpose(1, 2), noisy_latent.shape[-1]))
@@ -128,7 +128,7 @@ class DualPathDenoiser(Denoiser, FeatureNetwork):
     def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b d l"]]:
         """The frames after each block of the first half, up to the coarsest paths; the second half is not run."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.width)
-        order, kept = tokens_first(conditioning.dropped)
+        order, kept = tokens_first(conditioning)
         count = len(self.feature_channels)
         states = self._hidden(noisy_latent[order], angle[order], conditioning, order[:kept], count)
         frames = [overlap_add(hidden.transpose(1, 2), noisy_latent.shape[-1]) for hidden in states]

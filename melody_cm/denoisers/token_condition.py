@@ -34,9 +34,10 @@ def place_tokens(conditioning: Conditioning, kept: Int[Tensor, " kept"], duratio
     return Tokens(sequence, None if conditioning.mask is None else conditioning.mask[kept], positions)
 
 
-def tokens_first(dropped: Bool[Tensor, " b"]) -> tuple[Int[Tensor, " b"], int]:
+def tokens_first(conditioning: Conditioning) -> tuple[Int[Tensor, " b"], int]:
     """An order of the clips in which those with tokens come first, and how many those are."""
-    return dropped.int().argsort(stable=True), len(dropped) - int(dropped.sum())
+    dropped, kept = conditioning.dropped, conditioning.num_kept
+    return dropped.int().argsort(stable=True), len(dropped) - int(dropped.sum()) if kept is None else kept
 
 
 def angle_channels(angle: Angle, length: int) -> Float[Tensor, "b 2 l"]:

@@ -184,7 +184,7 @@ class UNet1D(Denoiser):
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
         """Velocity (b, c, l); angle (b,) or (b, l)."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.condition_width)
-        order, kept = tokens_first(conditioning.dropped)
+        order, kept = tokens_first(conditioning)
         length = noisy_latent.shape[-1]
         tokens = place_tokens(conditioning, order[:kept], float(length))
         modulator = self._modulator(angle, conditioning)[order]

@@ -28,9 +28,7 @@ class Guided(Denoiser):
         """The guided velocity."""
         if self.guidance_scale == 1:
             return self.denoiser(noisy_latent, angle, conditioning)
-        dropped = conditioning.drop(torch.ones_like(conditioning.dropped))
-        both = self.denoiser(
-            torch.cat([noisy_latent, noisy_latent]), torch.cat([angle, angle]), conditioning.concat(dropped)
-        )
+        twice = conditioning.concat(conditioning.drop_all())
+        both = self.denoiser(torch.cat([noisy_latent, noisy_latent]), torch.cat([angle, angle]), twice)
         conditional, unconditional = at_least_fp32(both).chunk(2)
         return unconditional + self.guidance_scale * (conditional - unconditional)

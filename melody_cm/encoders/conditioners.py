@@ -49,7 +49,7 @@ class SemanticConditioner(Conditioner):
         """Sequence (b, n, d) and pooled (b, d) of semantic codes."""
         sequence = self.mlp(self.table(source[:, 0]))
         nothing_dropped = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-        return Conditioning(sequence, sequence.mean(1), None, nothing_dropped)
+        return Conditioning(sequence, sequence.mean(1), None, nothing_dropped, num_kept=len(source))
 
 
 class TextConditioner(Conditioner):

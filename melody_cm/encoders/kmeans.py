@@ -103,7 +103,8 @@ def check_fitted(tokenizer: Tokenizer) -> None:
     Raises:
         ValueError: they were not.
     """
-    if not tokenizer.fitted:
+    # A frozen one comes from a finished stage; asking its buffer would wait for the GPU at every batch.
+    if not tokenizer.frozen and not tokenizer.fitted:
         raise ValueError(
             f"{type(tokenizer).__name__} has no codebooks yet; call fit, or train its recipe and load the result"
         )

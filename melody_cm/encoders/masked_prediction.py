@@ -125,17 +125,23 @@ class MaskedPrediction(Network):
         of `contrastive` over processes is the mean over the frames, and `perplexity` is that of all."""
         mask = mask & (mask.sum(1, keepdim=True) > 1)
         vectors, indices, weights = self.quantizer(features, noise, gumbel_temperature)
-        targets, predicted = self.project_q(vectors).float(), self.project_hid(context)[mask].float()
+        targets = self.project_q(vectors).float()
         rows = torch.arange(len(mask), device=mask.device)[:, None, None]
-        candidates = torch.cat([targets[mask][:, None], targets[rows, negatives][mask]], 1)
+        places = mask.flatten().nonzero()[:, 0]  # Asked for once: to know how many they are waits for the GPU.
+
+        def hidden(x: Tensor) -> Tensor:
+            return x.flatten(0, 1)[places]
+
+        predicted = hidden(self.project_hid(context)).float()
+        candidates = torch.cat([hidden(targets)[:, None], hidden(targets[rows, negatives])], 1)
         logits = F.cosine_similarity(predicted[:, None], candidates, dim=-1) / self.temperature
         # A negative with the same codes is no negative.
-        same = F.pad((indices[rows, negatives][mask] == indices[mask][:, None]).all(-1), (1, 0))
+        same = F.pad((hidden(indices[rows, negatives]) == hidden(indices)[:, None]).all(-1), (1, 0))
         logits = logits.masked_fill(same, float("-inf"))
         share = summed if self.training else nn.Identity()
         processes = num_processes() if self.training else 1
         count = share(mask.sum().float()).clamp(min=1)
         losses = -logits.log_softmax(-1)[:, 0]
         correct = (logits[:, 0] > logits[:, 1:].max(-1).values) & ~same[:, 1:].all(-1)
-        used = perplexity(share(weights[mask].sum(0)) / count).sum()
+        used = perplexity(share(hidden(weights).sum(0)) / count).sum()
         return Prediction(losses.sum() * processes / count, correct.sum() * processes / count, used)

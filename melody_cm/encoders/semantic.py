@@ -130,8 +130,12 @@ class Wav2Vec2ConformerEncoder(SemanticEncoder):
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l c"]]:
         """For training: the last hidden states where the frames in `mask` are hidden, and the convolutions' features
         (c = conv_width) of all frames as they are."""
-        out = self.body(self._padded(waveform), mask_time_indices=mask)
-        return out.last_hidden_state, out.extract_features
+        hidden, features = self.body.feature_projection(
+            self.body.feature_extractor(self._padded(waveform)).transpose(1, 2)
+        )
+        # Selected, not written to: to write to places that a mask tells waits for the GPU.
+        shown = torch.where(mask[..., None], self.body.masked_spec_embed.to(hidden.dtype), hidden)
+        return self.body.encoder(shown).last_hidden_state, features
 
     def num_frames(self, samples: int) -> int:
         """Frames of a waveform of that many samples."""

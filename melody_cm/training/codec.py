@@ -68,7 +68,8 @@ class CodecTraining(AdversarialStage):
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:
         result = networks["codec"].reconstruct(batch.need_waveform())
         if torch.is_grad_enabled():  # The generator's own pass: a discriminator's and validation's come without.
-            self._seen.append((batch.epoch * 2**32 + batch.item, result.features))
+            keys = (batch.epoch * 2**32 + batch.item).to(result.features.device, non_blocking=True)
+            self._seen.append((keys, result.features))
         terms = self.reconstruction_loss(result.prediction, result.target)
         terms = {**terms, "commitment": self.commitment_weight * result.commitment}
         return Generated(terms, result.target, result.prediction)

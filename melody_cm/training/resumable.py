@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from melody_cm.batch import MusicBatch
 from melody_cm.storage import load_weights
 
+COUNTS = ("batches_seen", "steps_taken")
+
 
 class Resumable(LightningModule):
     """A module whose checkpoints hold its own weights and the configuration it was made from, and fit no other.
@@ -28,7 +30,15 @@ class Resumable(LightningModule):
         super().__init__()
         self.configuration: dict[str, Any] = {}
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+        # Read at every step, the counts stay on the CPU, and so cannot be shared by what shares buffers of a GPU.
+        self._ddp_params_and_buffers_to_ignore = list(COUNTS)
         self.strict_loading = False  # Frozen stages are absent from checkpoints; on_load_checkpoint is strict instead.
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Resumable":
+        counts = {name: self._buffers[name] for name in COUNTS if name in self._buffers}
+        super()._apply(fn, recurse)
+        self._buffers.update(counts)
+        return self
 
     @property
     def micro_batches_per_step(self) -> int:

@@ -48,11 +48,15 @@ class SkippedSteps:
         """
         noted, self._noted = self._noted, []
         values = {name: torch.stack([terms[name].float() for _, terms in noted]).sum() for name in noted[0][1]}
-        spoilt_terms = [name for name, value in values.items() if not bool(value.isfinite())]
         # A gradient scaler leaves out what overflows itself, and finds its scale so.
         scaled = getattr(module.trainer.precision_plugin, "scaler", None) is not None
-        spoilt = bool(spoilt_terms) or not (scaled or _finite(optimizer))
-        if not module.trainer.strategy.reduce_boolean_decision(spoilt, all=False):
+        checked = [*values.values(), *([] if scaled else _gradient_norm(optimizer))]
+        finite = torch.stack(checked).isfinite().tolist()  # All at once: each reading waits for the GPU.
+        spoilt_terms = [name for name, good in zip(values, finite, strict=False) if not good]
+        spoilt = not all(finite)
+        if module.trainer.world_size > 1:
+            spoilt = module.trainer.strategy.reduce_boolean_decision(spoilt, all=False)
+        if not spoilt:
             self._in_a_row = self._in_a_row if self._last == int(module.steps_taken) else 0
             return
         optimizer.zero_grad(set_to_none=True)
@@ -82,7 +86,8 @@ class SkippedSteps:
     @staticmethod
     def _clips(module: LightningModule, items: Tensor, here: bool) -> list[str]:
         """The clips of the processes whose loss was not finite, or of all, by their files and rows."""
-        found = module.all_gather(torch.where(torch.tensor(here, device=items.device), items, -1)).flatten().tolist()
+        items = items.to(module.device)
+        found = module.all_gather(items if here else torch.full_like(items, -1)).flatten().tolist()
         if max(found) < 0:
             found = module.all_gather(items).flatten().tolist()
         split = getattr(module.trainer.datamodule, "split_clips", None)
@@ -90,7 +95,8 @@ class SkippedSteps:
         return [f"item {item}" if clips is None else clips[item].where for item in found if item >= 0]
 
 
-def _finite(optimizer: Any) -> bool:
+def _gradient_norm(optimizer: Any) -> list[Tensor]:
+    """The norm of all gradients, if there are any."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return not gradients or bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+    return [torch.nn.utils.get_total_norm(gradients)] if gradients else []

@@ -58,7 +58,7 @@ class TokenizerFitting(Resumable):
         features, items = self.tokenizer.features(batch), batch.item
         if self.trainer.world_size > 1:  # Rank by rank: the order in which one process would have seen the clips.
             features = rearrange(self.all_gather(features), "r b l d -> (r b) l d")
-            items = self.all_gather(items).flatten()
+            items = self.all_gather(items.to(self.device)).flatten()
         spoilt = ~features.flatten(1).isfinite().all(1)
         if bool(spoilt.any()):
             clip = self.trainer.datamodule.split_clips("train")[int(items[spoilt][0])]
