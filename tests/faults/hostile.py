@@ -28,7 +28,7 @@ from sandbox import Taken
 import melody_cm
 from melody_cm.configuration import shipped
 from melody_cm.data import MusicDataset, audio_info, read_audio, scan_audio
-from melody_cm.data.encoded.cache import EncodedOutput
+from melody_cm.data.encoded.cache import EncodedOutput, is_whole, read_index
 from melody_cm.data.manifest import open_corpus
 from melody_cm.evaluation.clips import find_clips, read_clip_prompts
 from melody_cm.evaluation.reference import load_statistics, read_fadtk
@@ -474,6 +474,8 @@ def encoded(house: House, rng: Random) -> Case:
         (folder / "index.json").write_bytes(rng.choice([data, data, spoil_bytes(data, rng)]))
 
     def read(folder: Path) -> None:
+        if not is_whole(read_index(folder)):
+            return
         found = EncodedOutput(folder)
         if not isinstance(found.bad, dict) or not isinstance(found.name, str):
             raise Taken(f"an index with {found.bad!r}")
@@ -502,7 +504,7 @@ def command_lines(house: House, rng: Random) -> Case:
 
         words = [each.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape") for each in verb]
         errors = io.StringIO()
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
             try:
                 code = main(words)
             except SystemExit as stopped:  # argparse prints the usage.
