@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
 import soundfile
 import torch
@@ -32,11 +32,12 @@ def check_size(seconds: float | int, sample_rate: int) -> None:
         raise ValueError(f"{seconds:g} seconds asked for, but a WAV file at {sample_rate} Hz holds {longest:.0f} s")
 
 
-def stream_wav(blocks: Iterable[GeneratedAudio], seconds: float | int, file: BinaryIO) -> None:
+def stream_wav(blocks: Iterable[GeneratedAudio], seconds: float | int, file: Any) -> None:
     """Write one clip as a 16-bit WAV to a stream that cannot be rewound, such as the standard output, block by block.
 
     Args:
         seconds: how long all blocks are together, which the header says at once.
+        file: takes bytes by `write`.
 
     Raises:
         ValueError: several clips.

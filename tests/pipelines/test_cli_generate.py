@@ -207,7 +207,9 @@ def test_the_standard_output_takes_a_wav_while_it_is_made(tmp_path, monkeypatch)
             return len(data)
 
     toy_musiccm().save_pretrained(tmp_path / "long")
-    monkeypatch.setattr("sys.stdout", type("Out", (), {"buffer": io.BufferedWriter(Pipe()), "flush": lambda self: None})())
+    monkeypatch.setattr(
+        "sys.stdout", type("Out", (), {"buffer": io.BufferedWriter(Pipe()), "flush": lambda self: None})()
+    )
     run(tmp_path / "long", "--prompt", "a calm piano", "--seconds", 2.5, "--out", "-")
     samples, rate = soundfile.read(io.BytesIO(Pipe.data), dtype="float32")
     expected = toy_musiccm()("a calm piano", 2.5).numpy()
