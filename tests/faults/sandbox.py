@@ -50,7 +50,6 @@ class Outcome(NamedTuple):
 def run_apart(call: Callable[[], object], folder: Path) -> Outcome:
     """Run a call on the files of a folder, in which it may also write."""
     started, (reading, writing) = time.monotonic(), os.pipe()
-    before = resident_bytes()
     process = os.fork()
     if process == 0:
         os.close(reading)
@@ -66,8 +65,8 @@ def run_apart(call: Callable[[], object], folder: Path) -> Outcome:
         os.kill(process, signal.SIGKILL)
     os.close(reading)
     _, status, usage = os.wait4(process, 0)
-    seconds, extra = time.monotonic() - started, max(0, usage.ru_maxrss * 1024 - before)
-    kind, message = _told(told, status)
+    kind, message, before = _told(told, status)
+    seconds, extra = time.monotonic() - started, usage.ru_maxrss * 1024 - before
     if (folder / MARK).exists():
         kind = "ran code"
     elif kind in ("refused", "harmless") and extra > MEMORY:
@@ -80,25 +79,26 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def _told(told: bytes, status: int) -> tuple[str, str]:
+def _told(told: bytes, status: int) -> tuple[str, str, int]:
     if told:
         return tuple(json.loads(told))
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number in (signal.SIGKILL, signal.SIGXCPU):
-        return "hung", f"more than {SECONDS} s"
-    return "traceback", f"ended by signal {number}, status {status}"
+        return "hung", f"more than {SECONDS} s", 0
+    return "traceback", f"ended by signal {number}, status {status}", 0
 
 
 def _obey(call: Callable[[], object], folder: Path, writing: int) -> None:
     """The whole life of the process that is forked."""
     virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (virtual + 2 * MEMORY, virtual + 2 * MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (virtual + MEMORY, virtual + MEMORY))
     spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(spent) + SECONDS + 1, int(spent) + SECONDS + 2))
     os.chdir(folder)
     out = os.open(folder.parent / f"{folder.name}.out", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(out, 1), os.dup2(out, 2)
     tried: list[str] = []
+    before = resident_bytes()  # Of this process: what its parent has mapped is not all here yet.
 
     def watch(event: str, arguments: tuple) -> None:
         inside = event == "exec" and str(getattr(arguments[0], "co_filename", "")).startswith(str(folder))
@@ -121,6 +121,6 @@ def _obey(call: Callable[[], object], folder: Path, writing: int) -> None:
     if tried:
         kind, message = "ran code", tried[0]
     try:
-        os.write(writing, json.dumps([kind, message[:500]]).encode())
+        os.write(writing, json.dumps([kind, message[:500], before]).encode())
     finally:
         os._exit(0)
