@@ -68,23 +68,23 @@ def run(arguments: argparse.Namespace) -> int:
     if str(arguments.out) == "-":
         return _to_standard_output(arguments, request)
     hole = (arguments.inpaint, arguments.from_seconds, arguments.to_seconds) if arguments.inpaint else None
-    with Progress(console=Console(stderr=True)) as progress:
-        clips = max(1, len(prompts) + len(arguments.audio_prompt))
-        task = progress.add_task("seconds of music", total=clips * arguments.seconds if arguments.seconds else None)
-        files = melody_cm.generate_files(
-            arguments.pipeline,
-            request,
-            arguments.out,
-            arguments.batch_size,
-            audio_prompts=arguments.audio_prompt,
-            continue_from=arguments.continue_from,
-            inpaint=hole,
-            overwrite=arguments.overwrite,
-            placement=chosen_placement(arguments),
-            on_block=lambda seconds: progress.advance(task, seconds),
-        )
+    clips, progress = max(1, len(prompts) + len(arguments.audio_prompt)), Progress(console=Console(stderr=True))
+    task = progress.add_task("seconds of music", total=clips * arguments.seconds if arguments.seconds else None)
+    files = melody_cm.generate_files(
+        arguments.pipeline,
+        request,
+        arguments.out,
+        arguments.batch_size,
+        audio_prompts=arguments.audio_prompt,
+        continue_from=arguments.continue_from,
+        inpaint=hole,
+        overwrite=arguments.overwrite,
+        placement=chosen_placement(arguments),
+        on_block=lambda seconds: progress.advance(task, seconds),
+    )
+    with progress:
         written = len(list(files))
-        progress.update(task, total=clips, completed=clips)
+        progress.update(task, total=1, completed=1)  # What was made before is done too.
     print(f"{written} clip(s) in {arguments.out}")
     return 0
 

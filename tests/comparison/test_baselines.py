@@ -105,8 +105,8 @@ def test_identity_tells_weights_apart_and_says_that_they_are_random(baseline):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompts": []}, "non-empty"),
-        ({"prompts": "a"}, "non-empty"),
+        ({"prompts": []}, "there is no prompt"),
+        ({"prompts": [" "]}, "texts that are not empty"),
         ({"seconds": 1000.0}, "makes at most"),
         ({"seconds": 0.0}, "makes at most"),
         ({"num_steps": 0}, "num_steps"),
