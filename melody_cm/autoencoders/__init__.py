@@ -7,5 +7,6 @@ from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
 from melody_cm.autoencoders.istft_vocoder import ISTFTVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder, with_vocoder
 from melody_cm.autoencoders.musicldm import musicldm_autoencoder, musicldm_vocoder
+from melody_cm.autoencoders.postnet_vocoder import PostNetVocoder
 from melody_cm.autoencoders.vocoder import GriffinLim
 from melody_cm.autoencoders.waveform import WaveformAutoencoder

@@ -9,6 +9,7 @@ from melody_cm.training.joint_embedding import JointEmbeddingTraining
 from melody_cm.training.language_model import LanguageModelTraining
 from melody_cm.training.latent_diffusion import LatentDiffusion
 from melody_cm.training.optimization import Optimization
+from melody_cm.training.postnet import PostNetTraining
 from melody_cm.training.representation import RepresentationLearning
 from melody_cm.training.stage import Stage
 from melody_cm.training.tokenizer import TokenizerFitting
