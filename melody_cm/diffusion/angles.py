@@ -78,8 +78,8 @@ class ScaledLinearBetaAngles(AngleSchedule):
 
     def _tabulate(self, beta_start: float, beta_end: float) -> Float[Tensor, " num_timesteps"]:
         # On the processor, whatever the context: the numbers are wanted even where a network is only counted.
-        kind = {"dtype": torch.float64, "device": "cpu"}
-        roots = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), self.num_timesteps, **kind)
+        ends, processor = (math.sqrt(beta_start), math.sqrt(beta_end)), torch.device("cpu")
+        roots = torch.linspace(*ends, self.num_timesteps, dtype=torch.float64, device=processor)
         cosines = torch.cumprod(1 - roots**2, dim=0).sqrt()
         if not self.zero_terminal_snr:
             return torch.arccos(cosines)

@@ -1,6 +1,5 @@
 """A long latent seen through overlapping windows (MusicCM, arXiv 2404.13358, section 3.3, Algorithm 1)."""
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -112,9 +111,13 @@ class SharedRestriction(Denoiser):
 def select_rows(conditioning: Conditioning, rows: Int[Tensor, " k"]) -> Conditioning:
     """The conditioning of some rows, in that order."""
     rows = rows.to(conditioning.dropped.device)
-    parts = {"sequence": conditioning.sequence, "pooled": conditioning.pooled, "mask": conditioning.mask}
-    chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
-    return replace(conditioning, dropped=conditioning.dropped[rows], **chosen)
+    sequence, pooled, mask = (
+        None if part is None else part[rows] for part in (conditioning.sequence, conditioning.pooled, conditioning.mask)
+    )
+    # Which rows are dropped is known without looking only where all are, or none.
+    known = {len(conditioning.dropped): len(rows), 0: 0}
+    num_kept = None if conditioning.num_kept is None else known.get(conditioning.num_kept)
+    return Conditioning(sequence, pooled, mask, conditioning.dropped[rows], num_kept)
 
 
 def _condition_rows(given: int, clips: int, windows: int, several: Int[Tensor, " k"]) -> Int[Tensor, " m"]:

@@ -198,3 +198,11 @@ def test_what_does_not_fit_is_refused(length, stride, angle, conditions, message
     shared = SharedRestriction(FrameMixer(), WINDOW, stride)
     with pytest.raises(ValueError, match=message):
         shared(torch.randn(1, 2, length), torch.ones(angle), told([0.0] * conditions))
+
+
+@pytest.mark.parametrize(("dropped", "told"), [([0, 0, 0], 3), ([1, 1, 1], 0), ([0, 1, 0], 2), ([0, 1, 0], None)])
+def test_how_many_rows_are_kept_is_never_told_wrongly(dropped, told):
+    given = Conditioning(torch.randn(3, 2, 4), None, None, torch.tensor(dropped, dtype=torch.bool), num_kept=told)
+    for rows in ([0], [1], [2, 1, 0, 0, 1]):
+        chosen = select_rows(given, torch.tensor(rows))
+        assert chosen.num_kept in (None, int((~chosen.dropped).sum()))
