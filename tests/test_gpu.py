@@ -79,6 +79,7 @@ def test_a_batch_moves_without_waiting_and_keeps_its_keys_on_the_cpu():
 
 
 @pytest.mark.parametrize("piece", ["machine", pytest.param("melody", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_piece_of_the_gpu_script_runs_dry_and_leaves_its_rows(piece, tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), piece, "--out", str(tmp_path), "--dry"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=200)

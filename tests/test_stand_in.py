@@ -37,7 +37,11 @@ WAITS = {
     "shared/1_joint_embedding": 2,
 }
 HEARD = ("melody/5_audio_vae_gan", "musiccm/1_mel_vae", "musiccm/3_teacher", "musiclm/1_codec")
-SLOW = ("melody/7_consistency_distillation", "musiccm/4_consistency_distillation")
+# One of a kind runs by default.
+SLOW = (
+    *("melody/1_semantic_encoder", "melody/7_consistency_distillation", "musiccm/1_mel_vae", "musiccm/2_vocoder"),
+    *("musiccm/4_consistency_distillation", "musiclm/1_codec", "musiclm/2_coarse_lm", "musiclm/3_fine_lm"),
+)
 
 
 class Waits(Callback):
@@ -110,8 +114,8 @@ def one_thread(monkeypatch):
     monkeypatch.setattr("melody_cm.pipelines.pretrained.one_ahead", lambda blocks: blocks)
 
 
-OTHERS = ("melody_cm", "musiccm_teacher", "musiccm_vocoder", "musiclm")
-PIPELINES = ["melody", "musiccm", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+OTHERS = ("melody", "melody_cm", "musiccm_teacher", "musiccm_vocoder", "musiclm")
+PIPELINES = ["musiccm", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
 @pytest.mark.parametrize("name", PIPELINES)

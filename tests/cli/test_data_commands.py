@@ -146,6 +146,7 @@ def scores(tmp_path, shared_data):
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_rendering_goes_on_and_makes_the_same(scores, tmp_path, capsys):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "melody_cm.cli.main", "data", "render", str(scores), "--out", str(killed)]

@@ -207,7 +207,11 @@ TRUTH = frechet_distance(SHIFT, torch.diag((1.3 * SCALE) ** 2), 0 * SHIFT, torch
 
 
 @pytest.mark.parametrize(
-    ("pieces", "prompts", "deaf"), [(25, 24, False), (10, 24, False), (25, 10, False), (25, 24, True)]
+    ("pieces", "prompts", "deaf"),
+    [
+        (10, 24, False),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((25, 24, False), (25, 10, False), (25, 24, True))),
+    ],
 )
 def test_the_interval_of_a_distance_holds_the_truth(pieces, prompts, deaf):
     """A reference of few pieces, few prompts x seeds, a system that is deaf to its prompts."""

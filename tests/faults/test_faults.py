@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("part", ["hostile", "kills"])
+@pytest.mark.parametrize("part", ["hostile", pytest.param("kills", marks=pytest.mark.slow)])
 def test_what_is_done_on_purpose_does_no_harm(tiny_run, part):
     words = [sys.executable, str(Path(__file__).with_name("main.py")), part, "--short", "--trained", str(tiny_run)]
     environment = {**os.environ, "MELODY_CM_CACHE": str(tiny_run.parents[1] / "cache")}

@@ -207,7 +207,10 @@ def test_a_flipped_bit_in_an_export_is_not_skipped_as_finished(house, name):
     train(house, "flipped", "--trainer.max_steps=3")
 
 
-@pytest.mark.parametrize("kind", ["empty", "cut", "foreign", "not finite"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cut", "foreign")]
+
+
+@pytest.mark.parametrize("kind", ["empty", "not finite", *SLOW])
 def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, undisturbed, kind):
     run = f"broken_{kind.replace(' ', '_')}"
     with pytest.raises(Interrupted):

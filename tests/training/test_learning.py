@@ -187,6 +187,7 @@ def consistency_gap(stage) -> float:
     return sum(float(stage.losses(stage.averaged, clips(epoch))["distillation"]) for epoch in range(1000, 1020))
 
 
+@pytest.mark.slow
 def test_consistency_distillation_starts_at_its_teacher_and_learns():
     teacher = latent_diffusion("musiccm")
     overfit(teacher, 150, 5e-3)
