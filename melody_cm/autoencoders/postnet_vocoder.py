@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from melody_cm.autoencoders.istft_vocoder import ConvNeXtBlock
-from melody_cm.interfaces import Vocoder
+from melody_cm.autoencoders.convnext_vocoder import ConvNeXtVocoder
 from melody_cm.placement import at_least_fp32, in_fp32
 from melody_cm.signal import MelSettings, griffin_lim, inverse_mel
 
@@ -13,7 +12,7 @@ SMALLEST = 1e-5
 MAX_CORRECTION = 5.0  # Natural logarithm: a factor of 148.
 
 
-class PostNetVocoder(Vocoder):
+class PostNetVocoder(ConvNeXtVocoder):
     """What a bin of a mel was made of is learned, phases are not: for trainings that are too short for a waveform.
 
     The network corrects the logarithms of the magnitudes that `inverse_mel` finds, and begins with no correction: an
@@ -48,26 +47,15 @@ class PostNetVocoder(Vocoder):
         mel_mean: float = -4.0,
         mel_std: float = 4.0,
     ) -> None:
-        super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel {kernel} must be odd to keep the number of frames; use {kernel + 1}")
-        self.mel_settings = MelSettings(sample_rate, n_fft, hop_length, num_mels, f_min, f_max)
-        self.sample_rate, self.iterations = sample_rate, iterations
-        self.mel_mean, self.mel_std = mel_mean, mel_std
-        self.input = nn.Conv1d(num_mels, width, kernel, padding=kernel // 2)
-        self.input_norm = nn.LayerNorm(width, eps=1e-6)
-        blocks = (ConvNeXtBlock(width, hidden_width, kernel, gain=1 / num_blocks) for _ in range(num_blocks))
-        self.blocks = nn.Sequential(*blocks)
-        self.output_norm = nn.LayerNorm(width, eps=1e-6)
-        self.output = nn.Linear(width, n_fft // 2 + 1)
+        mel_settings = MelSettings(sample_rate, n_fft, hop_length, num_mels, f_min, f_max)
+        super().__init__(mel_settings, n_fft // 2 + 1, width, hidden_width, num_blocks, kernel, mel_mean, mel_std)
+        self.iterations = iterations
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def magnitude(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b l k"]:
         """The linear STFT magnitudes of a log-mel, k = n_fft / 2 + 1; fp32, with gradient of the correction alone."""
-        scaled = (mel - self.mel_mean) / self.mel_std
-        hidden = self.input_norm(self.input(scaled.transpose(1, 2)).transpose(1, 2))
-        correction = at_least_fp32(self.output(self.output_norm(self.blocks(hidden))))
+        correction = at_least_fp32(self.frames(mel))
         with torch.no_grad(), in_fp32(mel.device):
             known = inverse_mel(mel, self.mel_settings).clamp(min=SMALLEST)
         return known * (MAX_CORRECTION * (correction / MAX_CORRECTION).tanh()).exp()
