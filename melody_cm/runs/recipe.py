@@ -82,6 +82,12 @@ class Recipe:
         values = (str(value) for _, value in leaves(self.config))
         return sorted({value.removeprefix(STAGE) for value in values if value.startswith(STAGE)})
 
+    @property
+    def foreign(self) -> list[str]:
+        """The classes and functions of other people's modules that it runs."""
+        paths = {str(value) for keys, value in leaves(self.config) if keys[-1:] == ("class_path",)}
+        return sorted(path for path in paths if path.partition(".")[0] not in ("melody_cm", "lightning", "torch"))
+
     def as_yaml(self) -> str:
         """All that would run, as a YAML file that runs by itself."""
         content = yaml.safe_dump({"cost": self.cost, **self.config} if self.cost else self.config, sort_keys=False)

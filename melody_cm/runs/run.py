@@ -142,6 +142,8 @@ class Run:
         """
         self.enter()
         quieten()
+        if foreign := sorted({name for recipe in recipes for name in recipe.foreign}):
+            say(f"these recipes run code from outside melody_cm: {', '.join(foreign)}")
         start = None if start_from is None else StartingWeights(start_from)
         with self.locked():
             if start is not None:
