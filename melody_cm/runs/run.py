@@ -142,8 +142,6 @@ class Run:
         """
         self.enter()
         quieten()
-        if foreign := sorted({name for recipe in recipes for name in recipe.foreign}):
-            say(f"these recipes run code from outside melody_cm: {', '.join(foreign)}")
         start = None if start_from is None else StartingWeights(start_from)
         with self.locked():
             if start is not None:
@@ -235,6 +233,8 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
         if not retrain:
             raise
         old = set_aside(folder)
+    if recipe.foreign:
+        say(f"{recipe.name}: runs code from outside melody_cm: {', '.join(recipe.foreign)}")
     try:
         training = Training.of(recipe, folder, start)
         outcome = training.fit(made_from)

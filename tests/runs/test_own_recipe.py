@@ -28,7 +28,7 @@ def rows(tmp_path, logs="logs"):
 
 def test_validation_and_logging_need_not_be_said(recipe, tmp_path, capsys):
     assert main(["train", str(recipe), "--size", "paper", "--run", "own"]) == 0
-    assert "run code from outside melody_cm: toys.SquaredError, toys.ToyAutoencoder\n" in capsys.readouterr().out
+    assert ": runs code from outside melody_cm: toys.SquaredError, toys.ToyAutoencoder\n" in capsys.readouterr().out
     assert any(row["train/loss"] for row in rows(tmp_path))
     assert [row["step"] for row in rows(tmp_path) if row["val/loss"]] == ["59"]
 
