@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+STATUS = Path("/proc/self/status")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -98,6 +100,15 @@ def devices_here() -> list[str]:
     """The devices that `Placement.choose` takes, the best one first."""
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def highest_memory(device: torch.device) -> int | None:
+    """The most bytes in use so far: of a CUDA device by tensors, elsewhere of the process; None where only Linux could
+    tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def uses_tf32() -> bool:

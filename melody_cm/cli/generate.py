@@ -93,9 +93,8 @@ def _to_standard_output(arguments: argparse.Namespace, request: Any) -> int:
     """One clip as a WAV that is written while it is made."""
     if arguments.continue_from or arguments.inpaint or arguments.audio_prompt:
         raise ValueError("--out - writes the music of one text; give a folder or a file for given music")
-    pipeline, placement = melody_cm.load(arguments.pipeline), chosen_placement(arguments)
-    blocks = pipeline.to(placement.device, placement.dtype).stream(request)
-    melody_cm.stream_wav(blocks, arguments.seconds, sys.stdout.buffer)
+    pipeline = melody_cm.load(arguments.pipeline, arguments.device, arguments.precision)
+    melody_cm.stream_wav(pipeline.stream(request), arguments.seconds, sys.stdout.buffer)
     return 0
 
 

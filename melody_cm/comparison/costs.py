@@ -11,8 +11,9 @@ import torch
 from melody_cm.evaluation.forward_passes import PassCounter, melody_passes, musiccm_passes, musiclm_passes, saving
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import MeLoDy, MusicCM, MusicLM, PretrainedPipeline
+from melody_cm.placement import highest_memory
 
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET = Path("/proc/self/clear_refs")
 
 
 def passes_of_a_clip(
@@ -74,17 +75,10 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     elif RESET.exists():
         _give_back()
         RESET.write_text("5")  # Sets the high-water mark back to what is resident now.
-    before = _peak(device)
+    before = highest_memory(device)
     work()
-    after = _peak(device)
+    after = highest_memory(device)
     return None if before is None or after is None else after - before
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def _give_back() -> None:

@@ -40,18 +40,22 @@ def _training(history: Mapping[str, Any]) -> str:
         return ""
     heading = "| stage | size | steps | clips of music | held-back loss | started from |\n|---|---|---|---|---|---|\n"
     rows = "".join(_row(stage, facts) for stage, facts in history.items() if isinstance(facts, Mapping))
-    licences = {name for facts in history.values() for name in (_music(facts).get("licenses") or {})}
-    said = f"\nLicences of the music: {', '.join(sorted(licences))}.\n" if licences else ""
+    licences = sorted({str(name) for facts in history.values() for name in _mapping(_music(facts).get("licenses"))})
+    said = f"\nLicences of the music: {', '.join(licences)}.\n" if licences else ""
     return f"\n## Training\n\n{heading}{rows}{said}"
 
 
 def _row(stage: str, facts: Mapping[str, Any]) -> str:
     loss = facts.get("validation_loss")
-    shown = "" if loss is None else f"{loss:.4g}"
+    shown = f"{loss:.4g}" if isinstance(loss, int | float) else None
     values = [facts.get("size"), facts.get("steps"), _music(facts).get("clips"), shown, facts.get("started_from")]
     return f"| {stage} | " + " | ".join("" if value is None else str(value) for value in values) + " |\n"
 
 
 def _music(facts: Any) -> Mapping[str, Any]:
-    music = facts.get("music") if isinstance(facts, Mapping) else None
-    return music if isinstance(music, Mapping) else {}
+    return _mapping(_mapping(facts).get("music"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Keys and values, whatever the file of a stranger holds in their place."""
+    return value if isinstance(value, Mapping) else {}

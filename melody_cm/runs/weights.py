@@ -131,9 +131,10 @@ def needed(networks: Iterable[Held]) -> list[str]:
 
 def _held(pipeline: PretrainedPipeline) -> Iterator[Held]:
     for role, network in pipeline.networks.items():
-        parts = {part: stage for part, stage in network.made_by.items() if not part or hasattr(network, part)}
+        inner = dict(network.named_modules())  # The network itself is "".
+        parts = {part: stage for part, stage in network.made_by.items() if part in inner}
         for part, stage in parts.items():
-            inside = network.get_submodule(part)
+            inside = inner[part]
             others = tuple(f"{other}." for other in parts if other and not part)
             weights = {name: value for name, value in inside.state_dict().items() if not name.startswith(others)}
             yield Held(stage, part or role, inside, weights)

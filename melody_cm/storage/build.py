@@ -1,5 +1,6 @@
 """Plain data to objects: the one way from YAML and JSON to networks, schedules, corpora, callbacks and the rest."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from melody_cm.storage.hashing import hash_tensors, hash_weights
 from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
 
+STAGE_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+")
 LARGEST = 2**20  # Of the numbers in an export that may come from anywhere.
 _being_read: list[Path] = []  # Folders whose networks are being built, innermost last.
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -99,7 +101,7 @@ def load_network(folder: Path, own: bool = False) -> Network:
     network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
     if hash_weights(network) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
-    network.made_by, network.left_out = (_texts(config.get(name)) for name in ("made_by", "left_out"))
+    network.made_by, network.left_out = (_stages(config.get(name)) for name in ("made_by", "left_out"))
     return network.eval()
 
 
@@ -205,9 +207,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _texts(given: Any) -> dict[str, str]:
-    """Texts by name, whatever a file holds."""
-    return {name: text for name, text in given.items() if isinstance(text, str)} if isinstance(given, Mapping) else {}
+def _stages(given: Any) -> dict[str, str]:
+    """The stages that a file names, whatever else it holds: a name that leads out of a run is none."""
+    items = given.items() if isinstance(given, Mapping) else ()
+    return {key: name for key, name in items if isinstance(name, str) and STAGE_NAME.fullmatch(name)}
 
 
 def _refuse_large(arguments: Any, file: Path) -> None:

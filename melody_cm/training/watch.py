@@ -1,7 +1,5 @@
 """What people watch beside the loss: learning rate, size of gradients, speed, waiting for data, memory."""
 
-import resource
-import sys
 import time
 from typing import Any
 
@@ -10,9 +8,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from melody_cm.batch import MusicBatch
+from melody_cm.placement import highest_memory
 
 GIB = 2**30
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # Bytes of what `getrusage` calls one.
 
 
 class Pace:
@@ -51,7 +49,7 @@ class TrainingWatch(Callback):
 
     `learning_rate` (and `learning_rate_discriminator`); `speed/clips_a_second` of all processes, and
     `speed/data_wait`, the share of the time in which the next batch was waited for, both since the last logged step and
-    without validation; `memory/peak_gib` of the accelerator, or of the process where there is none.
+    without validation; `memory/peak_gib` of the accelerator, or of the process where there is none (on Linux).
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,8 +65,9 @@ class TrainingWatch(Callback):
     ) -> None:
         self._pace.batch_ends(len(batch) * trainer.world_size)
         if is_written(trainer, pl_module):
-            memory = {"memory/peak_gib": peak_memory(pl_module.device) / GIB}
-            pl_module.log_dict(self._pace.values() | memory | _rates(trainer))
+            memory = highest_memory(pl_module.device)
+            known = {} if memory is None else {"memory/peak_gib": memory / GIB}
+            pl_module.log_dict(self._pace.values() | known | _rates(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validating_since = time.monotonic()
@@ -80,13 +79,6 @@ class TrainingWatch(Callback):
 def is_written(trainer: Trainer, module: LightningModule) -> bool:
     """Whether Lightning hands what is logged in this step to the loggers."""
     return module.between_steps and module.steps_done % max(1, trainer.log_every_n_steps) == 0
-
-
-def peak_memory(device: torch.device) -> int:
-    """The largest memory in use so far, bytes: of a CUDA device by tensors, elsewhere of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
 def gradient_norm(network: nn.Module) -> Tensor:

@@ -37,3 +37,12 @@ def test_what_is_known_of_the_training_travels_with_the_system(tmp_path):
     cards = [(tmp_path / name / "README.md").read_text() for name in ("first", "second")]
     assert cards[0] == cards[1]
     assert "demo:musiccm" in cards[0]
+
+
+def test_a_strangers_history_makes_no_card_impossible():
+    strange = {
+        "a/b": 3,
+        "c/d": {"validation_loss": "x", "music": {"licenses": [1]}, "steps": None},
+        "e/f": {"music": 5},
+    }
+    assert "| c/d |  |  |  |  |  |" in model_card("MusicCM", 16000, 5.12, {}, strange)

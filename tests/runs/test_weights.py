@@ -158,9 +158,15 @@ def test_a_part_that_was_left_out_comes_from_a_stage_and_nowhere_else(exports, t
     file = tmp_path / "strange/conditioner/config.json"
     config = read_json(file)
     assert config["left_out"]
-    strange = {name: {"class_path": "antigravity.Anything", "init_args": {}} for name in config["left_out"]}
-    file.write_text(json.dumps({**config, "left_out": strange}))
-    assert load_network(tmp_path / "strange/conditioner").left_out == {}
+    program = {"class_path": "antigravity.Anything", "init_args": {}}
+    for place in (program, "../../elsewhere", "/tmp/elsewhere", "shared/../../elsewhere", "melody", None):
+        strange = {"made_by": {"": place}, "left_out": dict.fromkeys(config["left_out"], place)}
+        file.write_text(json.dumps({**config, **strange}))
+        network = load_network(tmp_path / "strange/conditioner")
+        assert (network.made_by, network.left_out) == ({}, {}), place
+    file.write_text(json.dumps({**config, "made_by": {"forward": "melody/6_dual_path_diffusion"}}))
+    start = StartingWeights(tmp_path / "strange")
+    assert "conditioner" not in start.hashes("melody/6_dual_path_diffusion")
 
 
 def test_what_the_plan_trains_is_not_taken_from_the_export(exports, tmp_path):
