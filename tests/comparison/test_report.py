@@ -183,3 +183,13 @@ def test_the_page_works_in_a_browser(comparison, browser, width, scheme):
     assert complaints == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [comparison[2].as_uri()]
     page.close()
+
+
+def test_the_heading_names_the_systems_alone(tmp_path):
+    metadata = {"prompts": PROMPTS, "seeds": [0], "embeddings": [EMBEDDING], "command": "melody-cm compare x"}
+    systems = [row("melody", 5, 20.0, 8.0), row("musiccm", 1, 12.0, 30.0)]
+    for one in systems:
+        one.facts["clips"] = []
+    real = Row("real music, decoder of melody", {"fad_logmel": score(3.0)})
+    page = write_report(Results("compare", metadata, [*systems, real]), tmp_path).read_text()
+    assert "<h1>melody, musiccm side by side</h1>" in page

@@ -41,13 +41,14 @@ def write_report(results: Results, folder: Path) -> Path:
     metadata, labels = results.metadata, list(dict.fromkeys(row.label for row in results.rows))
     prompts, left_out = clips_by_prompt(results, folder)
     ablated = results.verb == "ablate"
+    systems = dict.fromkeys(row.label for row in results.rows if row.num_steps is not None)  # Real music has no steps.
     html = (
         environment()
         .get_template("page.html")
         .render(
             css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
             js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
-            title=f"Ablation: {Path(metadata['folder']).name}" if ablated else f"{', '.join(labels)} side by side",
+            title=f"Ablation: {Path(metadata['folder']).name}" if ablated else f"{', '.join(systems)} side by side",
             sheets=sheets(results),
             facts=_facts(metadata),
             identities=_identities(results),
