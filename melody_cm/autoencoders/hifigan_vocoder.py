@@ -3,16 +3,19 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import Vocoder
-from melody_cm.placement import keep_fp32
+from melody_cm.placement import at_least_fp32, in_fp32, keep_fp32
 from melody_cm.signal import MelSettings
 
 
 class HiFiGANVocoder(Vocoder):
-    """The generator of HiFi-GAN in the layout of transformers' `SpeechT5HifiGan`, which it wraps.
+    """The generator of HiFi-GAN with the weights of transformers' `SpeechT5HifiGan`, the layout of public folders.
+
+    It computes what that computes, by two-dimensional convolutions in channels-last memory, as `hifigan` does.
 
     Mels are brought to about unit scale by `model.mean` and `model.scale`, one number a bin, which are saved with the
     weights. There is no weight norm: public folders hold plain weights. Deterministic, and local: a sample depends on
@@ -76,8 +79,17 @@ class HiFiGANVocoder(Vocoder):
 
     def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
         """The waveform within (-1, 1), t = l * hop_length samples."""
+        model, slope = self.model, self.model.config.leaky_relu_slope
+        image = ((mel - model.mean) / model.scale).mT.unsqueeze(2)
+        x = _convolve(model.conv_pre, image.contiguous(memory_format=torch.channels_last))
+        for stage, upsampler in enumerate(model.upsampler):
+            x = _convolve(upsampler, F.leaky_relu(x, slope))
+            blocks = model.resblocks[stage * model.num_kernels : (stage + 1) * model.num_kernels]
+            x = sum(_residual_block(block, x, slope) for block in blocks) / model.num_kernels
+        with in_fp32(x.device):
+            waveform = torch.tanh(_convolve(model.conv_post, at_least_fp32(F.leaky_relu(x))))
         # Kernels that are longer than their rate by an odd number give a sample too many a stage.
-        return self.model(mel)[:, None, : mel.shape[1] * self.mel_settings.hop_length]
+        return waveform[:, :, 0, : mel.shape[1] * self.mel_settings.hop_length]
 
     @torch.no_grad()
     def _keep_variance(self) -> None:
@@ -89,6 +101,20 @@ class HiFiGANVocoder(Vocoder):
             fan_in = layer.in_channels * layer.kernel_size[0] / (layer.stride[0] if layer.transposed else 1)
             nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_in))
             nn.init.zeros_(layer.bias)
+
+
+def _convolve(layer: nn.Conv1d | nn.ConvTranspose1d, x: Float[Tensor, "b c 1 t"]) -> Float[Tensor, "b d 1 l"]:
+    """What the one-dimensional layer computes."""
+    weight, (stride,), (padding,), (dilation,) = layer.weight.unsqueeze(2), layer.stride, layer.padding, layer.dilation
+    if layer.transposed:
+        return F.conv_transpose2d(x, weight, layer.bias, (1, stride), (0, padding))
+    return F.conv2d(x, weight, layer.bias, (1, stride), (0, padding), (1, dilation))
+
+
+def _residual_block(block: nn.Module, x: Float[Tensor, "b c 1 t"], slope: float) -> Float[Tensor, "b c 1 t"]:
+    for first, second in zip(block.convs1, block.convs2, strict=True):
+        x = x + _convolve(second, F.leaky_relu(_convolve(first, F.leaky_relu(x, slope)), slope))
+    return x
 
 
 def _check_stages(hop_length: int, rates: list[int], kernels: list[int], first_channels: int) -> None:
