@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from published import random_melody, random_musiccm
 from torch import Tensor
 
-from melody_cm.batch import MusicBatch
 from melody_cm.comparison.baselines import open_baseline
-from melody_cm.encoders import LogMelKMeans, SemanticConditioner, TextConditioner
-from melody_cm.interfaces import Pipeline, Tokenizer
-from melody_cm.pipelines import MeLoDy, MusicCM
+from melody_cm.interfaces import Pipeline
 from melody_cm.placement import Placement
 from melody_cm.randomness import Draws
 from melody_cm.runs import Run, Setting, plan_stages
@@ -71,10 +69,6 @@ class Bench:
         self.setting = Setting(self.size)
         self.run = Run(table.out / "run")
 
-    def slot(self, stage: str, name: str) -> Any:
-        """What a recipe says of a part of its model, without the finished stages that it would read."""
-        return bare(self.setting.compose(stage).config["model"]["init_args"][name])
-
     def seconds(self, work: Callable[[], Any]) -> float:
         work()
         return statistics.median(self.once(work) for _ in range(self.repetitions))
@@ -103,62 +97,6 @@ class Bench:
         self.table.add(piece, what, times, "x real time", seconds=round(spent, 4), peak_gib=round(peak, 2), **parts)
 
 
-def bare(slot: Any) -> Any:
-    """A slot without what names a finished stage."""
-    if isinstance(slot, Mapping):
-        return {k: bare(v) for k, v in slot.items() if not (isinstance(v, str) and v.startswith("stage:"))}
-    return slot
-
-
-class AnyTokenizer(Tokenizer):
-    """Codes of the right shape, of any vectors."""
-
-    def __init__(self, num_codebooks: int, codebook_size: int) -> None:
-        super().__init__()
-        self.num_codebooks, self.codebook_size, self.frame_rate = num_codebooks, codebook_size, 0.0
-
-    def features(self, batch: MusicBatch) -> Tensor:
-        raise NotImplementedError
-
-    def fit(self, features: Tensor, seed: int) -> None:
-        raise NotImplementedError
-
-    def dequantize(self, codes: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def quantize(self, features: Tensor) -> Tensor:
-        return (features.mT[:, : self.num_codebooks] * 1000).long().remainder(self.codebook_size)
-
-
-def random_musiccm(bench: Bench, vocoder: Any = None) -> MusicCM:
-    """The published sizes with random weights; a vocoder in the place of Griffin-Lim."""
-    teacher = bench.setting.compose("musiccm/3_teacher").config["model"]["init_args"]
-    student = bench.setting.compose("musiccm/4_consistency_distillation").config["model"]["init_args"]
-    joint = build(bench.slot("shared/1_joint_embedding", "joint_embedding"))
-    autoencoder = bench.slot("musiccm/1_mel_vae", "autoencoder")
-    autoencoder["init_args"]["vocoder"] = vocoder or bench.slot("musiccm/2_vocoder", "vocoder")
-    sampling = (build(student["schedule"]), build(student["sampler"]))
-    seconds = bench.setting.compose("musiccm/3_teacher").config["data"]["seconds"]
-    parts = (joint, TextConditioner(width=joint.width), build(bare(teacher["denoiser"])), build(autoencoder))
-    return MusicCM(*parts, *sampling, max_seconds=seconds)
-
-
-def random_melody(bench: Bench) -> MeLoDy:
-    """The same of MeLoDy; its tokenizers give any codes."""
-    recipe = bench.setting.compose("melody/6_dual_path_diffusion").config
-    diffusion = recipe["model"]["init_args"]
-    joint = build(bench.slot("shared/1_joint_embedding", "joint_embedding"))
-    model = build(bench.slot("melody/4_semantic_lm", "language_model"))
-    prompt, semantic = model.stream_sizes["prompt"], model.stream_sizes["semantic"]
-    conditioner = SemanticConditioner(**{**bare(diffusion["conditioner"])["init_args"], "codebook_size": semantic[1]})
-    rate = model.frame_rates["semantic"] or 25.0
-    hearing = LogMelKMeans(recipe["data"]["sample_rate"], rate, semantic[1])
-    networks = (joint, AnyTokenizer(*prompt), hearing, model, conditioner, build(bare(diffusion["denoiser"])))
-    autoencoder = build(bench.slot("melody/5_audio_vae_gan", "autoencoder"))
-    sampling = (build(diffusion["schedule"]), build(diffusion["sampler"]))
-    return MeLoDy(*networks, autoencoder, *sampling, semantic_frame_rate=rate, max_seconds=recipe["data"]["seconds"])
-
-
 def machine(bench: Bench) -> None:
     """What the machine is, and how fast a large matrix product and a copy are on it."""
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
@@ -183,10 +121,10 @@ def musiccm(bench: Bench) -> None:
     """MusicCM in 1 and 4 steps with HiFi-GAN, then with the ISTFT vocoder."""
     istft = {"class_path": "melody_cm.autoencoders.ISTFTVocoder", "init_args": {}}
     for name in ("HiFi-GAN", "ISTFT"):
-        pipeline = random_musiccm(bench)
+        pipeline = random_musiccm(bench.setting)
         if name == "ISTFT":
             settings = vars(pipeline.autoencoder.mel.settings)
-            pipeline = random_musiccm(bench, {**istft, "init_args": dict(settings)})
+            pipeline = random_musiccm(bench.setting, {**istft, "init_args": dict(settings)})
         for dtype in (torch.float32, torch.bfloat16):
             pipeline.to(bench.device, dtype)
             for steps, clips in ((4, 1), (1, 1), (4, 8)):
@@ -196,7 +134,7 @@ def musiccm(bench: Bench) -> None:
 
 def melody(bench: Bench) -> None:
     """MeLoDy in 5, 10 and 20 steps, and the tokens a second of its language model."""
-    pipeline = random_melody(bench)
+    pipeline = random_melody(bench.setting)
     for dtype in (torch.bfloat16, torch.float32):
         pipeline.to(bench.device, dtype)
         precision = pipeline.placement.precision
@@ -213,7 +151,7 @@ def learn(bench: Bench) -> None:
     """Clips a second of the two largest trainings in bf16 autocast, forward, backward and AdamW, on random latents."""
     clips = 2 if bench.dry else 4
     recipe = bench.setting.compose("melody/6_dual_path_diffusion").config
-    slots, pipeline = recipe["model"]["init_args"], random_melody(bench)
+    slots, pipeline = recipe["model"]["init_args"], random_melody(bench.setting)
     objective, denoiser = build(slots["objective"]), pipeline.denoiser.to(bench.device).train()
     shape = pipeline.autoencoder.latent_shape(recipe["data"]["seconds"])
     latent, size = torch.randn(clips, *shape, device=bench.device), pipeline.semantic_lm.stream_sizes
