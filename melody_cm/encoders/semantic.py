@@ -126,16 +126,20 @@ class Wav2Vec2ConformerEncoder(SemanticEncoder):
         return states_after(self.body, self._padded(waveform), layer)
 
     def masked(
-        self, waveform: Float[Tensor, "b 1 t"], mask: Bool[Tensor, "b l"]
-    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l c"]]:
-        """For training: the last hidden states where the frames in `mask` are hidden, and the convolutions' features
-        (c = conv_width) of all frames as they are."""
-        hidden, features = self.body.feature_projection(
-            self.body.feature_extractor(self._padded(waveform)).transpose(1, 2)
-        )
+        self, waveform: Float[Tensor, "b 1 t"], mask: Bool[Tensor, "b l"], gradient_scale: float = 1.0
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l c"], Float[Tensor, ""]]:
+        """For training: the last hidden states where the frames in `mask` are hidden, the convolutions' features
+        (c = conv_width) of all frames as they are, normalized, and the mean square of these before that.
+
+        The convolutions learn by `gradient_scale` times their gradient.
+        """
+        extracted = self.body.feature_extractor(self._padded(waveform))
+        if extracted.requires_grad:
+            extracted.register_hook(lambda gradient: gradient * gradient_scale)
+        hidden, features = self.body.feature_projection(extracted.transpose(1, 2))
         # Selected, not written to: to write to places that a mask tells waits for the GPU.
         shown = torch.where(mask[..., None], self.body.masked_spec_embed.to(hidden.dtype), hidden)
-        return self.body.encoder(shown).last_hidden_state, features
+        return self.body.encoder(shown).last_hidden_state, features, extracted.float().square().mean()
 
     def num_frames(self, samples: int) -> int:
         """Frames of a waveform of that many samples."""

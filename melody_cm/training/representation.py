@@ -27,6 +27,8 @@ class RepresentationLearning(Stage):
         mask_span: length of a span, frames.
         num_negatives: for each hidden frame, from its own clip.
         diversity_weight: of (G V - perplexity) / (G V), with perplexity summed over G groups of V entries.
+        feature_penalty: weight of the mean square of the convolutions' features, which else grow without bound.
+        feature_gradient_scale: of what the convolutions learn by; both are of wav2vec 2.0's own code, not its paper.
         gumbel_temperatures: of the quantizer at first and at last.
         gumbel_decay: factor from one step to the next between them.
 
@@ -46,6 +48,8 @@ class RepresentationLearning(Stage):
         mask_span: int = 8,
         num_negatives: int = 100,
         diversity_weight: float = 0.1,
+        feature_penalty: float = 10.0,
+        feature_gradient_scale: float = 0.1,
         gumbel_temperatures: tuple[float, float] = (2.0, 0.5),
         gumbel_decay: float = 0.999995,
         ema_decay: float = 0.999,
@@ -62,7 +66,8 @@ class RepresentationLearning(Stage):
         trained: dict[str, Network] = {"semantic_encoder": semantic_encoder, "heads": heads}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed)
         self.mask_share, self.mask_span, self.num_negatives = mask_share, mask_span, num_negatives
-        self.diversity_weight = diversity_weight
+        self.diversity_weight, self.feature_penalty = diversity_weight, feature_penalty
+        self.feature_gradient_scale = feature_gradient_scale
         self.gumbel_temperatures, self.gumbel_decay = gumbel_temperatures, gumbel_decay
 
     @property
@@ -72,7 +77,7 @@ class RepresentationLearning(Stage):
         return max(last, first * self.gumbel_decay ** int(self.steps_taken))
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
-        found = self._predict(networks, batch)
+        found, size = self._predict(networks, batch)
         split = "train" if self.training else "val"
         self.log_dict(
             {f"{split}/contrastive_accuracy": found.accuracy, f"{split}/code_perplexity": found.perplexity.detach()},
@@ -81,9 +86,9 @@ class RepresentationLearning(Stage):
         )
         most = networks["heads"].groups * networks["heads"].entries
         diversity = self.diversity_weight * (most - found.perplexity) / most
-        return {"contrastive": found.contrastive, "diversity": diversity}
+        return {"contrastive": found.contrastive, "diversity": diversity, "features": self.feature_penalty * size}
 
-    def _predict(self, networks: Networks, batch: MusicBatch) -> Prediction:
+    def _predict(self, networks: Networks, batch: MusicBatch) -> tuple[Prediction, Tensor]:
         encoder, heads = networks["semantic_encoder"], networks["heads"]
         waveform, draws = batch.need_waveform(), batch.draws(self.seed)
         device, length = waveform.device, encoder.num_frames(waveform.shape[-1])
@@ -94,8 +99,8 @@ class RepresentationLearning(Stage):
         if self.training:
             uniform = draws.uniform("gumbel", (length, heads.groups, heads.entries), device)
             noise = -(-uniform.clamp(min=SMALLEST_UNIFORM).log()).log()
-        context, features = encoder.masked(waveform, mask)
-        return heads(context, features, mask, negatives, noise, self.gumbel_temperature)
+        context, features, size = encoder.masked(waveform, mask, self.feature_gradient_scale)
+        return heads(context, features, mask, negatives, noise, self.gumbel_temperature), size
 
 
 def _check_widths(encoder: Wav2Vec2ConformerEncoder, heads: MaskedPrediction) -> None:

@@ -51,9 +51,24 @@ def test_at_paper_size_there_are_199_5_million_parameters():
 
 def test_every_parameter_is_used_in_training():
     encoder = small_encoder().train()
-    context, features = encoder.masked(torch.randn(2, 1, 3200), torch.arange(10).expand(2, 10) % 2 == 0)
+    context, features, _ = encoder.masked(torch.randn(2, 1, 3200), torch.arange(10).expand(2, 10) % 2 == 0)
     (context.square().sum() + features.square().sum()).backward()
     assert [name for name, value in encoder.named_parameters() if value.grad is None] == []
+
+
+def test_the_convolutions_learn_by_a_share_of_their_gradient():
+    encoder, waveform, mask = small_encoder(), torch.randn(2, 1, 3200), torch.arange(10).expand(2, 10) % 2 == 0
+    gradients = []
+    for scale in (1.0, 0.1):
+        encoder.zero_grad()
+        context, _, size = encoder.masked(waveform, mask, scale)
+        (context[..., 0].sum() + size).backward()
+        gradients.append({name: value.grad.clone() for name, value in encoder.named_parameters()})
+    for name, whole in gradients[0].items():
+        share = 0.1 if ".feature_extractor." in name else 1.0
+        torch.testing.assert_close(gradients[1][name], share * whole, rtol=1e-3, atol=1e-5, msg=name)
+    extracted = encoder.body.feature_extractor(pad_for_frames(waveform, encoder.strides, encoder.kernels, 320)[:, 0])
+    torch.testing.assert_close(size, (extracted**2).sum() / extracted.numel())
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(8000, 25), (8001, 26), (320, 1), (1, 1), (20480, 64)])

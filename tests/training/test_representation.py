@@ -27,7 +27,10 @@ def stage(**arguments) -> RepresentationLearning:
     torch.manual_seed(3)
     encoder = Wav2Vec2ConformerEncoder(RATE, 25.0, 16, 2, 2, 32, conv_width=16, depthwise_kernel=5)
     heads = MaskedPrediction(16, 16, entries=8, code_width=8, width=8)
-    defaults = {"num_negatives": 5, "mask_span": 3, "gumbel_decay": 0.98, "ema_decay": 0.9, "sample_rate": RATE}
+    defaults = {
+        "num_negatives": 5, "mask_span": 3, "gumbel_decay": 0.98, "ema_decay": 0.9, "sample_rate": RATE,
+        "feature_penalty": 0.0, "feature_gradient_scale": 1.0,
+    }  # fmt: skip
     return RepresentationLearning(encoder, heads, Optimization(learning_rate=3e-3), **{**defaults, **arguments})
 
 
@@ -42,10 +45,17 @@ def test_it_learns_to_tell_the_hidden_frames():
         module.steps_taken += 1
         module.after_step()
     module.eval()
-    found = module._predict(module.averaged.eval(), clips(-1, list(range(8))))
+    found, _ = module._predict(module.averaged.eval(), clips(-1, list(range(8))))
     assert float(found.contrastive) < 0.75 * math.log(6)  # By chance: 1 of 6.
     assert float(found.accuracy) > 0.5
     assert float(found.perplexity) > 6
+
+
+def test_large_features_of_the_convolutions_cost():
+    module, batch = stage(feature_penalty=3.0).eval(), clips(0, [0, 1])
+    encoder = module.trained["semantic_encoder"]
+    extracted = encoder.body.feature_extractor(encoder._padded(batch.waveform))
+    assert float(module.losses(module.trained, batch)["features"]) == pytest.approx(3 * float((extracted**2).mean()))
 
 
 def test_all_noise_is_keyed_by_clip():
@@ -64,8 +74,8 @@ def test_a_clip_has_its_own_draws_whatever_is_beside_it():
     module.train()
     module.trained.eval()  # Batch normalization alone looks at the neighbours.
     with torch.no_grad():
-        both = module._predict(module.trained, clips(0, [4, 7]))
-        alone = [module._predict(module.trained, clips(0, [item])) for item in (4, 7)]
+        both, _ = module._predict(module.trained, clips(0, [4, 7]))
+        alone = [module._predict(module.trained, clips(0, [item]))[0] for item in (4, 7)]
     masked = [float(draws_of(item).sum()) for item in (4, 7)]
     expected = sum(count * float(each.contrastive) for count, each in zip(masked, alone, strict=True)) / sum(masked)
     assert float(both.contrastive) == pytest.approx(expected, rel=1e-5)
@@ -96,9 +106,9 @@ def test_padding_is_neither_hidden_nor_a_negative():
 
 def test_the_terms_and_the_temperature():
     module = stage(diversity_weight=0.3, gumbel_temperatures=(2.0, 0.5), gumbel_decay=0.5).eval()
-    found = module._predict(module.averaged, clips(-1, [1, 2]))
+    found, _ = module._predict(module.averaged, clips(-1, [1, 2]))
     terms = module.losses(module.averaged, clips(-1, [1, 2]))
-    assert set(terms) == {"contrastive", "diversity"}
+    assert set(terms) == {"contrastive", "diversity", "features"}
     assert float(terms["contrastive"]) == pytest.approx(float(found.contrastive))
     assert float(terms["diversity"]) == pytest.approx(0.3 * (16 - float(found.perplexity)) / 16)
     temperatures = []
