@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
-    parser.add_argument("--json", type=Path, default=Path("speed.json"))
+    parser.add_argument("--json", type=Path, help="put the rows into this file")
     arguments = parser.parse_args()
     bench = Bench(arguments.quick)
     print(json.dumps(bench.machine.facts()), flush=True)
@@ -268,7 +268,8 @@ def main() -> None:
     facts = bench.machine.facts()
     peak = highest_memory(torch.device("cpu"))
     facts["peak_gib"] = round((peak or 0) / 2**30, 2)
-    arguments.json.write_text(json.dumps({"machine": facts, "rows": bench.rows}, indent=1) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": facts, "rows": bench.rows}, indent=1) + "\n")
     page = f"{START}\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + f"\n\n{table(bench.rows)}\n{END}"
     print(page)
     if arguments.write:
