@@ -17,6 +17,7 @@ VERBS = {
     "train": "train one recipe, or a folder of recipes in order",
     "finish": "end a stage where it stands and export it",
     "compare": "put systems side by side",
+    "votes": "turn votes of listening tests into preferences and an order",
     "ablate": "train and measure variants of a recipe",
     "reproduce": "run the papers' tables and judge their claims",
     "generate": "make music from prompts",

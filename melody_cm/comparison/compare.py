@@ -1,6 +1,6 @@
 """The comparison: every system makes every prompt with every seed, and all are judged by the same measures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.progress import Progress
 from melody_cm.comparison.ceilings import Music, ceilings
 from melody_cm.comparison.clips import Clips, Task, describe_pipeline, placement_of
 from melody_cm.comparison.coherence import Reference
+from melody_cm.comparison.real_clips import RealClip
 from melody_cm.comparison.report.page import write_results
 from melody_cm.comparison.speed import REPETITIONS, measured_speeds
 from melody_cm.evaluation import EmbeddingStatistics, embed
@@ -44,6 +45,7 @@ def compare(
     batch_size: int = 8,
     repetitions: int = REPETITIONS,
     real: Music = (),
+    answers: Iterable[RealClip] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Results:
     """Generate, judge, time; write `results.json`, `table.md`, `table.csv`, `report.html` and all clips into `out`.
@@ -59,6 +61,7 @@ def compare(
             texts, of the text correlation; the first one is the report's.
         repetitions: of the speed measurement.
         real: other real music, like `reference`; its first clips are rows, as they are and through every decoder.
+        answers: real clips for a reader to hear beside those of the systems.
         metadata: added to the metadata of the results.
 
     Raises:
@@ -84,6 +87,7 @@ def compare(
         "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
         "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
         "probe": probe,
+        "real_clips": [clip.write(out) for clip in answers],
     }
     differences = compare_rows(judged, fewest=MIN_GROUPS)
     results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)

@@ -1,7 +1,7 @@
 """A comparison as a recipe: one YAML file names systems, prompts, seeds and measures; a run holds the stages."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from melody_cm.comparison.baselines import open_baseline
 from melody_cm.comparison.ceilings import Music
 from melody_cm.comparison.compare import System, compare
+from melody_cm.comparison.real_clips import RealClip, nearest_captions
 from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml
-from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, read_split
+from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, Split, read_split
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
@@ -152,6 +153,7 @@ def compare_recipe(
         _embeddings(recipe, setting.placement),
         out,
         real=_real_music(recipe, setting),
+        answers=_answers(recipe, setting),
         metadata={"size": setting.size, "run": run.name, "corpus": setting.corpus or "procedural"}
         | {"reference": recipe.reference},
     )
@@ -163,12 +165,32 @@ def _open(side: Side, recipe: CompareRecipe, run: Run, placement: Placement) -> 
 
 
 def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
-    """Real clips of the reference, as long as the generated ones: of a split, or all of other music."""
+    """Real clips of the reference, as long as the generated ones."""
+    yield from _clips_of(*_reference(recipe, setting))
+
+
+def _reference(recipe: CompareRecipe, setting: Setting) -> tuple[MusicDataModule, list[Split]]:
+    """Where the clips of the reference are: in one split, or in all of other music."""
     if recipe.reference in SPLITS:
-        yield from _clips_of(_music_of_the_run(recipe, setting), [recipe.reference])
-    else:
-        data = _music_of_the_run(recipe, replace(setting, corpus=recipe.reference))
-        yield from _clips_of(data, [split for split, clips in data.corpus.splits().items() if clips])
+        return _music_of_the_run(recipe, setting), [recipe.reference]
+    data = _music_of_the_run(recipe, replace(setting, corpus=recipe.reference))
+    return data, [split for split, clips in data.corpus.splits().items() if clips]
+
+
+def _answers(recipe: CompareRecipe, setting: Setting) -> Iterator[RealClip]:
+    """Of every prompt the clip of the reference whose caption is nearest, where words are shared and it can be read."""
+    data, splits = _reference(recipe, setting)
+    told = [
+        (caption, split, item)
+        for split in splits
+        for item, clip in enumerate(data.split_clips(split))
+        for caption in clip.captions
+    ]
+    for place, nearest in enumerate(nearest_captions(recipe.prompts, [caption for caption, _, _ in told])):
+        if nearest is not None:
+            caption, split, item = told[nearest]
+            for example in data.examples(split, [item]):
+                yield RealClip(place, caption, example.waveform[0, 0], data.sample_rate)
 
 
 def _embeddings(recipe: CompareRecipe, placement: Placement) -> list[AudioEmbedding]:

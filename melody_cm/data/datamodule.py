@@ -119,14 +119,17 @@ class MusicDataModule(LightningDataModule):
 
     def batches(self, split: Split, batch_size: int) -> Iterator[MusicBatch]:
         """All readable clips of a split in order, as evaluation sees them, outside a Trainer; always with waveforms."""
-        dataset = self._dataset(split, random_crop=False, encoded=None)
-        examples = dataset.examples(range(len(dataset)))
-        num_batches = 0
+        count, num_batches = len(self.split_clips(split)), 0
+        examples = self.examples(split, range(count))
         for batch in iter(lambda: list(islice(examples, batch_size)), []):
             yield collate(batch)
             num_batches += 1
         if not num_batches:
-            raise self._unreadable(len(dataset), split)
+            raise self._unreadable(count, split)
+
+    def examples(self, split: Split, items: Iterable[int]) -> Iterator[MusicBatch]:
+        """The readable ones of some clips of a split, as evaluation sees them, each read when it is asked for."""
+        return self._dataset(split, random_crop=False, encoded=None).examples(items)
 
     def train_dataloader(self) -> DataLoader[MusicBatch]:
         dataset = self._dataset("train", random_crop=True, encoded=self.encoded)
