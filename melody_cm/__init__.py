@@ -35,6 +35,7 @@ _API = {
     "Request": "pipelines",
     "ablate": "comparison",
     "caption_folder": "evaluation.captions",
+    "cautions": "comparison.report.findings",
     "change_sheet": "evaluation.tables",
     "compare": "comparison:compare_recipe",
     "copy_recipe": "runs",

@@ -8,11 +8,6 @@ from rich.console import Console
 import melody_cm
 from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run
 
-WORTH = {
-    "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
-    "cpu": "Models of 2-3 M parameters: real learning, far from the papers' quality.",
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
@@ -39,6 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
     Console().print(melody_cm.rich_table(results))
     if older:
         Console().print(melody_cm.change_sheet(older, results))
-    worth = WORTH.get(setting.size, "Numbers of one run on one machine; read the notes below the table before quoting.")
-    print(f"Report: {arguments.out}/report.html (tables beside it, clips in audio/). {worth}")
+    print(f"Report: {arguments.out}/report.html (tables beside it, clips in audio/).", *melody_cm.cautions(results))
     return 0

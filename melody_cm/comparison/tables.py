@@ -1,6 +1,7 @@
 """The tables of a comparison and of an ablation, with footnotes that say how far their numbers can be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -9,11 +10,14 @@ from rich.console import Group
 from melody_cm.comparison.ceilings import MUSIC, PAIRED
 from melody_cm.comparison.coherence import SEGMENT_SECONDS
 from melody_cm.evaluation.forward_passes import musiclm_passes
-from melody_cm.evaluation.results import Results, Row, arrow, larger_is_better
+from melody_cm.evaluation.results import Difference, Results, Row, arrow, larger_is_better
 from melody_cm.evaluation.tables import Sheet, embedding_notes
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
 PAIRS_SHOWN = 6
+LEADING = 6
+VERDICTS = "Verdicts"
+SPEED, PASSES = "times real time ↑", "passes per clip ↓"
 TEXT, EXCESS = "text_correlation_", "excess_"
 ABLATED = {
     "velocity_mse": "squared error of the predicted velocity, mean over elements and 16 noise levels",
@@ -50,9 +54,32 @@ def rich_table(results: Results) -> Group:
     return Group(*sheets(results))
 
 
+def main_judge(results: Results) -> str:
+    """The distance by which a report ranks: Frechet's in the first embedding, the kernel's where clips are too few."""
+    name = results.metadata["embeddings"][0]["name"]
+    keys = [f"fad_{name}", f"kad_{name}"]
+    told = [[row.metrics[key] for row in results.rows if key in row.metrics] for key in keys]
+    few, better = (any(score.too_few for score in scores) for scores in told)
+    return keys[1] if few and told[1] and not better else keys[0]
+
+
+def prompt_measure(results: Results) -> str | None:
+    """The column that tells whether clips follow their prompts, if there is one."""
+    columns = _columns(results)
+    return next((column for start in (EXCESS, TEXT) for column in columns if column.startswith(start)), None)
+
+
+def leading_columns(results: Results) -> list[str]:
+    """The headings of at most six columns that a reader needs first."""
+    if results.verb == "ablate":
+        return _ablation(results).headings[:LEADING]
+    measures = [key + arrow(key) for key in (main_judge(results), prompt_measure(results)) if key]
+    return ["system", "steps ↓", *measures, SPEED, PASSES]
+
+
 def _comparison(results: Results) -> Sheet:
     columns = _columns(results)
-    last = ["n", "times real time ↑", "prompt sensitivity", "passes per clip ↓", "saving ↑"]
+    last = ["n", SPEED, "prompt sensitivity", PASSES, "saving ↑"]
     headings = ["system", "steps ↓", *[column + arrow(column) for column in columns], *last]
     return Sheet(headings, [_line(row, columns) for row in results.rows], _footnotes(results, columns))
 
@@ -130,7 +157,7 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
         "1.4 = unrelated.",
         _passes_note(results.metadata.get("seconds")),
-        *_disagreement(results),
+        *disagreement(results),
         *_placement_note(results),
         _tests_note(results),
     ]
@@ -149,7 +176,7 @@ def _passes_note(seconds: float | int | None) -> str:
     )
 
 
-def _disagreement(results: Results) -> list[str]:
+def disagreement(results: Results) -> list[str]:
     """Where the two first embeddings, by their kernel distances, order systems differently."""
     keys = [f"kad_{name}" for name in results.embeddings()][:2]
     rows = [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
@@ -198,10 +225,16 @@ def _tests_note(results: Results) -> str:
 def _decided(results: Results) -> list[Sheet]:
     """The differences between rows that were decided; the others are not distinguishable."""
     decided = [one for one in results.tests() if one.verdict != "not distinguishable"]
-    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in decided]
-    headings = ["first", "second", "measure", "first - second [95 % interval]", "p (Holm)", "the first is"]
     note = "The intervals are those of each difference alone, the p values those with the correction for all tests."
-    return [Sheet(headings, lines, [note], "Verdicts")] if lines else []
+    return [replace(tests_sheet(decided), notes=[note], title=VERDICTS)] if decided else []
+
+
+def tests_sheet(tests: Sequence[Difference]) -> Sheet:
+    """Differences with their corrected p values and verdicts."""
+    lines = [[one.first, one.second, one.metric, one.text(), f"{one.p_holm:.2g}", one.verdict] for one in tests]
+    return Sheet(
+        ["first", "second", "measure", "first - second [95 % interval]", "p (Holm)", "the first is"], lines, []
+    )
 
 
 def _coherence(results: Results, measures: list[str]) -> Sheet:

@@ -92,7 +92,7 @@ def _notes(votes: Sequence[Vote]) -> list[str]:
     notes = [
         f"{len(votes)} votes of {listeners} listener(s) on {len({vote.prompt for vote in votes})} prompt(s); neither "
         "counts half for each.",
-        f"Intervals: Wilson's, of as many independent votes as those of the {len(set(groups))} {kind} are worth. p: the "
+        f"Intervals: Wilson's, of as many independent votes as those of {len(set(groups))} {kind} are worth. p: "
         f"score test of 0.5, with Holm's correction over all pairs of at least {MIN_GROUPS} {kind}.",
     ]
     if kind == "prompts":

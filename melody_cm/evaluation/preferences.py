@@ -1,6 +1,6 @@
 """What listeners prefer: shares of votes with intervals, and the Bradley-Terry order.
 
-Votes of one listener resemble each other, and so do votes on one prompt. So intervals and tests count groups, not votes:
+Votes of one listener resemble each other, and so do votes on one prompt. So intervals and tests count groups:
 listeners where there are at least 8, else prompts (`groups_of`). They come from the likelihood; where votes of a
 group resemble each other they are widened by what that adds to the variance.
 """

@@ -97,7 +97,9 @@ class Row:
     @property
     def title(self) -> str:
         """How people call the row."""
-        return self.label if self.num_steps is None else f"{self.label}, {self.num_steps} steps"
+        if self.num_steps is None:
+            return self.label
+        return f"{self.label}, {self.num_steps} step{'' if self.num_steps == 1 else 's'}"
 
     def cell(self, metric: str) -> str:
         """A metric for a table; a dash where it was not measured."""

@@ -61,7 +61,7 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
     assert Results.read(out / "results.json", "compare") == results
     assert results.metadata["size"] == "tiny"
     assert results.metadata["systems"]["melody"]["weights"] == toy_melody().weight_hashes()
-    assert [row.title for row in results.rows] == ["melody, 1 steps", "melody, 3 steps", "musiccm, 1 steps"]
+    assert [row.title for row in results.rows] == ["melody, 1 step", "melody, 3 steps", "musiccm, 1 step"]
     for row in results.rows:
         metric = row.metrics["fad_toy"]
         assert (metric.n_generated, metric.n_reference, metric.embedding["name"]) == (6, 6, "toy")
@@ -264,14 +264,14 @@ def test_a_null_row_is_the_same_system_with_other_seeds(tmp_path):
     systems = {"melody": System(toy_melody(), [1, 2], null=True), "musiccm": System(toy_musiccm(), [1])}
     results = run(tmp_path, prompts=EIGHT, systems=systems, reference=reference(16))
     rows = {row.title: row for row in results.rows}
-    null = rows["melody-null, 1 steps"]
-    assert null.facts["null_of"] == "melody, 1 steps"
+    null = rows["melody-null, 1 step"]
+    assert null.facts["null_of"] == "melody, 1 step"
     assert (null.facts["speed"], null.facts["passes"]) == (None, None)
-    noises = [{clip["noise_seed"] for clip in rows[title].facts["clips"]} for title in ("melody, 1 steps", null.title)]
+    noises = [{clip["noise_seed"] for clip in rows[title].facts["clips"]} for title in ("melody, 1 step", null.title)]
     assert [len(noise) for noise in noises] == [16, 16]
     assert not noises[0] & noises[1]
     met = {one.first for one in results.differences if one.second == null.title}
-    assert met == {"melody, 1 steps"}
+    assert met == {"melody, 1 step"}
     assert len(results.differences) == 2 * (3 + 1)
 
 
@@ -292,7 +292,7 @@ def test_a_system_against_itself_is_called_different_in_few_comparisons(tmp_path
             for clips in rows:
                 clips.make(progress)
         judged = [clips.judge(references) for clips in rows]
-        found = [one for one in compare_rows(judged, fewest=8) if one.second.endswith("-null, 1 steps")]
+        found = [one for one in compare_rows(judged, fewest=8) if one.second.endswith("-null, 1 step")]
         assert len(found) == 4
         # The differences of the two systems are no false alarms: the family is that of the nulls.
         alarms += any(p <= 0.05 for p in holm([one.p for one in found]))

@@ -72,7 +72,7 @@ def test_pairs_are_compared_on_what_both_have():
     differences = np.subtract(FAR, NEAR)[:4]
     assert (found.n, found.difference) == (4, pytest.approx(differences.mean()))
     assert (found.low, found.high) == pytest.approx(stats.ttest_1samp(differences, 0).confidence_interval(0.95))
-    assert (found.first, found.second, found.verdict) == ("a, 1 steps", "b, 1 steps", "worse")
+    assert (found.first, found.second, found.verdict) == ("a, 1 step", "b, 1 step", "worse")
     assert paired("fad_x", first, row("b", fad_x=NEAR[:1])) is None
     assert paired("kad_x", first, second) is None
 
@@ -95,9 +95,9 @@ def test_a_null_row_meets_its_own_system_alone():
         rows[null].facts["null_of"] = rows[own].title
     found = compare_rows(rows)
     assert [(one.first, one.second) for one in found] == [
-        ("a, 1 steps", "b, 1 steps"),
-        ("a, 1 steps", "a-null, 1 steps"),
-        ("b, 1 steps", "b-null, 1 steps"),
+        ("a, 1 step", "b, 1 step"),
+        ("a, 1 step", "a-null, 1 step"),
+        ("b, 1 step", "b-null, 1 step"),
     ]
 
 

@@ -579,7 +579,7 @@ def _results() -> Any:
             {"speed": None, "passes": {"denoiser": 4}}),
         Row("b", {"fad_logmel": _score(4.0)}, 1, {"x": {"prompt 0/take 0": 2.0}}),
     ]  # fmt: skip
-    differences = [Difference("a, 4 steps", "b, 1 steps", "fad_logmel", -1.0, -1.5, -0.5, 8, 0.01, 0.02)]
+    differences = [Difference("a, 4 steps", "b, 1 step", "fad_logmel", -1.0, -1.5, -0.5, 8, 0.01, 0.02)]
     return melody_cm.Results("compare", {"seconds": 2.56, "created": "today", "notes": ["x"]}, rows, differences)
 
 

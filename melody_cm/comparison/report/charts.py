@@ -22,7 +22,7 @@ class Point:
     Attributes:
         series: the system, whose points are joined by a line.
         x, y: position; low, high: interval of y, or None.
-        text: what is said about the point.
+        text: what is said about the point; label: a word beside it.
     """
 
     series: str
@@ -31,6 +31,7 @@ class Point:
     low: float | None
     high: float | None
     text: str
+    label: str = ""
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Chart:
     Attributes:
         title, x_label, y_label, caption: what is said of it.
         points: where they are told to stand.
+        real: the measure of real music, a line across the chart.
     """
 
     title: str
@@ -90,14 +92,17 @@ class Chart:
     y_label: str
     caption: str
     points: Sequence[Point]
+    real: float | None = None
     width, height = 720, 380
     left, right, top, bottom = 70.0, 700.0, 20.0, 325.0
 
     def __post_init__(self) -> None:
         reach = [value for one in self.points for value in (one.y, one.low, one.high) if value is not None]
+        reach += [] if self.real is None else [self.real]
         x = Axis([one.x for one in self.points], self.left, self.right, logarithmic=True)
         y = Axis(reach, self.bottom, self.top)
         self.x_ticks, self.y_ticks = x.ticks(), y.ticks()
+        self.ceiling = None if self.real is None else y.place(self.real)
         self.series: list[tuple[int, list[Point]]] = []
         for index, name in enumerate(dict.fromkeys(one.series for one in self.points)):
             own = sorted((one for one in self.points if one.series == name), key=lambda one: one.x)

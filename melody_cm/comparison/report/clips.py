@@ -23,28 +23,33 @@ MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 def clips_by_prompt(results: Results, folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Every prompt with the clip of every row from the first seed; and how many prompts found no room."""
+    """Every prompt with the clip of every row from the first seed and the real clip that answers it, if there is one;
+    and how many prompts found no room."""
     prompts, seed = results.metadata.get("prompts", []), results.metadata["seeds"][0]
+    answers = {one["prompt"]: one for one in results.metadata.get("real_clips", [])}
     shown: list[dict[str, Any]] = []
     size = 0
     for index, prompt in enumerate(prompts):
         clips = [
-            {
-                "id": f"clip-{index}-{row.label}-{row.num_steps}",
-                "name": row.title,
-                "system": row.label,
-                "sound": sound_uri(folder / clip["file"]),
-                "picture": spectrogram_uri(folder / clip["file"]),
-            }
+            _player(f"clip-{index}-{row.label}-{row.num_steps}", row.title, folder / clip["file"], system=row.label)
             for row in results.rows
             for clip in row.facts.get("clips", [])
             if (clip["prompt"], clip["seed"]) == (index, seed)
         ]
-        size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in clips)
+        real = [
+            _player(f"clip-{index}-real", "Real music", folder / one["file"], caption=one["caption"])
+            for one in [answers.get(index)]
+            if one is not None
+        ]
+        size += sum(len(clip["sound"]) + len(clip["picture"]) for clip in [*real, *clips])
         if size > SIZE_LIMIT:
             return shown, len(prompts) - index
-        shown.append({"text": prompt, "clips": clips})
+        shown.append({"text": prompt, "clips": clips, "real": real})
     return shown, 0
+
+
+def _player(identity: str, name: str, file: Path, **more: str) -> dict[str, str]:
+    return {"id": identity, "name": name, "sound": sound_uri(file), "picture": spectrogram_uri(file), **more}
 
 
 def sound_uri(path: Path) -> str:

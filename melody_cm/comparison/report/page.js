@@ -18,11 +18,24 @@ document.addEventListener("play", (event) => {
 }, true);
 
 // The listening test: two systems on one prompt, drawn by chance, named in the votes only.
-function listen(prompts) {
-  const session = Math.random().toString(36).slice(2, 10);
-  const votes = [];
+function listen({ comparison, prompts }) {
+  const key = `melody-cm votes ${comparison}`;
+  let { session, votes } = kept() ?? anybody();
   let current = null;
   let playing = null;
+
+  function anybody() { return { session: crypto.randomUUID?.() ?? Math.random().toString(36).slice(2), votes: [] }; }
+
+  // The browser may refuse to keep anything: then the votes live as long as the page.
+  function kept() {
+    try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
+  }
+
+  function keep() {
+    try { localStorage.setItem(key, JSON.stringify({ session, votes })); return true; } catch { return false; }
+  }
+
+  function say(text) { byId("test-status").textContent = text; }
 
   function shuffled(list) {
     const mixed = [...list];
@@ -37,7 +50,7 @@ function listen(prompts) {
   function next() {
     if (!queue.length) queue = shuffled(prompts);
     const drawn = queue.pop();
-    if (!drawn) { byId("test-status").textContent = "There are no two systems to compare."; current = null; return; }
+    if (!drawn) { say("There are no two systems to compare."); current = null; return; }
     const [a, ...others] = shuffled(drawn.clips);
     const b = others.find((clip) => clip.system !== a.system) ?? others[0];
     current = { prompt: drawn.prompt, a, b, heard: new Set() };
@@ -63,25 +76,32 @@ function listen(prompts) {
 
   function vote(choice) {
     if (!current) return;
-    if (current.heard.size < 2) { byId("test-status").textContent = "Listen to both first."; return; }
+    if (current.heard.size < 2) { say("Listen to both first."); return; }
     stop();
     votes.push({ prompt: current.prompt, a: current.a.name, b: current.b.name, vote: choice, time: new Date().toISOString() });
     next();
-    byId("test-status").textContent = `${votes.length} vote(s) kept. The next pair is ready.`;
+    say(keep() ? `${votes.length} vote(s) kept. The next pair is ready.` : `${votes.length} vote(s). This browser keeps nothing: save them before you leave.`);
   }
 
   function save() {
-    const text = JSON.stringify({ schema_version: 1, report: document.title, session, votes }, null, 2);
+    const text = JSON.stringify({ schema_version: 1, comparison, report: document.title, session, votes }, null, 2);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    link.download = `votes_${session}.json`;
+    link.download = `votes_${session.slice(0, 8)}.json`;
     link.click();
     URL.revokeObjectURL(link.href);
   }
 
+  function anew() {
+    if (votes.length && !confirm(`Forget ${votes.length} vote(s) of this listener? Save them first if they count.`)) return;
+    ({ session, votes } = anybody());
+    keep();
+    say("No votes yet.");
+  }
+
   const actions = {
     "play-a": () => play("a"), "play-b": () => play("b"), stop,
-    "vote-a": () => vote("a"), "vote-b": () => vote("b"), "vote-none": () => vote("none"), save,
+    "vote-a": () => vote("a"), "vote-b": () => vote("b"), "vote-none": () => vote("none"), save, anew,
   };
   for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
   const keys = { a: "play-a", b: "play-b", " ": "stop", 1: "vote-a", 2: "vote-b", 0: "vote-none" };
@@ -92,6 +112,7 @@ function listen(prompts) {
     event.preventDefault();
     actions[id]();
   });
+  if (votes.length) say(`${votes.length} vote(s) from before are kept.`);
   next();
 }
 

@@ -5,27 +5,39 @@ It makes no request: style, script, pictures and sounds are inside. A comparison
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from melody_cm.comparison.ceilings import REAL
 from melody_cm.comparison.report.charts import NUM_COLOURS, SHAPES, Chart, Point
 from melody_cm.comparison.report.clips import clips_by_prompt
-from melody_cm.comparison.tables import markdown_table, sheets
+from melody_cm.comparison.report.findings import NOT_TOLD, cautions, findings, opening
+from melody_cm.comparison.report.made import made_in_words
+from melody_cm.comparison.tables import VERDICTS, leading_columns, main_judge, markdown_table, sheets, tests_sheet
 from melody_cm.evaluation.results import Results, Row
-from melody_cm.evaluation.tables import csv_text
-from melody_cm.storage import write_text
+from melody_cm.evaluation.tables import Sheet, csv_text
+from melody_cm.storage import hash_data, write_text
 
 FOLDER = Path(__file__).parent
 ASIDE = 1.02  # Recipes stand side by side where they took equally many steps, or their intervals would be one.
 LABELS = {"speed": "times real time (seconds of audio per second of waiting)", "steps": "sampling steps"}
 PARETO = (
-    "Lower and further right is better. Bars: 95 % interval of {}, where it can be told. Point at a mark, or reach it "
+    "Lower and further right is better. Bars: 95 % interval of {}; small numbers: steps. Point at a mark, or reach it "
     "with Tab, for its numbers."
 )
+CELL = re.compile(r"(?P<value>[^\[\]()]+) (?P<interval>[\[(][^\[\]()]*[\])])(?P<mark> [†‡])?")
+MEANINGS = {
+    **dict.fromkeys(("fad_", "kad_"), "distance to real music"),
+    **dict.fromkeys(("excess_", "text_correlation_"), "prompt-following"),
+    "times real time": "speed",
+    "passes": "calls, counted / formula",
+}
 
 
 def write_results(results: Results, folder: Path) -> None:
@@ -38,10 +50,13 @@ def write_results(results: Results, folder: Path) -> None:
 
 def write_report(results: Results, folder: Path) -> Path:
     """Write `report.html` beside the results; clips are named relative to the folder. Returns its path."""
-    metadata, labels = results.metadata, list(dict.fromkeys(row.label for row in results.rows))
+    metadata = results.metadata
     prompts, left_out = clips_by_prompt(results, folder)
-    ablated = results.verb == "ablate"
+    ablated, leading = results.verb == "ablate", leading_columns(results)
+    first, *others = (sheet for sheet in sheets(results) if sheet.title != VERDICTS)  # Those stand pair by pair.
+    asked = {"comparison": comparison_key(results), "prompts": _pairs(prompts)}
     systems = dict.fromkeys(row.label for row in results.rows if row.num_steps is not None)  # Real music has no steps.
+    labels = dict.fromkeys(row.label for row in results.rows) if ablated else systems
     html = (
         environment()
         .get_template("page.html")
@@ -49,16 +64,22 @@ def write_report(results: Results, folder: Path) -> Path:
             css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
             js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
             title=f"Ablation: {Path(metadata['folder']).name}" if ablated else f"{', '.join(systems)} side by side",
-            sheets=sheets(results),
-            facts=_facts(metadata),
-            identities=_identities(results),
-            differences=results.differences,
-            labels=labels,
+            opening=opening(results),
+            cautions=cautions(results),
+            findings=findings(results),
+            sheets=[_leading_first(first, leading), *others],
+            leading=len(leading),
+            pairwise=tests_sheet(sorted(results.tests(), key=lambda one: one.verdict == NOT_TOLD)),
+            command=metadata["command"],
+            made=made_in_words(results),
+            judges=results.embeddings(),
+            methods=_methods(results),
+            labels=list(labels),
             charts=_charts_of_ablation(results) if ablated else _charts_of_comparison(results),
             prompts=prompts,
             left_out=left_out,
             seed=metadata["seeds"][0],
-            pairs=Markup(json.dumps(_pairs(prompts)).replace("<", "\\u003c")),
+            pairs=Markup(json.dumps(asked).replace("<", "\\u003c")),
         )
     )
     write_text(folder / "report.html", html)
@@ -75,26 +96,48 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"shapes": SHAPES, "colours": NUM_COLOURS}
+    made.filters |= {"halves": _halves, "meaning": _meaning}
     return made
 
 
-def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How the results were made, for a table of two columns."""
-    shown = {key: value for key, value in metadata.items() if key not in ("prompts", "embeddings")}
-    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in shown.items()]
+def comparison_key(results: Results) -> str:
+    """What votes on the same clips have in common."""
+    metadata, titles = results.metadata, [row.title for row in results.rows]
+    return hash_data([metadata.get("systems"), metadata.get("prompts"), metadata["seeds"], titles])
 
 
-def _identities(results: Results) -> list[tuple[str, str]]:
-    """Every metric with the embedding that decides its numbers, else how it is measured."""
-    scores = {key: score for row in results.rows for key, score in row.metrics.items()}
-    return [(key, json.dumps(one.embedding) if one.embedding else one.method) for key, one in scores.items()]
+def _leading_first(sheet: Sheet, leading: Sequence[str]) -> Sheet:
+    """The same table with the columns that a reader needs first in front."""
+    order = [sheet.headings.index(heading) for heading in leading]
+    order += [place for place in range(len(sheet.headings)) if place not in order]
+    lines = [[line[place] for place in order] for line in sheet.lines]
+    return replace(sheet, headings=[sheet.headings[place] for place in order], lines=lines)
+
+
+def _meaning(heading: str) -> str:
+    return next((meaning for start, meaning in MEANINGS.items() if heading.startswith(start)), "")
+
+
+def _halves(cell: str) -> tuple[str, str]:
+    """A cell's number with its mark, and what stands in brackets behind it."""
+    found = CELL.fullmatch(cell)
+    return (found["value"] + (found["mark"] or ""), found["interval"]) if found else (cell, "")
+
+
+def _methods(results: Results) -> dict[str, list[str]]:
+    """How measures were taken, each with the keys of those that were taken so."""
+    methods: dict[str, list[str]] = {}
+    for key, score in {key: score for row in results.rows for key, score in row.metrics.items()}.items():
+        methods.setdefault(score.method, []).append(key)
+    return {method: keys for method, keys in methods.items() if method}
 
 
 def _charts_of_comparison(results: Results) -> list[Chart]:
-    """The first distance over speed, and over steps."""
-    key = f"fad_{results.metadata['embeddings'][0]['name']}"
+    """The main distance over speed, and over steps."""
+    key = main_judge(results)
     captions = {"speed": PARETO.format(key), "steps": f"{key} over sampling steps."}
-    charts = [_chart(results.rows, key, against, caption) for against, caption in captions.items()]
+    real = [row.metrics[key].best for row in results.rows if row.label == REAL and key in row.metrics]
+    charts = [_chart(results.rows, key, against, caption, real=real) for against, caption in captions.items()]
     return [chart for chart in charts if chart is not None]
 
 
@@ -108,10 +151,17 @@ def _charts_of_ablation(results: Results) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _chart(rows: Sequence[Row], key: str, against: str, caption: str, beside: Sequence[str] = ()) -> Chart | None:
+def _chart(
+    rows: Sequence[Row],
+    key: str,
+    against: str,
+    caption: str,
+    beside: Sequence[str] = (),
+    real: Sequence[float | None] = (),
+) -> Chart | None:
     points = [point for row in rows if (point := _point(row, key, against, beside)) is not None]
     title = f"{key} over {LABELS[against]}"
-    return Chart(title, LABELS[against], key, caption, points) if points else None
+    return Chart(title, LABELS[against], key, caption, points, next(iter(real), None)) if points else None
 
 
 def _point(row: Row, metric: str, against: str, beside: Sequence[str]) -> Point | None:
@@ -124,7 +174,8 @@ def _point(row: Row, metric: str, against: str, beside: Sequence[str]) -> Point 
     interval = ", no interval" if score.low is None else f" {score.interval()}"
     pace = "" if speed is None else f", {speed:.3g} times real time"
     aside = ASIDE ** (beside.index(row.label) - (len(beside) - 1) / 2) if beside else 1.0
-    return Point(row.label, x * aside, y, score.low, score.high, f"{row.title}: {metric} {y:.4g}{interval}{pace}")
+    text = f"{row.title}: {metric} {y:.4g}{interval}{pace}"
+    return Point(row.label, x * aside, y, score.low, score.high, text, str(row.num_steps) if against == "speed" else "")
 
 
 def _pairs(prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -132,13 +132,13 @@ MUSICCM_QUALITY = Experiment(
     {
         "musiccm_teacher, 50 steps": {"FD pann": 26.67, "FD vgg": 2.40, "seconds for 10 s on an A100": 2.19},
         "musiccm, 4 steps": {"FD pann": 27.13, "FD vgg": 2.48, "seconds for 10 s on an A100": 0.37},
-        "musiccm, 1 steps": {"FD pann": 32.12, "FD vgg": 3.31, "seconds for 10 s on an A100": 0.23},
+        "musiccm, 1 step": {"FD pann": 32.12, "FD vgg": 3.31, "seconds for 10 s on an A100": 0.23},
     },
     [
-        Smaller("4 steps are nearer to real music than 1", "musiccm, 4 steps", "musiccm, 1 steps", FAD),
+        Smaller("4 steps are nearer to real music than 1", "musiccm, 4 steps", "musiccm, 1 step", FAD),
         Smaller("50 steps of the teacher are nearer still", "musiccm_teacher, 50 steps", "musiccm, 4 steps", FAD),
         Smaller("4 steps are faster than the teacher", "musiccm_teacher, 50 steps", "musiccm, 4 steps", SPEED),
-        Smaller("1 step is faster than 4", "musiccm, 4 steps", "musiccm, 1 steps", SPEED),
+        Smaller("1 step is faster than 4", "musiccm, 4 steps", "musiccm, 1 step", SPEED),
     ],
     "Inception score and KL need the PANN classifier, and are left out.",
     ours={"FD pann": "fad_", "seconds for 10 s on an A100": "wall_"},
