@@ -28,10 +28,11 @@ def page(tmp_path_factory):
 
 def test_the_page_holds_table_verdicts_command_and_identities_and_asks_for_nothing(page):
     text = page.read_text()
-    assert "<td>31.33 ± 1.5\n(worse)</td>" in text
+    assert "<td>31.33 ± 1.5<small>(worse)</small></td>" in text
     assert "<td>uniform, 5 steps</td><td>linear, 5 steps</td><td>fad_logmel</td>" in text
     assert "melody-cm ablate x --seeds 0,1,2" in text
-    assert '<th scope="row">fad_logmel</th><td><code>{&#34;name&#34;: &#34;logmel&#34;' in text
+    assert "<dt>Judge logmel</dt><dd>logmel/1 (hand-made, 1 s, 16000 Hz by soxr HQ)" in text
+    assert "uniform against linear: worse by fad_logmel at 5 steps (10.33 [" in text
     assert "angle_&lt;b&gt;schedule" in text
     assert "angle_<b>" not in text
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)
@@ -60,12 +61,13 @@ def test_one_seed_has_no_bars_and_measures_without_samples_no_curves(tmp_path):
     assert "fad_logmel 20, no interval" in text
     assert 'class="interval"' not in text
     assert "Pair by pair" not in text
+    assert "One seed a recipe: there are no verdicts" in text
     text = write_report(ablation({}), tmp_path).read_text()
     assert 'id="charts"' not in text
     assert 'href="#charts"' not in text
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
 def test_the_page_works_in_a_browser(page, browser, width, scheme):
     tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     complaints, requests = [], []
@@ -77,7 +79,7 @@ def test_the_page_works_in_a_browser(page, browser, width, scheme):
     assert tab.locator("#told").inner_text().startswith("uniform, 5 steps: fad_logmel 31.33 [")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     targets = tab.evaluate("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash) !== null)")
-    assert targets == [True] * 3
+    assert targets == [True] * 4
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
     tab.close()

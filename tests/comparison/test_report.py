@@ -9,7 +9,8 @@ import torch
 
 from melody_cm.comparison.report.charts import Axis, Chart, Point
 from melody_cm.comparison.report.clips import LOUDNESS, PEAK, loudness_gain, sound_uri
-from melody_cm.comparison.report.page import environment, write_report
+from melody_cm.comparison.report.page import comparison_key, environment, write_report
+from melody_cm.comparison.votes import read_votes
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
@@ -56,7 +57,11 @@ def comparison(tmp_path_factory):
             (folder / clip["file"]).parent.mkdir(parents=True, exist_ok=True)
             tone = torch.sin(torch.arange(RATE) * (0.05 + 0.02 * clip["prompt"])) * 0.3
             write_audio(folder / clip["file"], tone, RATE)
+    answer = {"prompt": 0, "caption": "piano, <i>calm</i>", "file": "audio/real/prompt000.wav"}
+    (folder / answer["file"]).parent.mkdir(parents=True)
+    write_audio(folder / answer["file"], torch.sin(torch.arange(RATE) * 0.1) * 0.3, RATE)
     metadata = {"prompts": PROMPTS, "seeds": [0, 1], "embeddings": [EMBEDDING], "command": "melody-cm compare x"}
+    metadata |= {"size": "tiny", "corpus": "procedural", "real_clips": [answer]}
     pair = Difference(rows[0].title, rows[1].title, "text_similarity_joint", -1.0, -1.5, -0.5, 8, 0.01, 0.02)
     results = Results("compare", metadata, rows, [pair])
     return results, folder, write_report(results, folder)
@@ -122,12 +127,13 @@ def test_the_page_holds_everything_and_asks_for_nothing(comparison):
     text = comparison[2].read_text()
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)
     assert "://" not in re.sub(r"data:[^\"]+", "", text)
-    assert text.count("<audio") == text.count("<img") == 3 * len(PROMPTS)
+    assert text.count("<audio") == text.count("<img") == 3 * len(PROMPTS) + 1
+    assert text.index("piano, &lt;i&gt;calm&lt;/i&gt;") < text.index('id="clip-0-melody-5"')  # Real music comes first.
     assert "melody, 5 steps: fad_logmel 20 [15, 25], 8 times real time" in text
     assert "melody-cm compare x" in text
     assert "hand-made" in text
-    assert "<td>text_similarity_joint</td><td>-1 [-1.5, -0.5]</td><td>0.02</td><td>worse</td>" in text
-    assert "<td>20\n[15, 25] †</td>" in text  # The interval stands below its number.
+    assert "<td>text_similarity_joint</td><td>-1<small>[-1.5, -0.5]</small></td><td>0.02</td><td>worse</td>" in text
+    assert "<td>20 †<small>[15, 25]</small></td>" in text  # The interval stands below its number.
 
 
 def test_prompts_cannot_smuggle_markup_in(comparison):
@@ -145,15 +151,20 @@ def test_prompts_without_room_are_left_out_and_counted(comparison, monkeypatch):
     write_report(results, folder)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
-def test_the_page_works_in_a_browser(comparison, browser, width, scheme):
+def opened(browser, file, width=1200, scheme="light"):
+    """A tab with the page, and what it complained about and asked for."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     complaints, requests = [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(comparison[2].as_uri())
+    page.goto(file.as_uri())
+    return page, complaints, requests
 
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
+def test_the_page_works_in_a_browser(comparison, browser, width, scheme):
+    page, complaints, requests = opened(browser, comparison[2], width, scheme)
     for index in range(page.locator("audio").count()):
         player = page.locator("audio").nth(index)
         player.evaluate("player => player.play()")
@@ -163,26 +174,78 @@ def test_the_page_works_in_a_browser(comparison, browser, width, scheme):
     point.focus()
     assert page.locator("#told").inner_text() == "melody, 20 steps: fad_logmel 10, no interval, 2 times real time"
 
-    page.locator("#test").focus()
-    page.keyboard.press("1")
-    assert page.locator("#test-status").inner_text() == "Listen to both first."
-    for key in ("a", "b", "1"):
-        page.keyboard.press(key)
-    page.wait_for_function("document.getElementById('test-status').textContent.startsWith('1 vote')")
-    for key in ("a", "b", " ", "2"):
-        page.keyboard.press(key)
-    with page.expect_download() as download:
-        page.locator("#save").click()
-    votes = json.loads(download.value.path().read_text())["votes"]
-    assert [vote["vote"] for vote in votes] == ["a", "b"]
-    assert all(vote["prompt"] in PROMPTS and vote["a"].split(",")[0] != vote["b"].split(",")[0] for vote in votes)
-
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
     assert complaints == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [comparison[2].as_uri()]
     page.close()
+
+
+def test_the_table_fits_the_page_and_a_key_shows_all_its_columns(comparison, browser):
+    page, *_ = opened(browser, comparison[2])
+    headings = page.locator("#table thead").first.locator("th:visible")
+    assert [text.split("\n")[0] for text in headings.all_inner_texts()] == [
+        *("system", "steps ↓", "fad_logmel ↓", "times real time ↑", "passes per clip ↓")
+    ]
+    assert page.evaluate("(wide => wide.scrollWidth <= wide.clientWidth)(document.querySelector('#table .wide'))")
+    page.locator("#all-columns").focus()
+    page.keyboard.press("Space")
+    assert headings.count() == 8
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+    page.close()
+
+
+def test_everything_that_can_be_used_has_a_name(comparison, browser):
+    page, *_ = opened(browser, comparison[2])
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    names = page.evaluate(
+        "[...document.querySelectorAll('a, button, audio, img, input, summary, [tabindex]')].map(one => "
+        "[one.outerHTML.slice(0, 80), one.ariaLabel || one.alt || one.labels?.[0]?.innerText || one.innerText || ''])"
+    )
+    assert len(names) > 40
+    assert [html for html, name in names if not name.strip()] == []
+    assert page.evaluate("[...document.querySelectorAll('button')].every(one => one.offsetHeight >= 44)")
+    page.close()
+
+
+def test_votes_by_keys_survive_a_reload_and_make_a_file_that_the_command_reads(comparison, browser, tmp_path):
+    page, complaints, _ = opened(browser, comparison[2])
+    page.locator("#test").focus()
+    page.keyboard.press("1")
+    assert page.locator("#test-status").inner_text() == "Listen to both first."
+    for key in ("a", "b", "1"):
+        page.keyboard.press(key)
+    page.wait_for_function("document.getElementById('test-status').textContent.startsWith('1 vote')")
+    page.reload()
+    assert page.locator("#test-status").inner_text() == "1 vote(s) from before are kept."
+    page.locator("#test").focus()
+    for key in ("a", "b", " ", "2"):
+        page.keyboard.press(key)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(tmp_path / "votes.json")
+    votes = json.loads((tmp_path / "votes.json").read_text())["votes"]
+    assert [vote["vote"] for vote in votes] == ["a", "b"]
+    assert all(vote["prompt"] in PROMPTS and vote["a"].split(",")[0] != vote["b"].split(",")[0] for vote in votes)
+    read = read_votes([tmp_path / "votes.json"])
+    assert [(vote.first, vote.second, vote.choice) for vote in read] == [
+        (vote["a"], vote["b"], choice) for vote, choice in zip(votes, (1.0, 0.0), strict=True)
+    ]
+
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#anew").click()
+    page.reload()
+    assert page.locator("#test-status").inner_text() == ""
+    assert complaints == []
+    page.close()
+
+
+def test_votes_of_another_comparison_are_not_these(comparison):
+    results = comparison[0]
+    other = Results("compare", {**results.metadata, "systems": {"melody": "other weights"}}, results.rows)
+    later = Results("compare", {**results.metadata, "created": "later"}, results.rows)
+    assert comparison_key(later) == comparison_key(results) != comparison_key(other)
 
 
 def test_the_heading_names_the_systems_alone(tmp_path):
