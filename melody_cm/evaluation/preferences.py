@@ -131,7 +131,7 @@ def effective_votes(choices: Sequence[float], groups: Sequence[str]) -> float:
     if share in (0.0, 1.0):
         return float(len(set(groups)))
     variance = sum(part.variance for part in mean_parts(choices, groups))
-    return count if variance == 0 else min(share * (1 - share) / variance, float(count))
+    return float(count) if variance == 0 else min(share * (1 - share) / variance, float(count))
 
 
 def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:

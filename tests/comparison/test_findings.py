@@ -100,7 +100,7 @@ def test_an_ablation_speaks_of_recipes_by_their_names():
     (one,) = findings(results)
     assert one.text.startswith("unet1d against dual_path: worse by velocity_mse (0.1 [")
     assert one.verdict == "worse"
-    assert opening(results) == "2 recipes with 3 seeds each, measured on 64 test clips; baseline: dual_path."
+    assert opening(results) == "2 recipes with 3 seeds each; baseline: dual_path."
 
 
 def test_how_it_was_made_is_told_in_words():

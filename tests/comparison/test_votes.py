@@ -54,7 +54,8 @@ def test_votes_on_unlike_comparisons_are_not_mixed(tmp_path):
         read_votes([tmp_path / "none.json"])
 
 
-def test_the_command_prints_both_tables(tmp_path, capsys):
+def test_the_command_prints_both_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     prompts = [f"prompt {place}" for place in range(9)]
     file = ballot(tmp_path, "me", *[(prompt, "x, 1 step", "y, 5 steps", "a") for prompt in prompts])
     assert main(["votes", str(file)]) == 0
