@@ -29,7 +29,7 @@ def page(tmp_path_factory):
 def test_the_page_holds_table_verdicts_command_and_identities_and_asks_for_nothing(page):
     text = page.read_text()
     assert "<td>31.33 ± 1.5<small>(worse)</small></td>" in text
-    assert "<td>uniform, 5 steps</td><td>linear, 5 steps</td><td>fad_logmel</td>" in text
+    assert '<th scope="row">uniform, 5 steps</th><td>linear, 5 steps</td><td>fad_logmel</td>' in text
     assert "melody-cm ablate x --seeds 0,1,2" in text
     assert "<dt>Judge logmel</dt><dd>logmel/1 (hand-made, 1 s, 16000 Hz by soxr HQ)" in text
     assert "uniform against linear: worse by fad_logmel at 5 steps (10.33 [" in text

@@ -35,7 +35,7 @@ def simulated(random, listeners, prompts, each, taste=0.0, strengths=(0.6, 0.0, 
 @pytest.mark.parametrize(("won", "count"), [(7, 10), (10, 10), (0, 3), (55, 100)])
 def test_wilsons_interval_is_that_of_scipy(won, count):
     expected = stats.binomtest(won, count).proportion_ci(0.95, method="wilson")
-    assert wilson(won / count, count, stats.norm.ppf(0.975)) == pytest.approx(tuple(expected), abs=1e-12)
+    assert wilson(won / count, float(count), stats.norm.ppf(0.975)) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_votes_that_agree_within_groups_are_worth_one_a_group():
