@@ -1,4 +1,4 @@
-"""Which recurrence should the simple recurrent unit use: the loop of `melody_cm.nn.SRUCell`, or a logarithmic scan?
+"""Which recurrence should the simple recurrent unit use: the loop of `melody_cm.nn.sru_cell`, or a logarithmic scan?
 
     python benchmarks/recurrence.py --shape 8 32 41 64 --threads 1
 
@@ -19,12 +19,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from melody_cm.nn import SRUCell
+from melody_cm.nn import sru_cell
 
 
 def fused_loop(gates: Tensor, values: Tensor, skip: Tensor) -> Tensor:
     """What the library uses: one operation a frame, gradient written out."""
-    return SRUCell.apply(gates, values, skip)
+    return sru_cell(gates, values, skip)
 
 
 def log_scan(gates: Tensor, values: Tensor, skip: Tensor) -> Tensor:

@@ -4,4 +4,4 @@ from melody_cm.nn.angle_embedding import AngleEmbedding
 from melody_cm.nn.attention import RoFormerLayer, RotaryAttention, SwiGLU, rotate
 from melody_cm.nn.mlp import MLP
 from melody_cm.nn.modulation import FiLM
-from melody_cm.nn.recurrent import BidirectionalSRU, SRUCell, SRULayer
+from melody_cm.nn.recurrent import BidirectionalSRU, SRULayer, sru_cell

@@ -13,42 +13,88 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class SRUCell(torch.autograd.Function):
+@torch.library.custom_op("melody_cm::sru_cell", mutates_args=())
+def _cell(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    """What `sru_cell` gives, and all states."""
+    forget, reset = _single(gates).sigmoid().chunk(2, dim=-1)
+    values, skip = _single(values), _single(skip)
+    states = torch.empty_like(values, memory_format=torch.contiguous_format)
+    for value, gate, state, steps in _directions(values, forget, states):
+        before = torch.zeros_like(value[:, 0])
+        for t in steps:
+            before = torch.lerp(value[:, t], before, gate[:, t], out=state[:, t])
+    return torch.lerp(skip, states, reset), states
+
+
+@torch.library.custom_op("melody_cm::sru_cell_backward", mutates_args=())
+def _cell_backward(
+    grad: Tensor, gates: Tensor, values: Tensor, skip: Tensor, states: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `gates`, `values` and `skip`, each in its own precision."""
+    opened = _single(gates).sigmoid()
+    forget, reset = opened.chunk(2, dim=-1)
+    total = grad * reset
+    grad_skip = grad - total
+    for gate, grads, steps in _directions(forget, total):
+        # total_t += f_{t+1} * total_{t+1}, later being t + 1 in the direction's own time
+        for later, t in itertools.pairwise(reversed(steps)):
+            grads[:, t].addcmul_(gate[:, later], grads[:, later])
+    grad_gates = torch.addcmul(opened, opened, opened, value=-1)
+    grad_forget, grad_reset = grad_gates.chunk(2, dim=-1)
+    grad_forget.mul_(_before(states).sub_(values)).mul_(total)
+    grad_reset.mul_(states - skip).mul_(grad)
+    grad_values = torch.addcmul(total, total, forget, value=-1)
+    return grad_gates.to(gates.dtype), grad_values.to(values.dtype), grad_skip.to(skip.dtype)
+
+
+@_cell.register_fake
+def _(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    made = values.new_empty(values.shape, dtype=_single_type(values))
+    return made, torch.empty_like(made)
+
+
+@_cell_backward.register_fake
+def _(grad: Tensor, gates: Tensor, values: Tensor, skip: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    made = (x.new_empty(x.shape) for x in (gates, values, skip))
+    return next(made), next(made), next(made)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    # The inputs as they came: they are parts of one product, which a part of it would keep alive anyhow.
+    ctx.save_for_backward(*inputs, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _gradient(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _cell_backward(grad, *ctx.saved_tensors)
+
+
+_cell.register_autograd(_gradient, setup_context=_keep)
+
+
+def sru_cell(gates: Tensor, values: Tensor, skip: Tensor) -> Tensor:
     """Everything of a bidirectional SRU layer after its matrix product, with its exact gradient; time is axis 1.
 
     `c_t = f_t * c_{t-1} + (1 - f_t) * value_t` from c = 0, output `r * c + (1 - r) * skip`. The gradient of such a
     recurrence is one that runs backwards in time; written out, it costs one operation a frame and no copies, where
-    autograd's record of the loop costs several. Once differentiable.
+    autograd's record of the loop costs several. Once differentiable. To a compiler it is one operation.
+
+    Args:
+        gates: (b, k, s, 4 * width) before their sigmoid: forget gates of both directions, then reset gates.
+        values, skip: (b, k, s, 2 * width).
+
+    Returns:
+        (b, k, s, 2 * width), fp32 at least: bf16 would forget small updates of a slowly moving state.
     """
+    return _cell(gates, values, skip)[0]
 
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, values: Tensor, skip: Tensor) -> Tensor:
-        gates = gates.sigmoid()
-        forget, reset = gates.chunk(2, dim=-1)
-        states = torch.empty_like(values, memory_format=torch.contiguous_format)
-        for value, gate, state, steps in _directions(values, forget, states):
-            before = torch.zeros_like(value[:, 0])
-            for t in steps:
-                before = torch.lerp(value[:, t], before, gate[:, t], out=state[:, t])
-        ctx.save_for_backward(gates, values, skip, states)
-        return torch.lerp(skip, states, reset)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gates, values, skip, states = ctx.saved_tensors
-        forget, reset = gates.chunk(2, dim=-1)
-        total = grad * reset
-        grad_skip = grad - total
-        for gate, grads, steps in _directions(forget, total):
-            # total_t += f_{t+1} * total_{t+1}, later being t + 1 in the direction's own time
-            for later, t in itertools.pairwise(reversed(steps)):
-                grads[:, t].addcmul_(gate[:, later], grads[:, later])
-        grad_gates = torch.addcmul(gates, gates, gates, value=-1)
-        grad_forget, grad_reset = grad_gates.chunk(2, dim=-1)
-        grad_forget.mul_(_before(states).sub_(values)).mul_(total)
-        grad_reset.mul_(states - skip).mul_(grad)
-        return grad_gates, torch.addcmul(total, total, forget, value=-1), grad_skip
+def _single_type(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.to(_single_type(x))
 
 
 def _directions(*tensors: Tensor) -> list[tuple[Any, ...]]:
@@ -93,10 +139,8 @@ class SRULayer(nn.Module):
         """Frames first to last in the lower half of the output channels, last to first in the upper half."""
         sizes = [4 * self.width, *[2 * self.width] * (self.parts - 2)]
         bias = F.pad(self.gate_bias, (0, sum(sizes[1:])))
-        # bf16 would forget small updates of a slowly moving state.
-        precision = torch.promote_types(x.dtype, torch.float32)
-        gates, values, *skip = F.linear(x, self.weight, bias).to(precision).split(sizes, dim=-1)
-        return SRUCell.apply(gates, values, skip[0] if skip else x.to(precision)).to(x.dtype)
+        gates, values, *skip = F.linear(x, self.weight, bias).split(sizes, dim=-1)
+        return sru_cell(gates, values, skip[0] if skip else x).to(x.dtype)
 
 
 class BidirectionalSRU(nn.Module):

@@ -175,3 +175,25 @@ def test_training_beats_the_zero_predictor():
         ratios.append(float(loss.detach() / velocity.square().mean()))
     variance = latent.square().mean()
     assert sum(ratios[-10:]) / 10 < variance.sqrt() / ((1 + variance) / 2) - 0.1
+
+
+def test_checkpointing_runs_each_block_again_for_the_same_gradient():
+    networks = [small(num_blocks=4), small(num_blocks=4, checkpointing=True)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    latent, angle, given = torch.randn(2, 3, 40), torch.rand(2), condition(2)
+    given.dropped[0] = True
+    found = []
+    for network in networks:
+        calls = []
+        network.blocks[1].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        heard = latent.clone().requires_grad_()
+        loss = network(heard, angle, given).square().sum()
+        loss = loss + sum(each.square().mean() for each in network.features(heard, angle, given))
+        gradients = torch.autograd.grad(loss, [heard, *network.parameters()])
+        with torch.no_grad():
+            network(latent, angle, given)
+        found.append((len(calls), loss, gradients))
+    (plain, loss, gradients), (again, same_loss, same_gradients) = found
+    assert (plain, again) == (3, 5)
+    assert torch.equal(loss, same_loss)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, same_gradients, strict=True))

@@ -258,3 +258,21 @@ def test_an_exported_model_comes_back_the_same(tmp_path):
     codes = codes_for(model, 1)
     save_network(model, tmp_path / "language_model")
     assert torch.equal(load_network(tmp_path / "language_model").logits(codes), model.logits(codes))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_checkpointing_runs_each_layer_again_for_the_same_gradient(dropout):
+    arguments = {"width": 32, "num_layers": 2, "num_heads": 2, "feedforward_width": 48, "dropout": dropout}
+    models = [CausalTokenLM(streams_of("coarse"), **arguments, checkpointing=flag) for flag in (False, True)]
+    models[1].load_state_dict(models[0].state_dict())
+    codes, found = codes_for(models[0], 2), []
+    for model in models:
+        calls = []
+        model.body.model.layers[0].self_attn.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        torch.manual_seed(1)
+        loss = model.loss(codes)
+        loss.backward()
+        found.append((len(calls), loss, [weight.grad for weight in model.parameters()]))
+    assert [calls for calls, *_ in found] == [1, 2]
+    assert torch.equal(found[0][1], found[1][1])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][2], found[1][2], strict=True))

@@ -66,3 +66,22 @@ def test_half_precision_input_keeps_its_type_and_a_single_precision_state():
         half = sru(x)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), sru(x), atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_layer_keeps_no_more_than_its_product_and_its_states(half):
+    width, frames = 8, 16 * 4
+    layer, x = SRULayer(width, width), torch.randn(1, 16, 4, width, requires_grad=True)
+    kept, own = {}, {each.untyped_storage().data_ptr() for each in (x, *layer.parameters())}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda each: each):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            layer(x)
+    found = sum(each.untyped_storage().nbytes() for at, each in kept.items() if at not in own)
+    product, states = frames * 8 * width * (2 if half else 4), frames * 2 * width * 4
+    cast = (x.numel() + layer.weight.numel()) * 2 if half else 0  # What the product itself keeps.
+    assert found == product + states + cast
