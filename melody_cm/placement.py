@@ -76,8 +76,7 @@ class Placement:
 
     def put(self, modules: Iterable[nn.Module]) -> None:
         """Move modules there, and their weights to its precision."""
-        if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # TF32, as in convolutions.
+        allow_tf32(self.device)
         for module in modules:
             module.to(self.device, self.dtype)
 
@@ -111,6 +110,12 @@ def highest_memory(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
+def allow_tf32(device: torch.device) -> None:
+    """Let fp32 matrix products of this process be rounded to TF32 on a GPU, as convolutions are."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 def uses_tf32() -> bool:
     """Whether fp32 matrix products may be rounded to TF32."""
     return torch.get_float32_matmul_precision() != "highest"
@@ -135,8 +140,8 @@ def refuse_unlike_placements(first: Mapping[str, Any], second: Mapping[str, Any]
 def in_fp32(device: torch.device) -> Iterator[None]:
     """What is computed in here on the device is neither autocast nor rounded to TF32."""
     with ExitStack() as stack:
-        if torch.amp.is_autocast_available(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
+        kind = device.type if torch.amp.is_autocast_available(device.type) else "cpu"  # As of tensors on `meta`.
+        stack.enter_context(torch.autocast(kind, enabled=False))
         if device.type == "cuda" and uses_tf32():
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)

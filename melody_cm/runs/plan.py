@@ -3,19 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from melody_cm.configuration import shipped
-from melody_cm.interfaces import Network, Tokenizer
 from melody_cm.runs.fingerprint import read_finished
+from melody_cm.runs.memory import num_processes, stage_on_meta, training_memory
 from melody_cm.runs.recipe import Recipe, Setting, find_recipe
 from melody_cm.runs.systems import stages_of
-from melody_cm.storage import find_class
-from melody_cm.storage.description import STAGE
+from melody_cm.training import Stage
 
 BYTES_PER_PARAMETER = 24  # On disk: weights, two AdamW moments and the average in last.ckpt, the average in the export.
 
@@ -62,7 +59,8 @@ def plan_stages(recipes: Iterable[Path | str], setting: Setting) -> list[Recipe]
 
 @dataclass
 class Plan:
-    """Stages that would be trained, as a table: parameters, steps, expected minutes of one core, disk.
+    """Stages that would be trained, as a table: parameters, memory of each process, steps, expected minutes of one
+    core, disk.
 
     Attributes:
         recipes: in order; setting: how they are composed; run: the folder of the run.
@@ -74,7 +72,7 @@ class Plan:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
-        for heading in ("stage", "state", "parameters", "steps", "minutes on one core", "disk"):
+        for heading in ("stage", "state", "parameters", "memory", "steps", "minutes on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
         for recipe in self.recipes:
             table.add_row(*self._cells(recipe))
@@ -91,18 +89,28 @@ class Plan:
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
         disk = f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-        return [recipe.name, state, millions, str(recipe.planned_steps), minutes, disk]
+        return [recipe.name, state, millions, _memory(recipe, self.setting), str(recipe.planned_steps), minutes, disk]
+
+
+def _memory(recipe: Recipe, setting: Setting) -> str:
+    """What a step needs, of each process where there are several."""
+    try:
+        memory = training_memory(recipe, setting)
+    except (OSError, ValueError):
+        return "not measured"
+    processes = num_processes(recipe.config["trainer"])
+    each = f"{processes} x " if processes > 1 else ""
+    return "-" if memory is None else f"{each}{memory.total / 2**30:.1f} GiB"
 
 
 def count_parameters(recipe: Recipe, setting: Setting) -> int:
-    """Parameters of the networks that a recipe trains, built on torch's meta device; a student is like its teacher."""
-    slots = recipe.config["model"]["init_args"]
-    teacher = slots.get("teacher")
-    if isinstance(teacher, str) and teacher.startswith(STAGE):
-        found = setting.compose(find_recipe(teacher.removeprefix(STAGE), recipe.path))
-        slots = {"denoiser": found.config["model"]["init_args"]["denoiser"]}
-    networks = [network for network in map(_on_meta, filter(_is_network, slots.values())) if network is not None]
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+    """Parameters of the networks that a recipe trains; 0 where they begin with public weights."""
+    try:
+        module = stage_on_meta(recipe, setting)
+    except (OSError, ValueError):
+        return 0
+    learning = module.trained.parameters() if isinstance(module, Stage) else ()
+    return sum(parameter.numel() for parameter in learning if parameter.requires_grad)
 
 
 def _folder(path: Path | str) -> Path | None:
@@ -111,26 +119,3 @@ def _folder(path: Path | str) -> Path | None:
         if folder.is_dir():
             return folder.resolve()
     return None
-
-
-def _is_network(slot: Any) -> bool:
-    if not (isinstance(slot, dict) and "class_path" in slot):
-        return False
-    kind = find_class(slot["class_path"])
-    return isinstance(kind, type) and issubclass(kind, Network)
-
-
-def _on_meta(slot: Any) -> Any:
-    """What a slot describes, its networks without memory; finished stages and public weights are left out."""
-    if isinstance(slot, list):
-        return [_on_meta(item) for item in slot]
-    if isinstance(slot, str) and slot.startswith(STAGE):
-        return None
-    if not (isinstance(slot, dict) and "class_path" in slot):
-        return slot
-    kind = find_class(slot["class_path"])
-    if not isinstance(kind, type) or issubclass(kind, Tokenizer):  # A tokenizer is fitted, not trained.
-        return None
-    arguments = {name: _on_meta(value) for name, value in (slot.get("init_args") or {}).items()}
-    with torch.device("meta" if issubclass(kind, Network) else "cpu"):
-        return kind(**arguments)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -241,11 +241,17 @@ def build_stage(recipe: Recipe) -> tuple[LightningModule, MusicDataModule]:
     seed = recipe.config.get("seed_everything", 0)
     seed_everything(seed, workers=True, verbose=False)
     data = build_data(recipe.config["data"], seed)
-    model = recipe.config["model"]
-    arguments = {"sample_rate": data.sample_rate, "seed": seed, **(model.get("init_args") or {})}
+    return build_module(recipe), data
+
+
+def build_module(recipe: Recipe, build: Callable[..., Any] = build) -> LightningModule:
+    """The LightningModule of a recipe."""
+    model, linked = recipe.config["model"], {"sample_rate": recipe.config["data"]["sample_rate"]}
+    linked["seed"] = recipe.config.get("seed_everything", 0)
+    arguments = {**linked, **(model.get("init_args") or {})}
     module = build({**model, "init_args": arguments}, LightningModule, LightningModule)
     module.configuration = recipe.config
-    return module, data
+    return module
 
 
 def build_trainer(recipe: Recipe, folder: Path, own: list[Any]) -> Trainer:

@@ -1,7 +1,7 @@
 """Plain data to objects: the one way from YAML and JSON to networks, schedules, corpora, callbacks and the rest."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def build(config: Any, kind: Any = None, *also: type) -> Any:
         ValueError: a class that does not exist, is not allowed, or does not take these arguments.
     """
     if isinstance(config, str) and config.startswith(STAGE):
-        return load_stage(config.removeprefix(STAGE), kind)
+        return _stage_sources[-1](config.removeprefix(STAGE), kind)
     if isinstance(config, Mapping) and "class_path" in config:
         target = find_class(config["class_path"], *also)
         return _call(target, config.get("init_args") or {}, also)
@@ -145,6 +145,19 @@ def load_stage(stage: str, kind: Any = None) -> Network:
         wanted = " or ".join(each.__name__ for each in kinds)
         raise ValueError(f"stage {stage} exports {made}: {len(fitting)} of them are a {wanted}, but one is needed")
     return load_network(fitting[0], own=True).freeze(stage, f"{STAGE}{stage}")
+
+
+_stage_sources: list[Callable[[str, Any], Network]] = [load_stage]
+
+
+@contextmanager
+def stages_from(source: Callable[[str, Any], Network]) -> Iterator[None]:
+    """In here `build` asks `source` for the networks of stages, by name and kind, instead of the current run."""
+    _stage_sources.append(source)
+    try:
+        yield
+    finally:
+        _stage_sources.pop()
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -78,9 +78,9 @@ def test_a_layer_keeps_no_more_than_its_product_and_its_states(half):
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda each: each):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            layer(x)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda each: each)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        layer(x)
     found = sum(each.untyped_storage().nbytes() for at, each in kept.items() if at not in own)
     product, states = frames * 8 * width * (2 if half else 4), frames * 2 * width * 4
     cast = (x.numel() + layer.weight.numel()) * 2 if half else 0  # What the product itself keeps.
