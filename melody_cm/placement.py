@@ -136,12 +136,16 @@ def refuse_unlike_placements(first: Mapping[str, Any], second: Mapping[str, Any]
         raise ValueError(f"these results cannot be compared, they were made with {unlike}; make both alike")
 
 
+def without_autocast(device: torch.device) -> torch.autocast:
+    """What is computed in here on the device is not autocast."""
+    # Of tensors on `meta`, autocast of the CPU is what counts.
+    return torch.autocast(device.type if torch.amp.is_autocast_available(device.type) else "cpu", enabled=False)
+
+
 @contextmanager
 def in_fp32(device: torch.device) -> Iterator[None]:
     """What is computed in here on the device is neither autocast nor rounded to TF32."""
-    with ExitStack() as stack:
-        kind = device.type if torch.amp.is_autocast_available(device.type) else "cpu"  # As of tensors on `meta`.
-        stack.enter_context(torch.autocast(kind, enabled=False))
+    with without_autocast(device), ExitStack() as stack:
         if device.type == "cuda" and uses_tf32():
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
@@ -159,7 +163,8 @@ class Fp32Island(nn.Module):
     """Comes before a layer's class: its weights stay in fp32, and so does what it computes of one tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        with in_fp32(x.device):
+        # A norm has no products that TF32 could round, and to a compiler that setting is a stop.
+        with without_autocast(x.device) if isinstance(self, NORMS) else in_fp32(x.device):
             return super().forward(at_least_fp32(x))
 
 

@@ -1,7 +1,8 @@
 """Keyed randomness: every draw is a function of (seed, purpose, epoch or step, item), never of what was drawn before.
 
 That alone makes one clip sound the same at batch 1 and 8, two processes equal one, and a resumed training equal an
-uninterrupted one.
+uninterrupted one. Numbers are drawn on the CPU whatever the device: a GPU's generator (Philox) draws others, and a
+training could not go on, or be checked, elsewhere.
 """
 
 import hashlib
@@ -56,7 +57,7 @@ class Draws:
     def uniform(self, purpose: str, shape: Sequence[int] = (), device: torch.device | str = "cpu") -> Tensor:
         """Numbers (b, *shape) uniform in [0, 1), fp32."""
         rows = [torch.rand(tuple(shape), generator=generator) for generator in self.generators(purpose)]
-        return torch.stack(rows).to(device)
+        return _put(torch.stack(rows), device)
 
     def integers(self, purpose: str, high: int, shape: Sequence[int] = ()) -> Tensor:
         """Integers (b, *shape) uniform in 0 .. high - 1, on the CPU."""
@@ -71,4 +72,12 @@ def normal_rows(
     noise = torch.empty(len(generators), *shape)
     for row, generator in zip(noise, generators, strict=True):
         row.copy_(torch.randn(math.prod(shape), generator=generator).view(tuple(shape)))
-    return noise.to(device)
+    return _put(noise, device)
+
+
+def _put(drawn: Tensor, device: torch.device | str) -> Tensor:
+    """What was drawn, on `device`. From page-locked memory the CPU hands it to a GPU and goes on; else it would wait
+    there for all that the GPU has still to do."""
+    if torch.device(device).type == "cuda":
+        return drawn.pin_memory().to(device, non_blocking=True)
+    return drawn.to(device)

@@ -55,7 +55,7 @@ def lasting(config: dict[str, Any]) -> dict[str, Any]:
     """A recipe's configuration without what does not change the result; the corpus counts by its content."""
     trainer = {key: value for key, value in config["trainer"].items() if key not in RUNTIME_KEYS}
     plain = {key: value for key, value in config["data"].items() if key not in ("corpus", "num_workers")}
-    return {**config, "trainer": trainer, "data": plain}
+    return {**{key: value for key, value in config.items() if key != "compile"}, "trainer": trainer, "data": plain}
 
 
 def stage_weights(stage: str) -> str:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.autograd import graph
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -107,6 +108,10 @@ class AsOnGPU(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.backward:
+            with self:  # So that it sees what is computed again.
+                graph._engine_run_backward(args, (torch.ones_like(args[0]),), False, False, (), True, True)
+            return None
         if torch.is_autocast_enabled("cpu") and func in (*HALVED, *WHOLE):
             dtype = torch.get_autocast_dtype("cpu") if func in HALVED else torch.float32
             args, kwargs = tree_map(lambda x: x.to(dtype) if is_float(x) else x, (args, kwargs))
@@ -240,8 +245,7 @@ def _step(module: Stage, batch: MusicBatch, half: torch.dtype | None) -> None:
 
 
 def _backward(terms: Mapping[str, Tensor]) -> None:
-    # Not the method of tensors, in which a `TorchFunctionMode` would not see what is computed again.
-    torch.autograd.backward([torch.stack(list(terms.values())).sum()])
+    torch.stack(list(terms.values())).sum().backward()
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -35,7 +35,7 @@ from melody_cm.storage import build, describe
 from melody_cm.storage.description import STAGE
 
 SIZES = ("tiny", "cpu", "small", "paper")
-RECIPE_KEYS = ("cost", "seed_everything", "model", "data", "trainer")
+RECIPE_KEYS = ("cost", "seed_everything", "compile", "model", "data", "trainer")
 LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, CheckpointIO, ClusterEnvironment)
 SET_BY_US = {
     "default_root_dir": "a stage's folder is RUNS/RUN/SYSTEM/STAGE; choose it with --runs and --run",
@@ -67,7 +67,7 @@ class Recipe:
         path: of its file.
         size: at which it is composed.
         cost: measured seconds per step, for the plan; None where not measured.
-        config: seed_everything, model, data, trainer.
+        config: seed_everything, compile (whether denoisers and language models are, by torch), model, data, trainer.
     """
 
     name: str
@@ -199,6 +199,8 @@ def check_recipe(config: Config) -> None:
     for key in ("model", "data", "trainer"):
         if not isinstance(config.tree.get(key), Mapping):
             raise ValueError(f"{config.named((key,))}: a recipe needs {key} with keys and values")
+    if not isinstance(config.tree.get("compile", False), bool):
+        raise ValueError(f"{config.named(('compile',))}: {config.tree['compile']!r} is neither true nor false")
     learns = "optimization" in (config.tree["model"].get("init_args") or {})
     for key, reason in {**SET_BY_US, **(SET_BY_STEPS if learns else {})}.items():
         if key in config.tree["trainer"]:

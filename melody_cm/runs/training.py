@@ -19,11 +19,13 @@ from melody_cm.data import MusicDataModule
 from melody_cm.data.encoded import encoded_folder, find_encoded, frozen_outputs
 from melody_cm.data.jobs import naming_lost_workers
 from melody_cm.interfaces import Network
+from melody_cm.placement import Placement, allow_tf32
 from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.runs.weights import StartingWeights
 from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
 from melody_cm.training.best_checkpoint import BestCheckpoint
+from melody_cm.training.compiled import Compiled
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
 from melody_cm.training.stage import Stage
 from melody_cm.training.watch import TrainingWatch
@@ -79,6 +81,7 @@ class Training:
                 TrainingWatch(),
                 StageProgress(recipe.name, steps),
                 checkpoint,
+                *([Compiled()] if recipe.config.get("compile") else []),
                 *([EndNow()] if end_now else []),
             ]
             trainer = build_trainer(recipe, folder, own)
@@ -99,11 +102,12 @@ class Training:
             ValueError: last.ckpt is damaged or of another training; too many steps could not be taken.
             OSError: the disk is full; the last.ckpt of before stays.
         """
+        allow_tf32(self.trainer.strategy.root_device)
         self._read_encoded()
         if self.trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / "config.yaml", yaml.safe_dump(self.recipe.config, sort_keys=False))
-            own = {"stage": self.recipe.name, "size": self.recipe.size}
+            own = {"stage": self.recipe.name, "size": self.recipe.size, "placement": self.placement}
             write_json(self.folder / "begun.json", {**vars(made_from), **own})
         started, last = time.monotonic(), self.folder / "last.ckpt"
         self.trainer.callbacks.append(SameTraining(made_from, last))
@@ -128,6 +132,11 @@ class Training:
             write_finished(self.folder, made_from, outcome)
         self.trainer.strategy.barrier("stage finished")
         return outcome
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """The device of this process, Lightning's precision, and whether fp32 products are rounded to TF32."""
+        return Placement(self.trainer.strategy.root_device).facts() | {"precision": str(self.trainer.precision)}
 
     @property
     def steps_taken(self) -> int:
@@ -175,6 +184,7 @@ class Training:
             "size": self.recipe.size,
             "music": music_facts(self.data),
             "started_from": self.started_from,
+            "placement": self.placement,
             "steps": self.steps_taken,
             "planned_steps": self.recipe.planned_steps,
             "ended_by": self._ended_by(),

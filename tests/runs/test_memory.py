@@ -32,7 +32,7 @@ def dual_path(checkpointing: bool):
     def step():
         device = next(network.parameters()).device
         given = Conditioning(tokens.to(device), tokens.mean(1).to(device), None, dropped.to(device), len(dropped))
-        torch.autograd.backward([network(latent.to(device), angle.to(device), given).square().mean()])
+        network(latent.to(device), angle.to(device), given).square().mean().backward()
 
     return network, step
 
@@ -44,7 +44,7 @@ def language_model(checkpointing: bool):
 
     def step():
         device = next(network.parameters()).device
-        torch.autograd.backward([network.loss({name: each.to(device) for name, each in codes.items()})])
+        network.loss({name: each.to(device) for name, each in codes.items()}).backward()
 
     return network, step
 
