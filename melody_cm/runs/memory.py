@@ -140,22 +140,21 @@ def _fused_attention(
     return fused(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)[0]
 
 
-def training_memory(recipe: Recipe, setting: Setting) -> Memory | None:
+def training_memory(stage: LightningModule, recipe: Recipe) -> Memory | None:
     """What each process needs for a step of a stage that learns; None for one that is fitted.
 
     Frozen encoders run in the step, as they do where nothing was encoded before.
 
     Args:
-        recipe: composed; its trainer says how many processes share the batch, and how precisely they compute.
-        setting: composes the recipes of the stages that it reads.
+        stage: of `stage_on_meta`.
+        recipe: its own; the trainer there says how many processes share the batch, and how precisely they compute.
 
     Raises:
-        FileNotFoundError, ValueError: a network that cannot be built, such as one of public weights that are not here.
+        ValueError: a step that cannot be taken without values.
     """
-    module = stage_on_meta(recipe, setting)
-    if not isinstance(module, Stage):
+    if not isinstance(stage, Stage):
         return None
-    trainer, known = recipe.config["trainer"], [*module.parameters(), *module.buffers()]
+    trainer, known = recipe.config["trainer"], [*stage.parameters(), *stage.buffers()]
     learning = _bytes(each for each in known if each.requires_grad)
     processes = num_processes(trainer)
     batch = _batch(recipe.config["data"], processes).to("meta")
@@ -163,7 +162,7 @@ def training_memory(recipe: Recipe, setting: Setting) -> Memory | None:
     with offline(recipe.path), warnings.catch_warnings(), AsOnGPU(), live:
         warnings.simplefilter("ignore")  # Lightning's, of a log without a trainer.
         for _ in range(min(2, trainer.get("accumulate_grad_batches", 1))):
-            _step(module, batch, AUTOCAST.get(trainer.get("precision")))
+            _step(stage, batch, AUTOCAST.get(trainer.get("precision")))
     return Memory(_bytes(known), MOMENTS * learning, learning if processes > 1 else 0, live.peak)
 
 

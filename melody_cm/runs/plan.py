@@ -1,15 +1,17 @@
 """Which stages a command means, in which order, at which cost."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.pytorch import LightningModule
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from melody_cm.configuration import shipped
 from melody_cm.runs.fingerprint import read_finished
-from melody_cm.runs.memory import num_processes, stage_on_meta, training_memory
+from melody_cm.runs.memory import Memory, num_processes, stage_on_meta, training_memory
 from melody_cm.runs.recipe import Recipe, Setting, find_recipe
 from melody_cm.runs.systems import stages_of
 from melody_cm.training import Stage
@@ -84,32 +86,37 @@ class Plan:
         Console(width=max(console.width, 120)).print(self)
 
     def _cells(self, recipe: Recipe) -> list[str]:
-        parameters, seconds = count_parameters(recipe, self.setting), recipe.cost.get("seconds_per_step")
+        seconds = recipe.cost.get("seconds_per_step")
         minutes = "not measured" if seconds is None else f"{recipe.planned_steps * seconds / 60:.1f}"
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
+        parameters, memory = 0, "not measured"
+        with suppress(OSError, ValueError):  # Public weights, which a plan does not load.
+            stage = stage_on_meta(recipe, self.setting)
+            parameters, memory = learning_parameters(stage), _shown(training_memory(stage, recipe), recipe)
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
         disk = f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-        return [recipe.name, state, millions, _memory(recipe, self.setting), str(recipe.planned_steps), minutes, disk]
+        return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, disk]
 
 
-def _memory(recipe: Recipe, setting: Setting) -> str:
+def _shown(memory: Memory | None, recipe: Recipe) -> str:
     """What a step needs, of each process where there are several."""
-    try:
-        memory = training_memory(recipe, setting)
-    except (OSError, ValueError):
-        return "not measured"
     processes = num_processes(recipe.config["trainer"])
     each = f"{processes} x " if processes > 1 else ""
     return "-" if memory is None else f"{each}{memory.total / 2**30:.1f} GiB"
 
 
 def count_parameters(recipe: Recipe, setting: Setting) -> int:
-    """Parameters of the networks that a recipe trains; 0 where they begin with public weights."""
-    try:
-        module = stage_on_meta(recipe, setting)
-    except (OSError, ValueError):
-        return 0
-    learning = module.trained.parameters() if isinstance(module, Stage) else ()
+    """Parameters of the networks that a recipe trains.
+
+    Raises:
+        FileNotFoundError, ValueError: as `stage_on_meta`.
+    """
+    return learning_parameters(stage_on_meta(recipe, setting))
+
+
+def learning_parameters(stage: LightningModule) -> int:
+    """Parameters of a stage that learn, without those of a discriminator; none of one that is fitted."""
+    learning = stage.trained.parameters() if isinstance(stage, Stage) else ()
     return sum(parameter.numel() for parameter in learning if parameter.requires_grad)
 
 

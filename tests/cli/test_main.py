@@ -131,7 +131,7 @@ def test_a_stage_without_what_it_needs_names_the_recipe(tmp_path, capsys):
 def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     assert main(["train", "recipes/melody", "--size", "paper", "--run", "x", "--runs", str(tmp_path), "--dry-run"]) == 0
     plan = capsys.readouterr().out
-    for word in ("shared/1_joint_embedding", "429.97 M", "296.6", "not measured"):
+    for word in ("shared/1_joint_embedding", "429.97 M", "296.6", "GiB", "not measured"):
         assert word in plan
     assert "7_consistency_distillation" not in plan, "which only MeLoDy-CM needs"
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,6 @@ from melody_cm.autoencoders import GriffinLim, HiFiGANVocoder
 from melody_cm.cli.main import main
 from melody_cm.pipelines import MusicCM
 from melody_cm.runs import Run, Setting
-from melody_cm.runs.plan import count_parameters
 from melody_cm.storage import describe, save_network, write_json
 
 CLIPS = ["--data.corpus.num_clips", "48"]
@@ -80,7 +79,6 @@ def test_a_public_folder_is_distilled_by_the_recipe_and_the_student_travels(tmp_
     light = ["--model.adversary.discriminator.width", "16", "--data.batch_size", "2", "--trainer.callbacks", "[]"]
     setting = Setting("tiny", overrides=[*CLIPS, *QUICK, *overrides, *light])
     recipe = setting.compose(RECIPE)
-    assert count_parameters(recipe, setting) == 0
     Run(tmp_path / "runs/public").train([recipe])
     assert main(["export", "runs/public/musiccm_public", "saved"]) == 0
     assert str(folder) not in "".join(file.read_text() for file in (tmp_path / "saved").rglob("*.json"))
