@@ -15,7 +15,7 @@ from melody_cm.encoders.kmeans import LogMelKMeans
 from melody_cm.interfaces import Network
 from melody_cm.language_models import CausalTokenLM, Stream
 from melody_cm.nn.angle_embedding import AngleEmbedding
-from melody_cm.placement import Placement, apply_keeping_fp32, keep_fp32, refuse_unlike_placements
+from melody_cm.placement import Placement, allow_tf32, apply_keeping_fp32, keep_fp32, refuse_unlike_placements
 
 CPU = torch.device("cpu")
 MEL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 80, "num_mels": 16, "f_min": 0.0, "f_max": 4000.0}
@@ -164,3 +164,12 @@ def test_results_of_unlike_placements_are_refused():
     refuse_unlike_placements({}, cpu)  # Older results, which knew nothing but fp32 on a CPU.
     with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
         refuse_unlike_placements({}, half)
+
+
+def test_tf32_is_allowed_on_gpus_alone(monkeypatch):
+    said = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    allow_tf32(CPU)
+    assert said == []
+    allow_tf32(torch.device("cuda", 1))
+    assert said == ["high"]

@@ -12,9 +12,10 @@ from toy_recipe import toy_recipe
 from toys import ToyAutoencoder
 
 from melody_cm.interfaces import Denoiser
-from melody_cm.runs import Setting
+from melody_cm.runs import Run, Setting, plan, training
 from melody_cm.runs.fingerprint import lasting
 from melody_cm.runs.training import Training
+from melody_cm.storage import read_json
 from melody_cm.training import Optimization, Stage
 from melody_cm.training.compiled import Compiled
 
@@ -80,10 +81,27 @@ def test_a_flag_without_effect_is_refused(module, reason, tmp_path, counter):
         fit(module(), tmp_path, steps=1, callbacks=[Compiled()])
 
 
-def test_a_recipe_has_the_flag_and_is_the_same_training_with_it(tmp_path):
+@pytest.fixture
+def file(tmp_path):
+    """A recipe that trains in a second."""
     file = tmp_path / "recipes/toy/1_stage.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump(toy_recipe(max_steps=2)))
+    return file
+
+
+def test_a_training_says_where_it_runs_and_lets_that_device_round_to_tf32(file, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "allow_tf32", asked.append)
+    run = Run(tmp_path / "runs/a")
+    run.train(plan(file, Setting("tiny")))
+    assert asked == [torch.device("cpu")]
+    expected = {"device": "cpu", "precision": "32-true", "tf32": False}
+    states = [read_json(run.folder("toy/1_stage") / name) for name in ("begun.json", "finished.json")]
+    assert [states[0]["placement"], states[1]["outcome"]["placement"]] == [expected, expected]
+
+
+def test_a_recipe_has_the_flag_and_is_the_same_training_with_it(file, tmp_path):
     plain, flagged = (Setting("tiny", overrides=each).compose(file) for each in ([], ["--compile=true"]))
     kinds = [{type(each) for each in Training.of(recipe, tmp_path).trainer.callbacks} for recipe in (plain, flagged)]
     assert [Compiled in each for each in kinds] == [False, True]
