@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.interfaces import Vocoder
-from melody_cm.placement import at_least_fp32, in_fp32, keep_fp32
+from melody_cm.placement import keep_fp32
 from melody_cm.signal import MelSettings
 
 
@@ -86,10 +86,9 @@ class HiFiGANVocoder(Vocoder):
             x = _convolve(upsampler, F.leaky_relu(x, slope))
             blocks = model.resblocks[stage * model.num_kernels : (stage + 1) * model.num_kernels]
             x = sum(_residual_block(block, x, slope) for block in blocks) / model.num_kernels
-        with in_fp32(x.device):
-            waveform = torch.tanh(_convolve(model.conv_post, at_least_fp32(F.leaky_relu(x))))
+        waveform = torch.tanh(model.conv_post(F.leaky_relu(x)[:, :, 0]))
         # Kernels that are longer than their rate by an odd number give a sample too many a stage.
-        return waveform[:, :, 0, : mel.shape[1] * self.mel_settings.hop_length]
+        return waveform[..., : mel.shape[1] * self.mel_settings.hop_length]
 
     @torch.no_grad()
     def _keep_variance(self) -> None:

@@ -82,7 +82,7 @@ def test_all_pairs_or_each_against_the_baseline_at_the_same_number_of_steps():
     assert len(compare_rows(rows)) == 15 * 2
     found = compare_rows(rows, baseline="b")
     assert [(one.metric, one.first, one.second) for one in found] == [
-        (metric, f"{label}, {steps} steps", f"b, {steps} steps")
+        (metric, f"{label}, {steps} step{'s'[: steps - 1]}", f"b, {steps} step{'s'[: steps - 1]}")
         for metric in ("excess_x", "fad_x")
         for label in ("a", "c")
         for steps in (1, 2)

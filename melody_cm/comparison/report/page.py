@@ -108,7 +108,7 @@ def comparison_key(results: Results) -> str:
 
 def _leading_first(sheet: Sheet, leading: Sequence[str]) -> Sheet:
     """The same table with the columns that a reader needs first in front."""
-    order = [sheet.headings.index(heading) for heading in leading]
+    order = [sheet.headings.index(heading) for heading in leading if heading in sheet.headings]
     order += [place for place in range(len(sheet.headings)) if place not in order]
     lines = [[line[place] for place in order] for line in sheet.lines]
     return replace(sheet, headings=[sheet.headings[place] for place in order], lines=lines)
