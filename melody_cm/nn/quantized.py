@@ -1,0 +1,75 @@
+"""Linear maps whose weights are kept in 8 or 4 bits, by torch's own CPU kernels; activations stay bf16 (weight-only)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+QUANTIZATIONS = ("int8", "int4")
+GROUPS = (128, 64, 32)  # Neighbouring weights of a row that share a scale and a zero, in 4 bits.
+BLOCK = 16  # The kernels take whole blocks of rows, and of columns the smallest group.
+
+Map = Callable[[Tensor], Tensor]
+
+
+def linear_map(weight: Float[Tensor, "o i"], quantization: str | None = None) -> Map:
+    """x (*, i) -> x @ weight.T (*, o), fp32 in and out, multiplied in the weight's own precision or quantized.
+
+    Args:
+        quantization: int8 (symmetric, one scale a row), int4 (a scale and a zero for every group of a row), or None.
+
+    Raises:
+        ValueError: another quantization, or one on a device other than a CPU.
+    """
+    if quantization is None:
+        return lambda x: F.linear(x.to(weight.dtype), weight).float()
+    check_quantization(quantization, weight.device)
+    rows, columns = weight.shape
+    padding = (0, -columns % GROUPS[-1])
+    padded = F.pad(weight.detach().float(), (*padding, 0, -rows % BLOCK))
+    multiply = (_int8 if quantization == "int8" else _int4)(padded)
+
+    def call(x: Tensor) -> Tensor:
+        flat = x.to(torch.bfloat16).reshape(-1, columns)
+        made = multiply(F.pad(flat, padding) if padding[1] else flat)[:, :rows]
+        return made.float().view(*x.shape[:-1], rows)
+
+    return call
+
+
+def check_quantization(quantization: str | None, device: torch.device) -> None:
+    """Refuse what is no quantization, or one where its kernels are not.
+
+    Raises:
+        ValueError: it is.
+    """
+    if quantization not in (None, *QUANTIZATIONS):
+        raise ValueError(f"quantization {quantization!r} is none of {', '.join(QUANTIZATIONS)}; give one of them")
+    if quantization and device.type != "cpu":
+        raise ValueError(f"{quantization} works on a CPU, not on {device}; take the device cpu, or no quantization")
+
+
+def _int8(weight: Float[Tensor, "o i"]) -> Map:
+    scale = _step(weight.abs().amax(dim=1) / 127)
+    packed = (weight / scale[:, None].float()).round().clamp(-127, 127).to(torch.int8)
+    return lambda x: torch._weight_int8pack_mm(x, packed, scale)
+
+
+def _int4(weight: Float[Tensor, "o i"]) -> Map:
+    size = next(size for size in GROUPS if weight.shape[1] % size == 0)
+    groups = weight.unflatten(1, (-1, size))
+    low, high = groups.aminmax(dim=2)
+    scale = _step((high - low) / 15)
+    # The kernel's zero is the value of code 8; both are rounded first, so that the codes make up for it.
+    zero = (low + 8 * scale.float()).to(torch.bfloat16)
+    codes = ((groups - zero[..., None].float()) / scale[..., None].float() + 8).round().clamp(0, 15)
+    packed = torch._convert_weight_to_int4pack_for_cpu(codes.int().flatten(1), 1)
+    steps = torch.stack([scale, zero], dim=-1).transpose(0, 1).contiguous()
+    return lambda x: torch._weight_int4pack_mm_for_cpu(x, packed, size, steps)
+
+
+def _step(wanted: Tensor) -> Tensor:
+    """The distance between neighbouring values, as the kernels take it; any for weights that are all the same."""
+    return wanted.clamp(min=torch.finfo(torch.bfloat16).tiny).to(torch.bfloat16)
