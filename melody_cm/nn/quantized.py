@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-QUANTIZATIONS = ("int8", "int4")
+from melody_cm.placement import check_quantization
+
 GROUPS = (128, 64, 32)  # Neighbouring weights of a row that share a scale and a zero, in 4 bits.
 BLOCK = 16  # The kernels take whole blocks of rows, and of columns the smallest group.
 
@@ -37,18 +38,6 @@ def linear_map(weight: Float[Tensor, "o i"], quantization: str | None = None) ->
         return made.float().view(*x.shape[:-1], rows)
 
     return call
-
-
-def check_quantization(quantization: str | None, device: torch.device) -> None:
-    """Refuse what is no quantization, or one where its kernels are not.
-
-    Raises:
-        ValueError: it is.
-    """
-    if quantization not in (None, *QUANTIZATIONS):
-        raise ValueError(f"quantization {quantization!r} is none of {', '.join(QUANTIZATIONS)}; give one of them")
-    if quantization and device.type != "cpu":
-        raise ValueError(f"{quantization} works on a CPU, not on {device}; take the device cpu, or no quantization")
 
 
 def _int8(weight: Float[Tensor, "o i"]) -> Map:
