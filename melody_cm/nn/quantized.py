@@ -9,7 +9,7 @@ from torch import Tensor
 
 from melody_cm.placement import check_quantization
 
-GROUPS = (128, 64, 32)  # Neighbouring weights of a row that share a scale and a zero, in 4 bits.
+GROUPS = (64, 32)  # Neighbouring weights of a row that share a scale and a zero, in 4 bits.
 BLOCK = 16  # The kernels take whole blocks of rows, and of columns the smallest group.
 
 Map = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ def linear_map(weight: Float[Tensor, "o i"], quantization: str | None = None) ->
         ValueError: another quantization, or one on a device other than a CPU.
     """
     if quantization is None:
-        return lambda x: F.linear(x.to(weight.dtype), weight).float()
+        return lambda x: _dense(x.to(weight.dtype), weight).float()
     check_quantization(quantization, weight.device)
     rows, columns = weight.shape
     padding = (0, -columns % GROUPS[-1])
@@ -38,6 +38,18 @@ def linear_map(weight: Float[Tensor, "o i"], quantization: str | None = None) ->
         return made.float().view(*x.shape[:-1], rows)
 
     return call
+
+
+def _dense(x: Float[Tensor, "*rows i"], weight: Float[Tensor, "o i"]) -> Float[Tensor, "*rows o"]:
+    """The plain product. Of one bf16 row torch's own kernel makes it in a third of oneDNN's time (400 M weights, 2 cores
+    with AVX512-BF16: 29 instead of 87 ms), of several rows it does not."""
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or x.numel() != weight.shape[1]:
+        return F.linear(x, weight)
+    before = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
+    try:
+        return F.linear(x, weight)
+    finally:
+        torch.backends.mkldnn.set_flags(before[0], _fp32_precision=None)
 
 
 def _int8(weight: Float[Tensor, "o i"]) -> Map:
