@@ -101,8 +101,8 @@ class Placement:
         """What results and files say of it, as plain data; two that are equal may be compared."""
         on_gpu = self.device.type == "cuda"
         device = f"cuda ({torch.cuda.get_device_name(self.device)})" if on_gpu else self.device.type
-        precision = f"{self.precision} with {self.quantization} language models" if self.quantization else self.precision
-        return {"device": device, "precision": precision, "tf32": on_gpu and uses_tf32()}
+        quantized = f" with {self.quantization} language models" if self.quantization else ""
+        return {"device": device, "precision": self.precision + quantized, "tf32": on_gpu and uses_tf32()}
 
 
 def check_quantization(quantization: str | None, device: torch.device) -> None:

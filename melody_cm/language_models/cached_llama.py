@@ -128,13 +128,16 @@ class CachedLlama(nn.Module):
 
 
 def joined(weights: Sequence[Float[Tensor, "_ i"]]) -> Float[Tensor, "o i"]:
-    """Matrices of one width below each other, of which each becomes a part: no weight takes memory twice."""
+    """Matrices of one width below each other, of which each becomes a part, so that none takes memory twice."""
     first, rows = weights[0].detach(), sum(len(weight) for weight in weights)
     ends = [first.storage_offset() + sum(each.numel() for each in weights[:i]) for i in range(len(weights))]
     storages = {weight.untyped_storage().data_ptr() for weight in weights}
-    if len(storages) == 1 and [weight.storage_offset() for weight in weights] == ends:
+    plain = type(first) is Tensor  # Wrappers such as DTensor have no memory of their own.
+    if plain and len(storages) == 1 and [weight.storage_offset() for weight in weights] == ends:
         return first.as_strided((rows, first.shape[1]), (first.shape[1], 1))
     whole = torch.cat([weight.detach() for weight in weights])
+    if not plain:
+        return whole
     for weight, part in zip(weights, whole.split([len(weight) for weight in weights]), strict=True):
         weight.data = part
     return whole

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from stand_in import DEVICE, StandIn
 
 from melody_cm.language_models import CausalTokenLM, Stream
 from melody_cm.language_models.cached_llama import joined
@@ -147,3 +148,17 @@ def test_quantized_weights_are_packed_once(monkeypatch):
     step_by_step(model, codes)
     monkeypatch.setattr("melody_cm.language_models.cached_llama.linear_map", lambda *_: pytest.fail("packed again"))
     step_by_step(model, codes)
+
+
+def test_a_gpu_is_waited_for_as_often_for_many_tokens_as_for_few():
+    model, prompt = untrained(), walks(2)["prompt"]
+    expected, waits = model.sample({"prompt": prompt}, 9, [torch.Generator().manual_seed(row) for row in range(2)]), []
+    with StandIn() as stand_in:
+        model.to(DEVICE)
+        for length in (2, 9):
+            rows = [torch.Generator().manual_seed(row) for row in range(2)]
+            with stand_in.counting() as counted:
+                drawn = model.sample({"prompt": prompt.to(DEVICE)}, length, rows)
+            waits.append(counted.total())
+        assert torch.equal(drawn.cpu(), expected)
+    assert waits[0] == waits[1] == 4, "the ranges of the given and the drawn codes are looked at, and nothing else"
