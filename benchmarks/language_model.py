@@ -10,6 +10,7 @@ the memory bandwidth measured here the weights of a token take. Nothing else sho
 """
 
 import argparse
+import copy
 import statistics
 import time
 from pathlib import Path
@@ -57,11 +58,9 @@ def read_bandwidth() -> float:
     return numbers.nbytes / min(seconds) / 1e9
 
 
-def placed(mode: str) -> CausalTokenLM:
-    """The preset in one of the modes, always with the same weights."""
-    torch.manual_seed(0)
-    model: CausalTokenLM = build(yaml.safe_load(PRESET.read_text())).eval()
-    quantization = mode if mode.startswith("int") else None
+def placed(model: CausalTokenLM, mode: str) -> CausalTokenLM:
+    """A copy in one of the modes."""
+    model, quantization = copy.deepcopy(model), mode if mode.startswith("int") else None
     Placement(torch.device("cpu"), "fp32" if mode == "fp32" else "bf16", quantization).put([model])
     return model
 
@@ -75,14 +74,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=25)
     parser.add_argument("--prefill", type=int, default=0, help="semantic tokens that are there already")
     arguments = parser.parse_args()
-    reference, bandwidth = placed("fp32"), read_bandwidth()
+    reference: CausalTokenLM = build(yaml.safe_load(PRESET.read_text())).eval()
+    bandwidth = read_bandwidth()
     given = {"prompt": torch.randint(1024, (1, 12, 1))}
     past = torch.randint(1024, (1, 1, arguments.prefill))
     tokens = reference.layout.sequence({**given, "semantic": past})
     weights = sum(weight.numel() for weight in reference.body.model.layers.parameters())
-    print(f"{torch.get_num_threads()} threads, reads {bandwidth:.1f} GB/s; prompt of {tokens.shape[1]} tokens")
+    print(f"{torch.get_num_threads()} threads, reads {bandwidth:.1f} GB/s; prompt of {tokens.shape[1]} tokens", flush=True)
     for mode in arguments.modes:
-        model = reference if mode == "fp32" else placed(mode)
+        model = placed(reference, mode)
         our_rate(model, given, past, 2)  # Packs the weights.
         pairs = [
             (transformers_rate(reference, tokens, arguments.tokens), our_rate(model, given, past, arguments.tokens))
