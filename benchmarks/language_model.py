@@ -80,7 +80,8 @@ def main() -> None:
     past = torch.randint(1024, (1, 1, arguments.prefill))
     tokens = reference.layout.sequence({**given, "semantic": past})
     weights = sum(weight.numel() for weight in reference.body.model.layers.parameters())
-    print(f"{torch.get_num_threads()} threads, reads {bandwidth:.1f} GB/s; prompt of {tokens.shape[1]} tokens", flush=True)
+    threads = torch.get_num_threads()
+    print(f"{threads} threads, reads {bandwidth:.1f} GB/s; prompt of {tokens.shape[1]} tokens", flush=True)
     for mode in arguments.modes:
         model = placed(reference, mode)
         our_rate(model, given, past, 2)  # Packs the weights.
