@@ -1,6 +1,7 @@
 """Sampling with static keys and values, joined matrices and few bits, against transformers' own forward pass."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -148,6 +149,7 @@ def test_quantized_weights_are_packed_once(monkeypatch):
     step_by_step(model, codes)
     monkeypatch.setattr("melody_cm.language_models.cached_llama.linear_map", lambda *_: pytest.fail("packed again"))
     step_by_step(model, codes)
+    pickle.dumps(model)  # As worker processes are given it: without what is packed, which cannot be written.
 
 
 def test_a_gpu_is_waited_for_as_often_for_many_tokens_as_for_few():
