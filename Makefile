@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Those that need nothing; the others take what was trained as an argument.
-BENCHMARKS := encoded_cache evaluation fine_path loader manifest recurrence speed
+BENCHMARKS := encoded_cache evaluation fine_path language_model loader manifest recurrence speed
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: quickstart setup test test-all lint docs bench faults clean

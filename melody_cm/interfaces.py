@@ -63,12 +63,15 @@ class Network(Configurable, nn.Module):
         origin: the plain data from which `storage.build` makes the frozen network again.
         made_by: of a network in an exported system, the stage that made it, under "", and those of parts of it.
         left_out: the stages of the frozen parts that the export does not hold, by argument.
+        quantization: int8 or int4 where a language model is to sample with weights of so many bits, else None; set by
+            `Placement.put`. The other networks have nothing of the kind.
     """
 
     stage: str | None = None
     origin: Any = None
     made_by: Mapping[str, str] = {}
     left_out: Mapping[str, str] = {}
+    quantization: str | None = None
 
     @property
     def pass_module(self) -> nn.Module:

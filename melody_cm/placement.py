@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+QUANTIZATIONS = ("int8", "int4")
 STATUS = Path("/proc/self/status")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
@@ -23,17 +24,20 @@ class Placement:
     Attributes:
         device: where networks and their inputs are.
         precision: a key of `PRECISIONS`.
+        quantization: of `QUANTIZATIONS`, in which language models sample; None for the precision's own weights.
     """
 
     device: torch.device
     precision: str = "fp32"
+    quantization: str | None = None
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: str = "fp32") -> "Placement":
-        """The placement that a user names: auto (the best that is here), cpu, cuda, cuda:N or mps; fp32, bf16 or fp16.
+    def choose(cls, device: str = "auto", precision: str = "fp32", quantization: str | None = None) -> "Placement":
+        """The placement that a user names: auto (the best that is here), cpu, cuda, cuda:N or mps; fp32, bf16 or fp16;
+        int8, int4 or None.
 
         Raises:
-            ValueError: there is no such device here, or no such precision.
+            ValueError: there is no such device here, no such precision, or no such quantization on the device.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}; give one of them")
@@ -41,15 +45,17 @@ class Placement:
         name = here[0] if device == "auto" else device
         if name not in here:
             raise ValueError(f"there is no device {device!r} here; devices: auto, {', '.join(here)}")
-        return cls(torch.device(name), precision)
+        check_quantization(quantization, torch.device(name))
+        return cls(torch.device(name), precision, quantization)
 
     @classmethod
     def of(cls, modules: Iterable[nn.Module]) -> "Placement":
-        """Where modules are, and the lowest precision of their weights."""
+        """Where modules are, the lowest precision of their weights, and how they are quantized if they are."""
         found = nn.ModuleList(modules)
         kinds = {parameter.dtype for parameter in found.parameters()}
         device = next((x.device for each in (found.parameters(), found.buffers()) for x in each), torch.device("cpu"))
-        return cls(device, next((name for name in ("fp16", "bf16") if PRECISIONS[name] in kinds), "fp32"))
+        precision = next((name for name in ("fp16", "bf16") if PRECISIONS[name] in kinds), "fp32")
+        return cls(device, precision, next(filter(None, (getattr(x, "quantization", None) for x in found)), None))
 
     def moved(self, device: torch.device | str, dtype: torch.dtype | None) -> "Placement":
         """Another device, and another precision where one is given; a name of a device as in `choose`.
@@ -61,8 +67,8 @@ class Placement:
         if dtype not in names:
             raise ValueError(f"dtype {dtype} is none of {', '.join(map(str, PRECISIONS.values()))}; give one of them")
         if isinstance(device, torch.device):
-            return Placement(device, names[dtype])
-        return Placement.choose(device, names[dtype])
+            return replace(self, device=device, precision=names[dtype])
+        return Placement.choose(device, names[dtype], self.quantization)
 
     @property
     def name(self) -> str:
@@ -75,10 +81,12 @@ class Placement:
         return PRECISIONS[self.precision]
 
     def put(self, modules: Iterable[nn.Module]) -> None:
-        """Move modules there, and their weights to its precision."""
+        """Move modules there, and their weights to its precision; networks learn how they are to be quantized."""
         allow_tf32(self.device)
         for module in modules:
             module.to(self.device, self.dtype)
+            if hasattr(module, "quantization"):
+                module.quantization = self.quantization
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -92,7 +100,20 @@ class Placement:
         """What results and files say of it, as plain data; two that are equal may be compared."""
         on_gpu = self.device.type == "cuda"
         device = f"cuda ({torch.cuda.get_device_name(self.device)})" if on_gpu else self.device.type
-        return {"device": device, "precision": self.precision, "tf32": on_gpu and uses_tf32()}
+        quantized = f" with {self.quantization} language models" if self.quantization else ""
+        return {"device": device, "precision": self.precision + quantized, "tf32": on_gpu and uses_tf32()}
+
+
+def check_quantization(quantization: str | None, device: torch.device) -> None:
+    """Refuse what is no quantization, or one where its kernels are not.
+
+    Raises:
+        ValueError: it is.
+    """
+    if quantization not in (None, *QUANTIZATIONS):
+        raise ValueError(f"quantization {quantization!r} is none of {', '.join(QUANTIZATIONS)}; give one of them")
+    if quantization and device.type != "cpu":
+        raise ValueError(f"{quantization} works on a CPU, not on {device}; take the device cpu, or no quantization")
 
 
 def devices_here() -> list[str]:

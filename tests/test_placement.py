@@ -15,7 +15,14 @@ from melody_cm.encoders.kmeans import LogMelKMeans
 from melody_cm.interfaces import Network
 from melody_cm.language_models import CausalTokenLM, Stream
 from melody_cm.nn.angle_embedding import AngleEmbedding
-from melody_cm.placement import Placement, allow_tf32, apply_keeping_fp32, keep_fp32, refuse_unlike_placements
+from melody_cm.placement import (
+    Placement,
+    allow_tf32,
+    apply_keeping_fp32,
+    check_quantization,
+    keep_fp32,
+    refuse_unlike_placements,
+)
 
 CPU = torch.device("cpu")
 MEL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 80, "num_mels": 16, "f_min": 0.0, "f_max": 4000.0}
@@ -156,6 +163,11 @@ def test_where_networks_are_is_read_from_them():
     assert Placement.of([nn.Linear(1, 1), nn.Linear(1, 1).bfloat16()]) == Placement(CPU, "bf16")
     assert Placement.of([nn.Linear(1, 1, device="meta")]).device.type == "meta"
     assert Placement.of([]) == Placement(CPU, "fp32")
+    model = CausalTokenLM([Stream("semantic", 1, 8)], 16, 1, 2, 24)
+    for placement in (Placement(CPU, "bf16", "int4"), Placement(CPU, "bf16")):
+        placement.put([nn.Linear(1, 1), model])
+        assert Placement.of([nn.Linear(1, 1), model]) == placement
+        assert placement.moved("cpu", torch.float16) == Placement(CPU, "fp16", placement.quantization)
 
 
 def test_results_of_unlike_placements_are_refused():
@@ -164,6 +176,16 @@ def test_results_of_unlike_placements_are_refused():
     refuse_unlike_placements({}, cpu)  # Older results, which knew nothing but fp32 on a CPU.
     with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
         refuse_unlike_placements({}, half)
+    with pytest.raises(ValueError, match="'bf16' against 'bf16 with int4 language models'"):
+        refuse_unlike_placements(half, {"placement": Placement(CPU, "bf16", "int4").facts()})
+
+
+def test_a_quantization_is_chosen_by_name_and_only_on_a_cpu():
+    assert Placement.choose("cpu", "fp32", "int8").quantization == "int8"
+    with pytest.raises(ValueError, match="quantization 'int2' is none of int8, int4"):
+        Placement.choose("cpu", "fp32", "int2")
+    with pytest.raises(ValueError, match="int4 works on a CPU, not on cuda:1"):
+        check_quantization("int4", torch.device("cuda:1"))
 
 
 def test_tf32_is_allowed_on_gpus_alone(monkeypatch):

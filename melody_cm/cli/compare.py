@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run
+from melody_cm.cli.options import add_placement, add_quantize, add_setting, chosen_placement, chosen_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
     add_setting(parser)
     add_placement(parser, "the systems")
+    add_quantize(parser)
     parser.add_argument("--run", help="the run whose stages are compared (default: compare-RECIPE)")
     parser.add_argument("--train-missing", action="store_true", help="train the stages that are not finished")
     parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: say what changed")

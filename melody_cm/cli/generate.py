@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import melody_cm
-from melody_cm.cli.options import add_placement, chosen_placement
+from melody_cm.cli.options import add_placement, add_quantize, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
     add_placement(parser, "the networks")
+    add_quantize(parser)
     out = "folder for WAV and JSON files; or one .wav, .flac, .ogg or .mp3; or - for a WAV to the standard output"
     parser.add_argument("--out", type=Path, required=True, help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace clips of the same name of other requests")
@@ -93,7 +94,7 @@ def _to_standard_output(arguments: argparse.Namespace, request: Any) -> int:
     """One clip as a WAV that is written while it is made."""
     if arguments.continue_from or arguments.inpaint or arguments.audio_prompt:
         raise ValueError("--out - writes the music of one text; give a folder or a file for given music")
-    pipeline = melody_cm.load(arguments.pipeline, arguments.device, arguments.precision)
+    pipeline = melody_cm.load(arguments.pipeline, arguments.device, arguments.precision, arguments.quantize)
     melody_cm.stream_wav(pipeline.stream(request), arguments.seconds, sys.stdout.buffer)
     return 0
 

@@ -23,13 +23,18 @@ def add_placement(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--precision", default="fp32", help=f"of {what}: fp32, bf16 or fp16 (default: fp32)")
 
 
+def add_quantize(parser: argparse.ArgumentParser) -> None:
+    """In how many bits the weights of language models are."""
+    parser.add_argument("--quantize", help="language models sample with weights of 8 or 4 bits, on a CPU: int8 or int4")
+
+
 def chosen_placement(arguments: argparse.Namespace) -> Any:
-    """What --device and --precision say.
+    """What --device and --precision say, and --quantize where a command has it.
 
     Raises:
-        ValueError: there is no such device here, or no such precision.
+        ValueError: there is no such device here, no such precision, or no such quantization on the device.
     """
-    return melody_cm.Placement.choose(arguments.device, arguments.precision)
+    return melody_cm.Placement.choose(arguments.device, arguments.precision, getattr(arguments, "quantize", None))
 
 
 def chosen_run(arguments: argparse.Namespace, default: str) -> Any:

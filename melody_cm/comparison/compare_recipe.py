@@ -161,7 +161,9 @@ def compare_recipe(
 
 def _open(side: Side, recipe: CompareRecipe, run: Run, placement: Placement) -> Pipeline:
     pipeline = open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
-    return pipeline.to(placement.device, placement.dtype) if hasattr(pipeline, "to") else pipeline
+    if hasattr(pipeline, "networks"):
+        placement.put(pipeline.networks.values())
+    return pipeline
 
 
 def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:

@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from melody_cm.interfaces import TokenLM
+from melody_cm.language_models.cached_llama import CachedLlama
 from melody_cm.language_models.decoding import check_sampling, draw, probabilities, uniform_rows
 from melody_cm.language_models.token_layout import Stream, TokenLayout
+from melody_cm.placement import in_fp32
 
 
 class CausalTokenLM(TokenLM):
@@ -68,10 +70,11 @@ class CausalTokenLM(TokenLM):
         if checkpointing:
             old_name = self.body.gradient_checkpointing_enable  # Until transformers 5.2x, which warns of it.
             getattr(self.body, "activation_checkpointing_enable", old_name)({"use_reentrant": False})
+        self.decoder = CachedLlama(self.body.model)
 
     @property
     def pass_module(self) -> nn.Module:
-        return self.body.model
+        return self.decoder
 
     def logits(self, streams: Mapping[str, Int[Tensor, "b _ _"]]) -> Float[Tensor, "b m vocabulary"]:
         """Next-token logits of the target's m = l * q tokens, given everything before each; -inf at illegal ids.
@@ -94,7 +97,7 @@ class CausalTokenLM(TokenLM):
         codes = streams[self.layout.target.name]
         # One codebook at a time: at paper size that is a thirteenth of the memory of the whole vocabulary's logits.
         losses = [
-            F.cross_entropy(self._codebook_logits(hidden[:, :, q], q).float().flatten(0, 1), codes[:, q].flatten())
+            F.cross_entropy(F.linear(hidden[:, :, q], self._head(q)).float().flatten(0, 1), codes[:, q].flatten())
             for q in range(count)
         ]
         return torch.stack(losses).mean()
@@ -123,14 +126,16 @@ class CausalTokenLM(TokenLM):
         target = self.layout.target
         tokens = self._given_tokens(prompt, codes, length, len(generators))
         uniform = uniform_rows(generators, length * target.num_codebooks).to(tokens.device)
-        cache = DynamicCache(config=self.body.config)
+        heads = [self._head(codebook).float() for codebook in range(target.num_codebooks)]
         drawn: list[Tensor] = []
-        for step in range(length * target.num_codebooks):
-            codebook = step % target.num_codebooks
-            logits = self._codebook_logits(self._hidden(tokens, cache)[:, -1], codebook)
-            code = draw(probabilities(logits, temperature, top_k, top_p), uniform[:, step])
-            tokens = (code + self.layout.ids(target.name, codebook).start)[:, None]
-            drawn.append(tokens)
+        with in_fp32(tokens.device):  # Autocast would halve what lies between the products.
+            past = self.decoder.begin(len(tokens), tokens.shape[1] + uniform.shape[1] - 1, self.quantization)
+            for step in range(uniform.shape[1]):
+                codebook = step % target.num_codebooks
+                logits = F.linear(self.decoder(tokens, past), heads[codebook])
+                code = draw(probabilities(logits, temperature, top_k, top_p), uniform[:, step])
+                tokens = (code + self.layout.ids(target.name, codebook).start)[:, None]
+                drawn.append(tokens)
         return self.layout.codes(target.name, torch.cat(drawn, dim=1))
 
     def _given_tokens(
@@ -157,11 +162,9 @@ class CausalTokenLM(TokenLM):
                 f"{codes.shape[2]} frames of {self.layout.target.name!r}, but the model takes 1 to max_frames = "
                 f"{self.max_frames}; shorten the clips or raise max_frames"
             )
-        return self._hidden(tokens[:, :-1])[:, -codes.shape[1] * codes.shape[2] :]
+        hidden = self.body.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+        return hidden[:, -codes.shape[1] * codes.shape[2] :]
 
-    def _hidden(self, tokens: Int[Tensor, "b n"], cache: Cache | None = None) -> Float[Tensor, "b n d"]:
-        output = self.body.model(input_ids=tokens, past_key_values=cache, use_cache=cache is not None)
-        return output.last_hidden_state
-
-    def _codebook_logits(self, hidden: Float[Tensor, "*rows d"], codebook: int) -> Float[Tensor, "*rows v"]:
-        return F.linear(hidden, self.body.lm_head.weight[self.layout.ids(self.layout.target.name, codebook)])
+    def _head(self, codebook: int) -> Float[Tensor, "v d"]:
+        """The rows of the output matrix that one codebook of the target needs."""
+        return self.body.lm_head.weight[self.layout.ids(self.layout.target.name, codebook)]

@@ -20,7 +20,7 @@ from melody_cm.data import AudioInfo, AudioProblem, audio_info, read_audio, scan
 from melody_cm.data.jobs import require_writable
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.growing_wav import GrowingWav, check_size
-from melody_cm.pipelines.pretrained import PretrainedPipeline
+from melody_cm.pipelines.pretrained import PretrainedPipeline, put
 from melody_cm.pipelines.request import MAX_PROMPT_SECONDS, AudioPrompt, Request, clip_keys
 from melody_cm.placement import Placement
 from melody_cm.storage import hash_file, read_json, write_json
@@ -71,7 +71,7 @@ def generate_files(
     if placement is None and pipeline is not source:
         placement = Placement.choose()
     if placement is not None:
-        pipeline.to(placement.device, placement.dtype)
+        put(pipeline, placement)
     if audio_prompts:
         rate = pipeline.joint_embedding.sample_rate
         request = replace(request, prompts=[read_prompt(path, rate) for path in audio_prompts])

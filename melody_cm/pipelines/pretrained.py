@@ -19,7 +19,7 @@ from torch import Tensor
 
 from melody_cm import storage
 from melody_cm.audio import GeneratedAudio
-from melody_cm.interfaces import JointEmbedding, Network, Pipeline
+from melody_cm.interfaces import JointEmbedding, Network, Pipeline, TokenLM
 from melody_cm.pipelines.model_card import model_card
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Stopwatch, clip_keys
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
@@ -282,21 +282,36 @@ class PretrainedPipeline(Pipeline):
         return pipeline
 
 
-def load(source: Path | str, device: str = "auto", dtype: str = "fp32") -> PretrainedPipeline:
+def load(
+    source: Path | str, device: str = "auto", dtype: str = "fp32", quantize: str | None = None
+) -> PretrainedPipeline:
     """Whichever system lies in a folder or on the model hub, ready on a device.
 
     Args:
         source: a folder written by `melody-cm export`, or `owner/name`.
         device: auto (the best that is here), cpu, cuda, cuda:N or mps.
         dtype: fp32, bf16 or fp16.
+        quantize: int8 or int4: language models sample with weights of so many bits, on a CPU. What is stored stays.
 
     Raises:
-        FileNotFoundError, ValueError: no system there, no such device here, no such dtype.
+        FileNotFoundError, ValueError: no system there, no such device here, no such dtype, nothing to quantize.
     """
-    placement = Placement.choose(device, dtype)
+    placement = Placement.choose(device, dtype, quantize)
     pipeline = PretrainedPipeline.from_pretrained(source)
-    placement.put(pipeline.networks.values())
+    put(pipeline, placement)
     return pipeline
+
+
+def put(pipeline: PretrainedPipeline, placement: Placement) -> None:
+    """Put the networks of a pipeline there.
+
+    Raises:
+        ValueError: they are to be quantized, but there is no language model.
+    """
+    networks = pipeline.networks.values()
+    if placement.quantization and not any(isinstance(network, TokenLM) for network in networks):
+        raise ValueError(f"{type(pipeline).__name__} has no language model to quantize; leave quantize out")
+    placement.put(networks)
 
 
 def _request(prompts: Prompts, settings: Sequence[Any], named: Mapping[str, Any]) -> Request:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from rich.progress import Progress
-from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
+from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm, toy_musiclm
 
 from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
@@ -24,6 +24,7 @@ from melody_cm.evaluation.forward_passes import musiclm_passes, saving
 from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.tables import change_sheet
 from melody_cm.interfaces import Pipeline
+from melody_cm.placement import Placement
 from melody_cm.runs import Setting
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
@@ -87,6 +88,17 @@ def test_results_say_where_and_how_precisely_and_unlike_ones_are_refused(compare
     with pytest.raises(ValueError, match="precision 'fp32' against 'bf16'"):
         run(tmp_path / "mixed", systems=mixed)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_quantization_is_said_of_all_systems_and_compared_with_no_other(tmp_path):
+    systems = {"musiclm": System(toy_musiclm(), [1]), "musiccm": System(toy_musiccm(), [1])}
+    Placement(torch.device("cpu"), "fp32", "int8").put(systems["musiclm"].pipeline.networks.values())
+    with pytest.raises(ValueError, match="precision 'fp32 with int8 language models' against 'fp32'"):
+        run(tmp_path, systems=systems)
+    Placement(torch.device("cpu"), "fp32", "int8").put(systems["musiccm"].pipeline.networks.values())
+    results = run(tmp_path, systems=systems, seconds=0.25, prompts=PROMPTS[:1], seeds=[0])
+    assert {row.facts["placement"]["precision"] for row in results.rows} == {"fp32 with int8 language models"}
+    assert "All systems ran on cpu in fp32 with int8 language models." in (tmp_path / "table.md").read_text()
 
 
 def test_clips_of_another_precision_are_made_anew(tmp_path):

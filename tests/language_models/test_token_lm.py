@@ -118,9 +118,7 @@ def test_cached_logits_are_those_without_a_cache(model, monkeypatch):
 
 def test_sampling_calls_the_network_once_a_token(model, monkeypatch):
     widths = []
-    model.body.model.register_forward_pre_hook(
-        lambda _, __, inputs: widths.append(inputs["input_ids"].shape[1]), with_kwargs=True
-    )
+    model.pass_module.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
     prompt = prompt_of(model, codes_for(model, 2))
     model.sample(prompt, 5, generators(1, 2))
     assert len(widths) == 5 * model.layout.target.num_codebooks

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+from collections import Counter
 
 import pytest
 import torch
 from toy_systems import toy_melody, toy_musiccm, toy_musiclm, toy_teacher
 
 from melody_cm.cli import generate as verb
+from melody_cm.nn.quantized import linear_map
+from melody_cm.pipelines import load
 
 TOYS = {"melody": toy_melody, "musiccm": toy_musiccm, "teacher": toy_teacher, "musiclm": toy_musiclm}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,3 +47,41 @@ def test_generate_takes_a_device_and_a_precision_and_tells_them_apart(tmp_path):
         run(*words)
     with pytest.raises(ValueError, match="no device 'cuda:77' here"):
         run(*words, "--device", "cuda:77")
+
+
+def test_generate_quantizes_language_models_and_says_so(tmp_path):
+    toy_musiclm().save_pretrained(tmp_path / "pipeline")
+    toy_musiccm().save_pretrained(tmp_path / "without")
+    words = ("--prompt", "a", "--seconds", 0.1, "--device", "cpu", "--out", tmp_path / "out")
+    run(tmp_path / "pipeline", *words, "--quantize", "int4")
+    made = json.loads((tmp_path / "out/000_a_seed0.json").read_text())
+    assert made["precision"] == "fp32 with int4 language models"
+    assert made["weights"] == toy_musiclm().weight_hashes(), "the hashes are of what is stored"
+    with pytest.raises(ValueError, match="made with another precision"):
+        run(tmp_path / "pipeline", *words)
+    with pytest.raises(ValueError, match="MusicCM has no language model to quantize; leave quantize out"):
+        run(tmp_path / "without", *words, "--quantize", "int4")
+    with pytest.raises(ValueError, match="quantization 'int3' is none of int8, int4"):
+        run(tmp_path / "pipeline", *words, "--quantize", "int3")
+
+
+def test_a_quantized_pipeline_samples_with_few_bits_and_is_saved_with_all(tmp_path, monkeypatch):
+    toy_musiclm().save_pretrained(tmp_path / "pipeline")
+    asked, counts = [], []
+
+    def watched(weight, quantization):
+        asked.append(quantization)
+        return linear_map(weight, quantization)
+
+    monkeypatch.setattr("melody_cm.language_models.cached_llama.linear_map", watched)
+    for quantize in (None, "int8", "int4"):
+        pipeline = load(tmp_path / "pipeline", "cpu", "bf16", quantize)
+        pipeline.generate("a", 0.1)
+        counts.append(Counter(asked))
+        asked.clear()
+        assert pipeline.to("cpu", torch.float32).placement.quantization == quantize, "what is not said stays"
+        pipeline.save_pretrained(tmp_path / "again")
+        assert load(tmp_path / "again", "cpu").placement.quantization is None
+    # Of each of the three models' layers four maps, packed once.
+    assert counts[1:] == [{"int8": 12}, {"int4": 12}]
+    assert set(counts[0]) == {None}
