@@ -75,10 +75,11 @@ def place_caches() -> None:
     wanted = [name for name in CACHES if name not in os.environ]
     if not wanted or os.access(home, os.W_OK):
         return
-    folder = Path(tempfile.gettempdir()) / f"melody_cm_{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has none, and a temporary folder for each user.
+    folder = Path(tempfile.gettempdir()) / f"melody_cm_{user}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        is_ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+        is_ours = not folder.is_symlink() and folder.stat().st_uid == user
     except OSError:
         is_ours = False
     folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))
