@@ -57,8 +57,7 @@ Prompt = str | AudioPrompt
 
 @dataclass(frozen=True)
 class Request:
-    """What a pipeline is asked for. `prompt_at`, `loop` and `windows` lay out long music of MusicCM; other systems refuse
-    them.
+    """What a pipeline is asked for. `prompt_at`, `loop` and `windows` lay out long music of MusicCM alone.
 
     Attributes:
         prompts: one clip each: a text, or music in its place; a single one, or a list. With none, given music is its

@@ -76,8 +76,11 @@ class Plan:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
         for heading in ("stage", "state", "parameters", "steps", "minutes on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
-        for recipe in self.recipes:
-            table.add_row(*self._cells(recipe))
+        counts = [count_parameters(recipe, self.setting) for recipe in self.recipes]
+        for recipe, parameters in zip(self.recipes, counts, strict=True):
+            table.add_row(*self._cells(recipe, parameters))
+        table.add_section()
+        table.add_row(*self._total(counts))
         yield table
 
     def show(self) -> None:
@@ -85,13 +88,36 @@ class Plan:
         console = Console()
         Console(width=max(console.width, 120)).print(self)
 
-    def _cells(self, recipe: Recipe) -> list[str]:
-        parameters, seconds = count_parameters(recipe, self.setting), recipe.cost.get("seconds_per_step")
-        minutes = "not measured" if seconds is None else f"{recipe.planned_steps * seconds / 60:.1f}"
+    def _cells(self, recipe: Recipe, parameters: int) -> list[str]:
+        minutes = "not measured" if (expected := _minutes(recipe)) is None else f"{expected:.1f}"
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
-        disk = f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-        return [recipe.name, state, millions, str(recipe.planned_steps), minutes, disk]
+        return [recipe.name, state, millions, str(recipe.planned_steps), minutes, _disk(parameters)]
+
+    def _total(self, counts: list[int]) -> list[str]:
+        """The last row; minutes are those of what is to do, as far as they were measured."""
+        to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
+        known = [minutes for recipe in to_do if (minutes := _minutes(recipe)) is not None]
+        minutes = f"{sum(known):.1f}" + (f" + {unknown} not measured" if (unknown := len(to_do) - len(known)) else "")
+        steps = sum(recipe.planned_steps for recipe in self.recipes)
+        return [
+            "together",
+            f"{len(to_do)} to do",
+            f"{sum(counts) / 1e6:.2f} M",
+            str(steps),
+            minutes,
+            _disk(sum(counts)),
+        ]
+
+
+def _minutes(recipe: Recipe) -> float | None:
+    """Of one core, to train it; None where nobody measured it."""
+    seconds = recipe.cost.get("seconds_per_step")
+    return None if seconds is None else recipe.planned_steps * seconds / 60
+
+
+def _disk(parameters: int) -> str:
+    return f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
 
 
 def count_parameters(recipe: Recipe, setting: Setting) -> int:
