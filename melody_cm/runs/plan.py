@@ -98,7 +98,9 @@ class Plan:
         """The last row; minutes are those of what is to do, as far as they were measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
         known = [minutes for recipe in to_do if (minutes := _minutes(recipe)) is not None]
-        minutes = f"{sum(known):.1f}" + (f" + {unknown} not measured" if (unknown := len(to_do) - len(known)) else "")
+        minutes = (
+            f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}" if known or not to_do else "not measured"
+        )
         steps = sum(recipe.planned_steps for recipe in self.recipes)
         return [
             "together",

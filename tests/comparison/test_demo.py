@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ from melody_cm.cli.main import main
 from melody_cm.comparison.demo import listening, page
 from melody_cm.comparison.demo.listening import Pair, Votes, draw_pair
 from melody_cm.comparison.demo.systems import open_systems
+from melody_cm.pipelines.files import read_prompt
 from melody_cm.placement import Placement
 
 CPU = Placement.choose("cpu")
@@ -24,7 +26,7 @@ def systems():
 
 @pytest.fixture
 def song(tmp_path):
-    soundfile.write(tmp_path / "song.wav", torch.randn(800).clamp(-1, 1).numpy() * 0.3, 800, format="WAV")
+    soundfile.write(tmp_path / "song.wav", torch.randn(1600).clamp(-1, 1).numpy() * 0.3, 1600)
     return str(tmp_path / "song.wav")
 
 
@@ -71,7 +73,7 @@ def test_votes_are_kept_as_a_report_saves_them(tmp_path, systems):
 
 
 def test_given_music_goes_on_or_gets_a_new_part(systems, song):
-    given = torch.from_numpy(soundfile.read(song, dtype="float32")[0])
+    given = read_prompt(Path(song), 800).waveform[0, 0]
     more = page.edited(systems, song, "melody", page.CONTINUE, 0.0, 0.0, "drums", 1.5, 0, 2).waveform[0, 0]
     assert len(more) == 1200
     torch.testing.assert_close(more[:700], given[:700])

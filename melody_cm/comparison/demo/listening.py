@@ -28,7 +28,7 @@ class Pair:
 
 
 def draw_pair(
-    systems: Mapping[str, PretrainedPipeline], prompt: str, seconds: float
+    systems: Mapping[str, PretrainedPipeline], prompt: str, seconds: float | int
 ) -> tuple[Pair, list[GeneratedAudio]]:
     """Two systems by chance, in an order by chance, with what each makes of the prompt, equally loud.
 

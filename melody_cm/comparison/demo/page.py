@@ -73,7 +73,7 @@ class Fields:
     """What a request needs, on one row."""
 
     gradio: Any
-    seconds: float
+    seconds: float | int
 
     def __post_init__(self) -> None:
         with self.gradio.Row():
@@ -100,7 +100,7 @@ def _side_by_side(gradio: Any, systems: Mapping[str, PretrainedPipeline]) -> Non
 
     # gradio finds the bar among the default values.
     def make(
-        prompt: str, seconds: float, seed: int, steps: int, names: list[str], loop: bool, bar: Any = bar
+        prompt: str, seconds: float | int, seed: int, steps: int, names: list[str], loop: bool, bar: Any = bar
     ) -> Iterator[list[Any]]:
         shown: list[Any] = [None, ""] * len(systems)
         for place, (name, system) in enumerate(systems.items()):
@@ -151,10 +151,10 @@ def edited(
     path: str | None,
     name: str,
     what: str,
-    begin: float,
-    end: float,
+    begin: float | int,
+    end: float | int,
     prompt: str,
-    seconds: float,
+    seconds: float | int,
     seed: int,
     steps: int,
 ) -> GeneratedAudio:
@@ -189,7 +189,7 @@ def _listening_test(gradio: Any, systems: Mapping[str, PretrainedPipeline], vote
         buttons = {choice: gradio.Button(text) for choice, text in CHOICES.items()}
     said = gradio.Markdown()
 
-    def drawn(prompt: str, seconds: float) -> tuple[Any, ...]:
+    def drawn(prompt: str, seconds: float | int) -> tuple[Any, ...]:
         with _Shown(gradio):
             found, clips = draw_pair(systems, prompt, seconds)
         return found, [], *map(_sound, clips), ""
@@ -238,5 +238,5 @@ def _sound(audio: GeneratedAudio) -> tuple[int, Any]:
     return audio.sample_rate, (audio.numpy() * 32767).round().astype("int16")
 
 
-def _trained_seconds(systems: Mapping[str, PretrainedPipeline]) -> float:
+def _trained_seconds(systems: Mapping[str, PretrainedPipeline]) -> float | int:
     return min(system.max_seconds for system in systems.values())
