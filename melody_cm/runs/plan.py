@@ -98,18 +98,9 @@ class Plan:
         """The last row; minutes are those of what is to do, as far as they were measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
         known = [minutes for recipe in to_do if (minutes := _minutes(recipe)) is not None]
-        minutes = (
-            f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}" if known or not to_do else "not measured"
-        )
-        steps = sum(recipe.planned_steps for recipe in self.recipes)
-        return [
-            "together",
-            f"{len(to_do)} to do",
-            f"{sum(counts) / 1e6:.2f} M",
-            str(steps),
-            minutes,
-            _disk(sum(counts)),
-        ]
+        minutes = f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
+        steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
+        return ["together", f"{len(to_do)} to do", millions, str(steps), minutes, _disk(sum(counts))]
 
 
 def _minutes(recipe: Recipe) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from long_toys import tiny_melody
 from toy_systems import toy_melody, toy_musiccm
 
 from melody_cm.cli.main import main
@@ -21,7 +22,7 @@ CPU = Placement.choose("cpu")
 
 @pytest.fixture
 def systems():
-    return {"melody": toy_melody(), "musiccm": toy_musiccm()}
+    return {"melody": tiny_melody(num_steps=3), "musiccm": toy_musiccm()}
 
 
 @pytest.fixture
