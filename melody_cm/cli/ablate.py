@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 import melody_cm
-from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, require_size, whole_numbers
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,23 +20,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=64, help="test clips that are denoised and sampled (default: 64)")
     parser.add_argument("--baseline", help="the recipe that the others are compared with (default: the first by name)")
     parser.add_argument("--run", help="the run that holds what they need and what is trained (default: ablate-NAME)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables and report.html")
     parser.set_defaults(takes_overrides=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, measure what is new, print the table."""
-    size = require_size(arguments.size)
-    results = melody_cm.ablate(
-        arguments.folder,
-        melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides, chosen_placement(arguments)),
-        chosen_run(arguments, f"ablate-{arguments.folder.name}"),
-        arguments.out,
-        whole_numbers("--seeds", arguments.seeds),
-        whole_numbers("--steps", arguments.steps),
-        arguments.clips,
-        arguments.baseline,
-    )
+    placement = chosen_placement(arguments)
+    setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides, placement)
+    target = chosen_run(arguments, f"ablate-{arguments.folder.name}")
+    seeds, steps = whole_numbers("--seeds", arguments.seeds), whole_numbers("--steps", arguments.steps)
+    asked = (seeds, steps, arguments.clips, arguments.baseline)
+    if arguments.dry_run:
+        _show(melody_cm.plan_ablation(arguments.folder, setting, *asked), setting, target, arguments.clips)
+        return 0
+    results = melody_cm.ablate(arguments.folder, setting, target, arguments.out, *asked)
     Console().print(melody_cm.rich_table(results))
     print(f"Report: {arguments.out}/report.html (results.json and tables beside it)")
     return 0
+
+
+def _show(variants: list[Any], setting: Any, target: Any, clips: int) -> None:
+    """What would be trained, and what that is for."""
+    melody_cm.Plan(melody_cm.stages_in_order(variants, setting), setting, target.path).show()
+    for trained in dict.fromkeys(variant.trained.name for variant in variants):
+        names = [f"{one.name}, seed {one.seed}" for one in variants if one.trained.name == trained]
+        print(f"{trained}: {'; '.join(names)}")
+    recipes, seeds = ({getattr(one, what) for one in variants} for what in ("name", "seed"))
+    print(f"{len(recipes)} recipe(s) x {len(seeds)} seed(s), each measured on {clips} clips")

@@ -12,12 +12,13 @@ from melody_cm.cli.options import add_placement, add_quantize, add_setting, chos
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
-    add_setting(parser)
+    add_setting(parser, size_is_known=True)
     add_placement(parser, "the systems")
     add_quantize(parser)
     parser.add_argument("--run", help="the run whose stages are compared (default: compare-RECIPE)")
     parser.add_argument("--train-missing", action="store_true", help="train the stages that are not finished")
     parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: say what changed")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables, report.html, audio/")
 
 
@@ -28,6 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     size = arguments.size or recipe.size
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"compare-{arguments.recipe.stem}")
+    if arguments.dry_run:
+        melody_cm.Plan(melody_cm.plan_systems(recipe, setting), setting, target.path).show()
+        print(recipe.summary)
+        return 0
     older = melody_cm.Results.read(arguments.against, "compare") if arguments.against else None
     if older:  # Before any work.
         melody_cm.refuse_unlike_placements(older.metadata, {"placement": placement.facts()})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import melody_cm
-from melody_cm.cli.options import add_placement, add_setting, chosen_placement, require_size
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement
 
 OK, FOUND = 0, 2
 CORPUS = "a .jsonl manifest, a folder, or a .yaml of a corpus"
@@ -170,7 +170,7 @@ def caption(arguments: Namespace) -> int:
 
 def encode(arguments: Namespace) -> int:
     """Encode for one recipe, or for those of a folder whose frozen stages are finished."""
-    size = require_size(arguments.size)
+    size = arguments.size
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
     placement = chosen_placement(arguments)

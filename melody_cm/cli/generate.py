@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     times = _prompt_times(arguments)
     prompts = _prompts(arguments, times)
+    bar = Progress(console=Console(stderr=True))
+    steps = bar.add_task("denoising steps", total=None)
     request = melody_cm.Request(
         prompts=prompts,
         seconds=arguments.seconds,
@@ -65,12 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
         loop=arguments.loop,
         windows=arguments.windows,
         negative_prompt=arguments.negative_prompt,
+        progress=lambda step, num_steps: bar.update(steps, completed=step, total=num_steps),
     )
     if str(arguments.out) == "-":
         return _to_standard_output(arguments, request)
     hole = (arguments.inpaint, arguments.from_seconds, arguments.to_seconds) if arguments.inpaint else None
-    clips, progress = max(1, len(prompts) + len(arguments.audio_prompt)), Progress(console=Console(stderr=True))
-    task = progress.add_task("seconds of music", total=clips * arguments.seconds if arguments.seconds else None)
+    clips = max(1, len(prompts) + len(arguments.audio_prompt))
+    music = bar.add_task("seconds of music", total=clips * arguments.seconds if arguments.seconds else None)
     files = melody_cm.generate_files(
         arguments.pipeline,
         request,
@@ -81,11 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
         inpaint=hole,
         overwrite=arguments.overwrite,
         placement=chosen_placement(arguments),
-        on_block=lambda seconds: progress.advance(task, seconds),
+        on_block=lambda seconds: bar.advance(music, seconds),
     )
-    with progress:
+    with bar:
         written = len(list(files))
-        progress.update(task, total=1, completed=1)  # What was made before is done too.
+        for task in (steps, music):  # What was made before is done too.
+            bar.update(task, total=1, completed=1)
     print(f"{written} clip(s) in {arguments.out}")
     return 0
 

@@ -4,10 +4,12 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from melody_cm import __version__
 
@@ -20,6 +22,7 @@ VERBS = {
     "votes": "turn votes of listening tests into preferences and an order",
     "ablate": "train and measure variants of a recipe",
     "reproduce": "run the papers' tables and judge their claims",
+    "demo": "show systems in the browser, and let people judge them blind",
     "generate": "make music from prompts",
     "export": "write a trained system as one folder",
     "evaluate": "judge a folder of audio against real music",
@@ -28,6 +31,32 @@ VERBS = {
     "copy": "copy a recipe that ships, to edit it",
     "doctor": "show versions, devices, optional parts, caches",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors of one line, which names what is nearest to an unknown word, and says what it is that is missing."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with code 2."""
+        if unknown := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            what, given, known = unknown[1], unknown[2], [word.strip("'") for word in unknown[3].split(", ")]
+            message = f"{what} {given!r} is none of {', '.join(known)}{nearest(given, known)}"
+        elif "arguments are required: " in message:
+            missing = message.partition("required: ")[2].split(", ")
+            names = {name: action.help for action in self._actions for name in _names(action)}
+            message = "; ".join(f"{name} is missing: {names.get(name) or 'see --help'}" for name in missing)
+        self.exit(USER_ERROR, f"{self.prog}: {message}\n")
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word."""
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"; the nearest is {near[0]!r}" if near else ""
+
+
+def _names(action: argparse.Action) -> list[str]:
+    """By which argparse calls a missing argument."""
+    return ["/".join(action.option_strings) or str(action.metavar or action.dest)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,12 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
         words = ["--debug", *(word for word in words if word != "--debug")]
     chosen = next((word for word in words if word != "--debug"), "")
     parser = build_parser([chosen] if chosen in VERBS else [])
-    if chosen and not chosen.startswith("-") and chosen not in VERBS:
-        near = difflib.get_close_matches(chosen, VERBS, n=1, cutoff=0.0)[0]
-        parser.error(f"there is no verb {chosen!r}; the nearest is {near!r}")
+    if "_ARGCOMPLETE" in os.environ:  # The shell asks what can come next.
+        _complete()
     parsed, rest = parser.parse_known_args(words)
     if rest and not getattr(parsed, "takes_overrides", False):
-        parser.error(f"unknown argument {rest[0]!r}")
+        known = re.findall(r"--[a-z-]+", parsed.usage)
+        parser.error(f"{chosen} knows no argument {rest[0]!r}{nearest(rest[0], known)}")
     parsed.overrides = rest
     place_caches()
     return _run(parsed)
@@ -53,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
     """The parser that lists all verbs and knows the arguments of some, whose modules are imported for them."""
-    parser = argparse.ArgumentParser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
+    parser = Parser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(
@@ -66,8 +95,18 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
             verb = importlib.import_module(f"melody_cm.cli.{name}")
             subparser.description = verb.__doc__
             verb.add_arguments(subparser)
-            subparser.set_defaults(handler=verb.run)
+            subparser.set_defaults(handler=verb.run, usage=subparser.format_usage())
     return parser
+
+
+def _complete() -> None:
+    """Answer the shell (argcomplete); only the verb that is there already is imported."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    verbs = [word for word in os.environ.get("COMP_LINE", "").split() if word in VERBS]
+    argcomplete.autocomplete(build_parser(verbs[:1]))
 
 
 def place_caches() -> None:
@@ -76,10 +115,11 @@ def place_caches() -> None:
     wanted = [name for name in CACHES if name not in os.environ]
     if not wanted or os.access(home, os.W_OK):
         return
-    folder = Path(tempfile.gettempdir()) / f"melody_cm_{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has none, and a temporary folder for each user.
+    folder = Path(tempfile.gettempdir()) / f"melody_cm_{user}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        is_ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+        is_ours = not folder.is_symlink() and folder.stat().st_uid == user
     except OSError:
         is_ours = False
     folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))

@@ -6,10 +6,16 @@ from typing import Any
 
 import melody_cm
 
+SIZES = (
+    "tiny (about a minute a stage on 2 CPU cores, only proves the path), "
+    "cpu (2-3 M parameters, about an hour a stage on 2 cores), "
+    "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
+)
 
-def add_setting(parser: argparse.ArgumentParser) -> None:
-    """How recipes are composed, and where runs are kept."""
-    parser.add_argument("--size", help="tiny, cpu, small or paper")
+
+def add_setting(parser: argparse.ArgumentParser, size_is_known: bool = False) -> None:
+    """How recipes are composed, and where runs are kept; with `size_is_known` the size need not be said."""
+    parser.add_argument("--size", required=not size_is_known, help=SIZES)
     parser.add_argument("--machine", default="cpu", help="cpu, gpu, ddp, or an overlay like configs/machines/*.yaml")
     parser.add_argument("--corpus", help="a manifest or a folder of music, in place of the procedural corpus")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
@@ -47,21 +53,6 @@ def chosen_run(arguments: argparse.Namespace, default: str) -> Any:
     if Path(name).name != name:
         raise ValueError(f"--run {name!r} cannot name a run; use letters, digits, - and _")
     return melody_cm.Run(arguments.runs / name)
-
-
-def require_size(size: str | None) -> str:
-    """The size that was given.
-
-    Raises:
-        ValueError: none was; the message lists all sizes with their cost.
-    """
-    if size:
-        return size
-    raise ValueError(
-        "--size must be said: tiny (about a minute a stage on 2 CPU cores, only proves the path), "
-        "cpu (2-3 M parameters, about an hour a stage on 2 cores), "
-        "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
-    )
 
 
 def whole_numbers(option: str, text: str | None) -> list[int]:

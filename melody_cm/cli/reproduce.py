@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import melody_cm
-from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, require_size, whole_numbers
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run, whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reproduce one table after the other, and print the verdicts."""
-    size, placement = require_size(arguments.size), chosen_placement(arguments)
-    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, placement=placement)
+    placement = chosen_placement(arguments)
+    setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"reproduce-{setting.size}")
     seeds = whole_numbers("--seeds", arguments.seeds)
     for name in melody_cm.EXPERIMENTS if arguments.name == "all" else [arguments.name]:

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 import melody_cm
-from melody_cm.cli.options import add_setting, chosen_run, require_size
+from melody_cm.cli.options import add_setting, chosen_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, then train what is not finished, or print the plan."""
-    size = require_size(arguments.size)
-    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
+    setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes = melody_cm.plan(arguments.recipe, setting)
     target = chosen_run(arguments, arguments.run)
     if arguments.print_config:

@@ -75,17 +75,8 @@ def ablate(
     Raises:
         ValueError: a request that cannot be fulfilled, before anything is trained.
     """
-    for what, numbers in (("seeds", seeds), ("steps", steps)):
-        if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
-            raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
-    if clips < 2:
-        raise ValueError(f"{clips} clips give no distance; take at least 2")
-    variants = plan_variants(Path(folder), seeds, setting, recipes)
-    names = list(dict.fromkeys(variant.name for variant in variants))
-    baseline = baseline or names[0]
-    if baseline not in names:
-        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
-    _check_steps(variants, steps)
+    variants = plan_ablation(folder, setting, seeds, steps, clips, baseline, recipes)
+    baseline = baseline or variants[0].name
     run.train(stages_in_order(variants, setting))
     run.enter()
     rows = over_seeds(measure_all(variants, run, Path(out), steps, clips, setting.placement))
@@ -98,6 +89,33 @@ def ablate(
     results = Results("ablate", provenance(**facts), rows, compare_rows(rows, baseline))
     write_results(results, Path(out))
     return results
+
+
+def plan_ablation(
+    folder: Path | str,
+    setting: Setting,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: Sequence[int] = (),
+    clips: int = 64,
+    baseline: str | None = None,
+    recipes: Sequence[str] | None = None,
+) -> list[Variant]:
+    """What `ablate` would train and measure; the arguments are the same.
+
+    Raises:
+        ValueError: a request that cannot be fulfilled.
+    """
+    for what, numbers in (("seeds", seeds), ("steps", steps)):
+        if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
+            raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
+    if clips < 2:
+        raise ValueError(f"{clips} clips give no distance; take at least 2")
+    variants = plan_variants(Path(folder), seeds, setting, recipes)
+    names = list(dict.fromkeys(variant.name for variant in variants))
+    if baseline is not None and baseline not in names:
+        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
+    _check_steps(variants, steps)
+    return variants
 
 
 def _check_steps(variants: Sequence[Variant], steps: Sequence[int]) -> None:

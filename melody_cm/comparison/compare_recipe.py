@@ -63,6 +63,18 @@ class CompareRecipe:
         """The pipelines of the systems that are ours."""
         return [Path(side.pipeline) for side in self.systems.values() if side.pipeline]
 
+    @property
+    def summary(self) -> str:
+        """What is made, in a line."""
+        rows = sum(len(side.num_steps) + side.null for side in self.systems.values())
+        clips = rows * len(self.prompts) * len(self.seeds)
+        named = ", ".join(f"{name} ({', '.join(map(str, side.num_steps))})" for name, side in self.systems.items())
+        return (
+            f"{len(self.systems)} systems (steps): {named}; {rows} rows x {len(self.prompts)} prompts x "
+            f"{len(self.seeds)} seeds = {clips} clips of {self.seconds:g} s, {clips * self.seconds / 60:.1f} minutes "
+            f"of music, judged in {len(self.embeddings)} space(s)"
+        )
+
 
 def read_compare_recipe(file: Path | str) -> CompareRecipe:
     """A checked recipe with the paths of its presets and prompts found.

@@ -1,5 +1,6 @@
 """MIDI files played by FluidSynth, always at the same level: the recipe that docs/data.md describes."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -75,7 +76,7 @@ class FluidSynth:
     def _play(self, midi: Path, wav: Path) -> None:
         log = wav.with_suffix(".log")
         # -f: without the user's own settings; -ni: no MIDI input, no shell.
-        options = ["-f", "/dev/null", "-ni", "-q", "-g", "0.4", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float"]
+        options = ["-f", os.devnull, "-ni", "-q", "-g", "0.4", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float"]
         command = [self.program, *options, "-F", str(wav), str(self.sound_font), str(midi.resolve())]
         with (
             log.open("wb") as messages,

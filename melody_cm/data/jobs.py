@@ -1,6 +1,5 @@
-"""What long work on music shares: a progress bar, the number of cores, a lock, and the folder for what is kept."""
+"""What long work on music shares: a progress bar, the number of cores, and the folder for what is kept."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -80,15 +79,3 @@ def naming_lost_workers(work: str, fix: str) -> Iterator[None]:
             f"a process that {work} was killed or gave nothing for long, perhaps for want of memory (also of "
             f"{SHARED_MEMORY}: --shm-size of a container); {fix}, and the same command goes on"
         ) from error
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`, waiting until no other process does; the empty file stays.
-
-    The lock ends with its process, however that ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -13,9 +13,9 @@ import torch
 from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
 from melody_cm.data.clips import RowReader, load_row, located
 from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
-from melody_cm.data.jobs import cores, file_lock, progress
+from melody_cm.data.jobs import cores, progress
 from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines, write_manifest
-from melody_cm.storage import hash_data, hash_file, write_atomically, write_json
+from melody_cm.storage import hash_data, hash_file, locked, write_atomically, write_json
 
 RECORD_NAME, LOCK_NAME = "rendering.json", ".lock"
 # What says whose music it is goes wherever the music goes.
@@ -93,7 +93,7 @@ class Rendering:
         if processes < 1:
             raise ValueError(f"processes is {processes}; at least 1 is needed")
         manifest = self.folder / MANIFEST_NAME
-        with file_lock(self.folder / LOCK_NAME):
+        with locked(self.folder / LOCK_NAME):
             write_json(self.folder / RECORD_NAME, self.synthesizer.described)
             self._read()
             if not manifest.is_file():

@@ -14,10 +14,10 @@ from torch import Tensor
 from melody_cm.data.audio_files import write_audio
 from melody_cm.data.clips import Split
 from melody_cm.data.composition import draw_piece, perform, piece_captions, piece_fields
-from melody_cm.data.jobs import cache_folder, file_lock, progress
+from melody_cm.data.jobs import cache_folder, progress
 from melody_cm.data.manifest import MANIFEST_NAME, Corpus, Entry, ManifestCorpus
 from melody_cm.data.synthesis import synthesize
-from melody_cm.storage import hash_data, read_json, write_json, write_text
+from melody_cm.storage import hash_data, locked, read_json, write_json, write_text
 
 # Raise it when the same arguments give other sound or other captions: it is a part of the cache's key.
 CONTENT_VERSION = 1
@@ -81,7 +81,7 @@ class SyntheticCorpus(Corpus):
         """Render all clips into a folder; see `write_corpus`."""
         folder, rows = folder.resolve(), [self._row(index) for index in range(self.num_clips)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        with file_lock(folder.parent / f".{folder.name}.lock"):
+        with locked(folder.parent / f".{folder.name}.lock"):
             if _is_there(folder, text, rows):
                 return
             aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"

@@ -1,19 +1,71 @@
 """What the pipelines share that denoise a latent and decode it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.diffusion import Guided
-from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Known, Sampler
+from melody_cm.interfaces import (
+    Angle,
+    AngleSchedule,
+    Autoencoder,
+    Conditioner,
+    Conditioning,
+    Denoiser,
+    Known,
+    Sampler,
+)
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import Batch, Request
 
 MAX_STEPS = 1000
 # Half a day of music, so that a 16-bit or 24-bit WAV holds it.
 LONGEST_SECONDS = 43200.0
+
+
+class Counted(Denoiser):
+    """A denoiser that tells after each call which of a sampler's steps it was.
+
+    Args:
+        tell: called with (step, num_steps), step from 1 on.
+    """
+
+    def __init__(self, denoiser: Denoiser, num_steps: int, tell: Callable[[int, int], Any]) -> None:
+        super().__init__()
+        self.denoiser, self.per_frame_angles = denoiser, denoiser.per_frame_angles
+        self.num_steps, self.tell, self.step = num_steps, tell, 0
+
+    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
+        velocity = self.denoiser(noisy_latent, angle, conditioning)
+        self.step = self.step % self.num_steps + 1
+        self.tell(self.step, self.num_steps)
+        return velocity
+
+
+def told(denoiser: Denoiser, batch: Batch) -> Denoiser:
+    """The denoiser, counted if the request wants to know."""
+    tell = step_bar() if batch.progress is True else batch.progress
+    return Counted(denoiser, batch.num_steps, tell) if tell else denoiser
+
+
+def step_bar() -> Callable[[int, int], None]:
+    """A bar of one sampling's steps, on the standard error or in a notebook."""
+    bar = Progress(console=Console(stderr=True))
+    task = bar.add_task("denoising steps")
+
+    def show(step: int, num_steps: int) -> None:
+        if step == 1:
+            bar.start()
+        bar.update(task, completed=step, total=num_steps)
+        if step == num_steps:
+            bar.stop()
+
+    return show
 
 
 class DiffusionPipeline(PretrainedPipeline):
@@ -52,7 +104,7 @@ class DiffusionPipeline(PretrainedPipeline):
         generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor:
         """The latent that the sampler makes of noise, in the batch's steps and at its guidance scale."""
-        guided = Guided(self.denoiser, batch.guidance_scale) if denoiser is None else denoiser
+        guided = told(Guided(self.denoiser, batch.guidance_scale) if denoiser is None else denoiser, batch)
         fresh = batch.generators("sampler") if generators is None else generators
         return self.sampler.sample(guided, noise, conditioning, self.schedule.angles(batch.num_steps), fresh, known)
 

@@ -15,7 +15,7 @@ from melody_cm.audio import GeneratedAudio
 from melody_cm.batch import MusicBatch
 from melody_cm.diffusion import Continuation, Guided
 from melody_cm.interfaces import Known, Tokenizer, TokenLM
-from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
+from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline, told
 from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, check_music
 from melody_cm.pipelines.streaming import Waveforms, context_frames, decode_blocks, fade_in, joined
 from melody_cm.pipelines.timeline import Hole, Timeline
@@ -225,7 +225,8 @@ class EditingPipeline(DiffusionPipeline):
         that its frames need, so that codes and frames never drift apart, and memory does not depend on the length.
         """
         timeline, last = self.timeline, past.num_frames + num_frames
-        denoiser, angles = Guided(self.denoiser, batch.guidance_scale), self.schedule.angles(batch.num_steps)
+        denoiser = told(Guided(self.denoiser, batch.guidance_scale), batch)
+        angles = self.schedule.angles(batch.num_steps)
         continuation = Continuation(self.sampler, denoiser, angles, timeline.window, timeline.chunk)
         shape = (past.latent.shape[1], timeline.window)
         for window in itertools.count():

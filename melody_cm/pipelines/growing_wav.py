@@ -1,10 +1,9 @@
 """WAV files and streams that grow while the music is made."""
 
-import fcntl
 import os
 import wave
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.audio import FORMATS, GeneratedAudio
-from melody_cm.storage import naming_full_disks, write_atomically
+from melody_cm.storage import locked, naming_full_disks, write_atomically
 
 MAX_BYTES = 2**32 - 100  # A WAV file counts its bytes with 32 bits.
 BLOCK = 2**16  # Samples that are encoded at a time.
@@ -80,16 +79,11 @@ class GrowingWav:
         self.samples = 0
 
     def __enter__(self) -> "GrowingWav":
-        self._file = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(self._file.fileno()), self.partial.stat())
-        except OSError:
-            mine = False
-        if not mine:
-            self._file.close()
-            raise ValueError(f"{self.partial}: another command is writing it; wait for it, or give another --out")
-        self._file.truncate(0)
+        taken = f"{self.partial}: another command is writing it; wait for it, or give another --out"
+        with ExitStack() as held:
+            held.enter_context(locked(self.partial.with_name(f".{self.partial.name}.lock"), taken))
+            self._file = self.partial.open("w+b")
+            self._held = held.pop_all()
         self._wav = wave.open(self._file, "wb")
         self._wav.setparams((1, self.sample_bytes, self.sample_rate, 0, "NONE", ""))
         return self
@@ -109,16 +103,20 @@ class GrowingWav:
                 file.write(block)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._held:
+            self._end(kind is None)
+
+    def _end(self, whole: bool) -> None:
         # What could not be written is tried again by each of these; the first error has said why.
-        with naming_full_disks(self.path, self.partial) if kind is None else suppress(OSError):
+        with naming_full_disks(self.path, self.partial) if whole else suppress(OSError):
             self._wav.close()
             self._file.flush()
             os.fsync(self._file.fileno())
         with suppress(OSError):
             self._file.close()
-        if kind is None and self.path.suffix.lower() == ".wav":
+        if whole and self.path.suffix.lower() == ".wav":
             self.partial.replace(self.path)
-        elif kind is None:
+        elif whole:
             write_atomically(self.path, self._encode)
             self.partial.unlink()
         elif not self.samples:

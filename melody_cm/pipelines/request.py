@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -57,7 +57,7 @@ Prompt = str | AudioPrompt
 
 @dataclass(frozen=True)
 class Request:
-    """What a pipeline is asked for. The last four fields lay out long music of MusicCM; other systems refuse them.
+    """What a pipeline is asked for. `prompt_at`, `loop` and `windows` lay out long music of MusicCM alone.
 
     Attributes:
         prompts: one clip each: a text, or music in its place; a single one, or a list. With none, given music is its
@@ -70,6 +70,8 @@ class Request:
         loop: the end goes over into the beginning.
         windows: "shared" windows overlap and agree; "independent" ones lie end to end, which is the baseline.
         negative_prompt: other systems take one; here it is refused, with the reason.
+        progress: True shows a bar of the denoising steps; a function is called after each with (step, num_steps). Music
+            that grows piece by piece begins at step 1 anew for each; systems without a denoiser tell nothing.
 
     Raises:
         ValueError: prompts that are no list of texts, times that do not ascend from 0 or later, empty texts, a loop of
@@ -85,6 +87,7 @@ class Request:
     loop: bool = False
     windows: Windows = "shared"
     negative_prompt: str | None = None
+    progress: bool | Callable[[int, int], Any] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.prompts, str | AudioPrompt):

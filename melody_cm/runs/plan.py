@@ -1,7 +1,6 @@
 """Which stages a command means, in which order, at which cost."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from melody_cm.configuration import shipped
 from melody_cm.runs.fingerprint import read_finished
-from melody_cm.runs.memory import Memory, num_processes, stage_on_meta, training_memory
+from melody_cm.runs.memory import num_processes, stage_on_meta, training_memory
 from melody_cm.runs.recipe import Recipe, Setting, find_recipe
 from melody_cm.runs.systems import stages_of
 from melody_cm.training import Stage
@@ -76,8 +75,13 @@ class Plan:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
         for heading in ("stage", "state", "parameters", "memory", "steps", "minutes on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
+        counts = []
         for recipe in self.recipes:
-            table.add_row(*self._cells(recipe))
+            parameters, memory = self._measured(recipe)
+            table.add_row(*self._cells(recipe, parameters, memory))
+            counts.append(parameters)
+        table.add_section()
+        table.add_row(*self._total(counts))
         yield table
 
     def show(self) -> None:
@@ -85,24 +89,40 @@ class Plan:
         console = Console()
         Console(width=max(console.width, 120)).print(self)
 
-    def _cells(self, recipe: Recipe) -> list[str]:
-        seconds = recipe.cost.get("seconds_per_step")
-        minutes = "not measured" if seconds is None else f"{recipe.planned_steps * seconds / 60:.1f}"
+    def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
+        minutes = "not measured" if (expected := _minutes(recipe)) is None else f"{expected:.1f}"
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
-        parameters, memory = 0, "not measured"
-        with suppress(OSError, ValueError):  # Public weights, which a plan does not load.
-            stage = stage_on_meta(recipe, self.setting)
-            parameters, memory = learning_parameters(stage), _shown(training_memory(stage, recipe), recipe)
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
-        disk = f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-        return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, disk]
+        return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, _disk(parameters)]
+
+    def _total(self, counts: list[int]) -> list[str]:
+        """The last row; minutes are those of what is to do, as far as they were measured."""
+        to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
+        known = [minutes for recipe in to_do if (minutes := _minutes(recipe)) is not None]
+        minutes = f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
+        steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
+        return ["together", f"{len(to_do)} to do", millions, "", str(steps), minutes, _disk(sum(counts))]
+
+    def _measured(self, recipe: Recipe) -> tuple[int, str]:
+        """Parameters that learn, and what a step needs of each process where there are several."""
+        try:
+            stage = stage_on_meta(recipe, self.setting)
+        except (OSError, ValueError):  # Public weights, which a plan does not load.
+            return 0, "not measured"
+        memory, processes = training_memory(stage, recipe), num_processes(recipe.config["trainer"])
+        each = f"{processes} x " if processes > 1 else ""
+        shown = "-" if memory is None else f"{each}{memory.total / 2**30:.1f} GiB"
+        return learning_parameters(stage), shown
 
 
-def _shown(memory: Memory | None, recipe: Recipe) -> str:
-    """What a step needs, of each process where there are several."""
-    processes = num_processes(recipe.config["trainer"])
-    each = f"{processes} x " if processes > 1 else ""
-    return "-" if memory is None else f"{each}{memory.total / 2**30:.1f} GiB"
+def _minutes(recipe: Recipe) -> float | None:
+    """Of one core, to train it; None where nobody measured it."""
+    seconds = recipe.cost.get("seconds_per_step")
+    return None if seconds is None else recipe.planned_steps * seconds / 60
+
+
+def _disk(parameters: int) -> str:
+    return f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
 
 
 def count_parameters(recipe: Recipe, setting: Setting) -> int:

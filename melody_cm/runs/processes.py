@@ -1,13 +1,13 @@
 """The processes of one training: which is the first of all, and what the others do when it is gone."""
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from melody_cm.storage import is_locked, locked
 
 # Each is 0 in the first process of all; torchrun, SLURM, Open MPI and Lightning set some of them.
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "NODE_RANK", "LOCAL_RANK")
@@ -39,7 +39,7 @@ def one_training(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     if is_first_process():
         taken = f"{folder} is being trained by another command; wait for it, or use another --run"
-        with locked(folder / LOCK, taken), locked(folder / ALIVE, taken, wait=True):
+        with locked(folder / LOCK, taken), locked(folder / ALIVE):
             yield
         return
     over = threading.Event()
@@ -50,55 +50,15 @@ def one_training(folder: Path) -> Iterator[None]:
         over.set()
 
 
-@contextmanager
-def locked(path: Path, taken: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock that the system frees when this process ends, however it ends; its file goes with it.
-
-    Raises:
-        ValueError: another process holds it; `taken` says so.
-    """
-    file = _opened(path, taken, wait)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _opened(path: Path, taken: str, wait: bool) -> TextIO:
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            file.close()
-            raise ValueError(taken) from error
-        # Whoever held it before may have taken the file away: then the lock is on nothing.
-        if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-            return file
-        file.close()
-
-
 def _watch(path: Path, over: threading.Event, leave: Callable[[], None]) -> None:
     """Call `leave` when nobody has held the lock for a while."""
     seen = time.monotonic()
     while not over.wait(PROBE_SECONDS):
-        if _is_held(path):
+        if is_locked(path):
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE_SECONDS:
             leave()
             return
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _leave() -> None:

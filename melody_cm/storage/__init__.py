@@ -21,5 +21,6 @@ from melody_cm.storage.files import (
     write_text,
 )
 from melody_cm.storage.hashing import hash_data, hash_file, hash_tensors, hash_weights
+from melody_cm.storage.locks import is_locked, locked
 from melody_cm.storage.pretrained import load_part, load_tokenizer, offline, public_stage, read_scheduler
 from melody_cm.storage.stages import current_run, enter_run, stage_folder

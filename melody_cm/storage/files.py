@@ -116,6 +116,8 @@ def _write_plain(path: Path, text: str) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":  # Windows syncs neither folders nor what is open for reading.
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -140,6 +142,8 @@ def _is_full(folder: Path) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # There the signal 0 is Ctrl-C.
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

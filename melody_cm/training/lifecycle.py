@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from melody_cm.storage import write_atomically
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM announces the end of a job by the last.
+# SLURM announces the end of a job by the last, which Windows lacks.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 STATE = ("state_dict", "optimizer_states")  # Where every number of a checkpoint must be finite.
 
 

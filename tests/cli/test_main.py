@@ -22,7 +22,6 @@ def _in_the_repository(monkeypatch):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("train recipes/melody --run x", ["--size must be said", "tiny", "paper"]),
         ("train recipes/melody --run x --size huge", ["unknown size 'huge'", "tiny, cpu, small, paper"]),
         ("train recipes/nowhere --run x --size tiny", ["no recipe recipes/nowhere", "melody-cm recipes"]),
         ("train recipes/melody/9_none.yaml --run x --size tiny", ["recipes/melody/9_none.yaml"]),
@@ -72,6 +71,48 @@ def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, caps
     assert len(error.splitlines()) == 1
     for word in words:
         assert word in error
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train recipes/melody --run x", "melody-cm train: --size is missing: tiny (about a minute a stage"),
+        ("genrate x", "melody-cm: VERB 'genrate' is none of train, finish, .*; the nearest is 'generate'"),
+        ("data impot x", "melody-cm data: COMMAND 'impot' is none of import, .*; the nearest is 'import'"),
+        ("generate x --stpes 3 --out o", "melody-cm: generate knows no argument '--stpes'; the nearest is '--steps'"),
+        ("generate --prompt a", "melody-cm generate: DIR is missing: a folder written by .*; --out is missing: folder"),
+        ("", "melody-cm: VERB is missing: see --help"),
+    ],
+)
+def test_a_mistyped_or_missing_word_is_told_in_one_line(command, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert re.match(message.replace("(", r"\("), error), error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["train", "ablate", "reproduce"])
+def test_what_must_be_given_is_not_in_brackets(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    usage = capsys.readouterr().out.partition("options:")[0]
+    assert "--size SIZE" in usage
+    assert "[--size SIZE]" not in usage
+
+
+def test_the_shell_can_ask_what_comes_next(tmp_path):
+    pytest.importorskip("argcomplete")
+
+    def completed(line):
+        environment = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": " "}
+        environment |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"), "PATH": os.environ["PATH"]}
+        subprocess.run([sys.executable, "-m", "melody_cm.cli.main"], env=environment, check=True)
+        return (tmp_path / "out").read_text().split()
+
+    assert completed("melody-cm gen") == ["generate"]
+    assert completed("melody-cm generate --inp") == ["--inpaint"]
 
 
 def compare_recipe(tmp_path, **changes):
@@ -134,6 +175,27 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     for word in ("shared/1_joint_embedding", "429.97 M", "296.6", "GiB", "not measured"):
         assert word in plan
     assert "7_consistency_distillation" not in plan, "which only MeLoDy-CM needs"
+    assert list(tmp_path.iterdir()) == []
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in plan.splitlines() if "│" in line]
+    *stages, total = rows
+    assert total[:2] == ["together", f"{len(stages)} to do"]
+    assert int(total[3]) == sum(int(stage[3]) for stage in stages)
+    millions = [float(stage[2].removesuffix(" M").replace("-", "0")) for stage in stages]
+    assert float(total[2].removesuffix(" M")) == pytest.approx(sum(millions), abs=0.05)
+    assert total[4] == f"over {sum(float(stage[4]) for stage in stages if stage[4] != 'not measured'):.1f}"
+
+
+def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):
+    where = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(["compare", "recipes/compare/tiny.yaml", *where]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "melody/6_dual_path_diffusion" in said
+    assert "4 systems (steps): melody (5, 10)" in said
+    assert "7 rows x 4 prompts x 4 seeds = 112 clips of 2.56 s, 4.8 minutes of music" in said
+    assert main(["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0,1", *where]) == 0
+    said = capsys.readouterr().out
+    assert "unet2d, seed 1" in said
+    assert "3 recipe(s) x 2 seed(s), each measured on 64 clips" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Filling the encoded cache: every clip once through the frozen encoders, shared out among processes."""
 
+import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,7 +125,8 @@ class Encoding(Dataset[str | Exception | None]):
         if self.placement.device.type != "cpu" and count == 1:
             self._take_device(0)
             count = 0
-        # Forked, because some networks cannot be pickled.
+        # Forked, because some networks cannot be pickled; where nothing can be forked, this process does it all.
+        count = count if "fork" in multiprocessing.get_all_start_methods() else 0
         settings = {"worker_init_fn": self._take_device, "multiprocessing_context": "fork"} if count else {}
         settings |= {"timeout": PATIENCE_SECONDS} if count else {}
         return self._collect(iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings)))
