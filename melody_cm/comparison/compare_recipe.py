@@ -10,25 +10,29 @@ from melody_cm.comparison.baselines import open_baseline
 from melody_cm.comparison.ceilings import Music
 from melody_cm.comparison.compare import System, compare
 from melody_cm.comparison.real_clips import RealClip, nearest_captions
-from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml
-from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, Split, read_split
+from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml, shipped
+from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, Split, open_corpus, read_split
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.placement import Placement
-from melody_cm.runs import Recipe, Run, Setting, build_data, plan_stages, stages_of
+from melody_cm.runs import Recipe, Run, Setting, build_data, open_source, plan_stages, stages_of
 from melody_cm.runs.recipe import find_recipe
 
 log = logging.getLogger(__name__)
 
+SAMPLE_RATE = 24000  # Hz, at which real music is read where no recipe of a stage says it.
+
 
 @dataclass
 class Side:
-    """A system of the recipe: the numbers of steps that it is asked for, and the preset of its pipeline or, where it is
-    of other people, the name of a baseline (`open_baseline`). `null` adds a row of the same with other seeds."""
+    """A system of the recipe: the numbers of steps that it is asked for, and the preset of its pipeline, which the run
+    has trained, or the source of one that is finished (`open_source`), or, where it is of other people, the name of a
+    baseline (`open_baseline`). `null` adds a row of the same with other seeds."""
 
     num_steps: list[int]
     pipeline: str | None = None
+    source: str | None = None
     baseline: str | None = None
     null: bool = False
 
@@ -46,6 +50,8 @@ class CompareRecipe:
         reference: what clips are compared with: a split of the systems' own real music, or other music, a manifest or
             folder of sound files.
         systems: by name.
+        corpus: real music with splits, as the option --corpus takes it; needed where all systems come finished, because
+            then no run says what music there is.
         file: where it was read; recipes of stages are also looked for in the folders beside its own.
     """
 
@@ -56,11 +62,12 @@ class CompareRecipe:
     embeddings: list[str]
     reference: str
     systems: dict[str, Any]
+    corpus: str | None = None
     file: Path | None = field(default=None, init=False)
 
     @property
     def presets(self) -> list[Path]:
-        """The pipelines of the systems that are ours."""
+        """The pipelines of the systems that a run has trained."""
         return [Path(side.pipeline) for side in self.systems.values() if side.pipeline]
 
     @property
@@ -91,18 +98,20 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
     for name, system in recipe.systems.items():
         check_arguments(system, Side, ("systems", name), lambda keys: _named(path, keys))
         side = recipe.systems[name] = Side(**system)
-        if (side.pipeline is None) == (side.baseline is None):
-            raise ValueError(f"{path}: systems.{name} needs a pipeline or a baseline, one of the two")
+        if sum(place is not None for place in (side.pipeline, side.source, side.baseline)) != 1:
+            raise ValueError(f"{path}: systems.{name} needs a pipeline, a source or a baseline, one of the three")
         if side.pipeline:
             side.pipeline = str(find_file(side.pipeline, path))
-    if not recipe.presets:
+    if recipe.corpus is not None:
+        recipe.corpus = str(_music("corpus", recipe.corpus, path))
+    if not recipe.presets and recipe.corpus is None:
         raise ValueError(
-            f"{path}: no system has a pipeline; name one, because its stages say what music it learned from"
+            f"{path}: no system has a pipeline, whose stages say what music there is; add one, or corpus: PATH"
         )
     if recipe.reference in (*SPLITS, *OTHER_NAMES):
         recipe.reference = read_split(recipe.reference)
     else:
-        recipe.reference = str(_music(recipe.reference, path))
+        recipe.reference = str(_music("reference", recipe.reference, path))
     recipe.embeddings = [str(find_file(preset, path)) for preset in recipe.embeddings]
     if isinstance(recipe.prompts, str):
         lines = find_file(recipe.prompts, path).read_text(encoding="utf-8").splitlines()
@@ -110,14 +119,13 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
     return recipe
 
 
-def _music(reference: str, recipe: Path) -> Path:
-    """Other music than the run's, beside the recipe or in the working folder."""
-    places = [recipe.parent / reference, Path(reference)]
+def _music(key: str, music: str, recipe: Path) -> Path:
+    """Other music than the run's, beside the recipe, in the working folder, or as it ships."""
+    places = [recipe.parent / music, Path(music), shipped(music)]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise ValueError(
-            f"{recipe}: reference is {reference!r}, neither a split ({', '.join(SPLITS)}) nor there as a path"
-        )
+        split = f"neither a split ({', '.join(SPLITS)}) nor there" if key == "reference" else "not there"
+        raise ValueError(f"{recipe}: {key} is {music!r}, {split} as a path")
     return found
 
 
@@ -155,6 +163,8 @@ def compare_recipe(
     else:
         run.check(stages)
     run.enter()
+    if setting.corpus is None and not recipe.presets:
+        setting = replace(setting, corpus=recipe.corpus)
     pipelines = {name: _open(side, recipe, run, setting.placement) for name, side in recipe.systems.items()}
     return compare(
         {name: System(pipelines[name], side.num_steps, side.null) for name, side in recipe.systems.items()},
@@ -172,7 +182,11 @@ def compare_recipe(
 
 
 def _open(side: Side, recipe: CompareRecipe, run: Run, placement: Placement) -> Pipeline:
-    pipeline = open_baseline(side.baseline, recipe.prompts) if side.baseline else run.pipeline(Path(side.pipeline))
+    pipeline: Pipeline
+    if side.baseline:
+        pipeline = open_baseline(side.baseline, recipe.prompts)
+    else:
+        pipeline = run.pipeline(Path(side.pipeline)) if side.pipeline else open_source(str(side.source))
     if hasattr(pipeline, "networks"):
         placement.put(pipeline.networks.values())
     return pipeline
@@ -229,6 +243,8 @@ def _real_music(recipe: CompareRecipe, setting: Setting) -> Music:
 
 
 def _music_of_the_run(recipe: CompareRecipe, setting: Setting) -> MusicDataModule:
+    if not recipe.presets:
+        return MusicDataModule(open_corpus(str(setting.corpus)), SAMPLE_RATE, recipe.seconds, batch_size=16)
     stage = find_recipe(stages_of(recipe.presets[0])[0], recipe.file)
     config = replace(setting, overrides=()).compose(stage).config
     return build_data({**config["data"], "seconds": recipe.seconds})

@@ -12,6 +12,7 @@ from typing import Any
 
 from melody_cm.configuration import read_yaml
 from melody_cm.interfaces import Pipeline
+from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.runs.fingerprint import (
     Fingerprint,
     check_finished,
@@ -337,3 +338,15 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def open_source(source: str) -> PretrainedPipeline:
+    """A system of any source: a folder written by `melody-cm export`, RUNS/RUN/SYSTEM, demo:NAME or owner/name.
+
+    Raises:
+        FileNotFoundError, ValueError: no system there.
+    """
+    folder = Path(source)
+    if not (folder / "config.json").is_file() and any(folder.parent.glob("*/*/finished.json")):
+        return Run(folder.parent).pipeline(folder.name)
+    return PretrainedPipeline.from_pretrained(source)

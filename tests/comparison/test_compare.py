@@ -16,7 +16,7 @@ from melody_cm.comparison.ceilings import MUSIC
 from melody_cm.comparison.clips import Clips, Task
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.compare import clips_of
-from melody_cm.comparison.compare_recipe import _reference_music
+from melody_cm.comparison.compare_recipe import _reference_music, compare_recipe
 from melody_cm.comparison.costs import closed_form, passes_of_a_clip
 from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
@@ -25,7 +25,7 @@ from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.tables import change_sheet
 from melody_cm.interfaces import Pipeline
 from melody_cm.placement import Placement
-from melody_cm.runs import Setting
+from melody_cm.runs import Run, Setting
 
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
 
@@ -335,6 +335,14 @@ OWN = {"melody": {"pipeline": "configs/pipeline/melody.yaml", "num_steps": [1]}}
     [
         ({"reference": "nowhere", "systems": OWN}, "reference is 'nowhere', neither a split"),
         ({"systems": {"a": {"baseline": "musicgen:random", "num_steps": [1]}}}, "no system has a pipeline"),
+        (
+            {"systems": {"a": {"source": "demo:a", "num_steps": [1]}}, "corpus": "nowhere"},
+            "corpus is 'nowhere', not there",
+        ),
+        (
+            {"systems": {"a": {"source": "a", "pipeline": "b", "num_steps": [1]}}},
+            "needs a pipeline, a source or a base",
+        ),
         ({"second": 1.0, "systems": OWN}, "second.*nearest valid key is 'seconds'"),
         ({"seconds": "long", "systems": OWN}, "seconds"),
         ({"systems": {"a": {"pipeline": "configs/pipeline/melody.yaml"}}}, "systems.a.*num_steps"),
@@ -387,3 +395,32 @@ def test_passes_of_several_windows_are_counted_and_have_no_formula():
     assert passes["saving"] == pytest.approx(
         saving(passes["total"]["batched"], musiclm_passes(3 * pipeline.max_seconds))
     )
+
+
+def test_finished_systems_are_compared_on_music_that_the_recipe_names(tmp_path):
+    for name, toy in (("melody", toy_melody()), ("musiccm", toy_musiccm())):
+        toy.save_pretrained(tmp_path / name)
+    (tmp_path / "music").mkdir()
+    rows = []
+    for index, split in enumerate(["test", "valid"] * 3):
+        sound = torch.randn(24000, generator=torch.Generator().manual_seed(index)).numpy() * 0.1
+        soundfile.write(tmp_path / f"music/{index}.wav", sound, 24000)
+        rows.append(
+            {"id": index, "audio": f"{index}.wav", "caption": "loud noise", "split": split, "piece": str(index)}
+        )
+    (tmp_path / "music/manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    systems = {name: {"source": str(tmp_path / name), "num_steps": [1]} for name in ("melody", "musiccm")}
+    recipe = {
+        **RECIPE,
+        "prompts": ["a", "b", "c"],
+        "seeds": [0, 1],
+        "embeddings": ["configs/embedding/logmel.yaml"],
+        "corpus": "music",
+        "systems": systems,
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(recipe))
+    results = compare_recipe(tmp_path / "mine.yaml", Run(tmp_path / "run"), tmp_path / "out")
+    assert [row.title for row in results.rows if "step" in row.title] == ["melody, 1 step", "musiccm, 1 step"]
+    assert "real music" in [row.title for row in results.rows]
+    assert results.metadata["corpus"] == str(tmp_path / "music")
+    assert not (tmp_path / "run").exists()

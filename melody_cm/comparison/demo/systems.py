@@ -1,11 +1,10 @@
 """Systems of any source by the names that a page shows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.placement import Placement
-from melody_cm.runs import Run
+from melody_cm.runs import open_source
 
 
 def open_systems(sources: Sequence[str], placement: Placement) -> dict[str, PretrainedPipeline]:
@@ -21,14 +20,7 @@ def open_systems(sources: Sequence[str], placement: Placement) -> dict[str, Pret
         raise ValueError(f"{', '.join(sources)}: a system is named twice; name each once")
     words = [source.rstrip("/").replace(":", "/").rpartition("/")[2] for source in sources]
     names = [word if words.count(word) == 1 else source for word, source in zip(words, sources, strict=True)]
-    systems = {name: _open(source) for name, source in zip(names, sources, strict=True)}
+    systems = {name: open_source(source) for name, source in zip(names, sources, strict=True)}
     for system in systems.values():
         system.to(placement.device, placement.dtype)
     return systems
-
-
-def _open(source: str) -> PretrainedPipeline:
-    folder = Path(source)
-    if not (folder / "config.json").is_file() and any(folder.parent.glob("*/*/finished.json")):
-        return Run(folder.parent).pipeline(folder.name)
-    return PretrainedPipeline.from_pretrained(source)
