@@ -10,7 +10,7 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -497,15 +497,23 @@ class DiscriminatorOutput(NamedTuple):
 DiscriminatorOutputs = Sequence[DiscriminatorOutput]
 
 
-class DiscriminatorContext(NamedTuple):
-    """What a discriminator may know beside the sample, the same for a real and a generated one: the `conditioning`, the
-    `reference` (b, c, *axes) that is real, where the generator was given noise alone (`from_noise`, (b,)), and the
-    batch's `draws`."""
+@dataclass
+class DiscriminatorContext:
+    """What a discriminator may know beside the sample, the same for a real and a generated one.
+
+    Attributes:
+        conditioning: of the clips.
+        reference: (b, c, *axes) that is real.
+        from_noise: (b,) where the generator was given noise alone.
+        draws: of the batch.
+        kept: what a discriminator made of the reference and wants again in this step, without gradient.
+    """
 
     conditioning: Conditioning
     reference: Tensor
     from_noise: Tensor
     draws: Draws
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Discriminator(Network, ABC):

@@ -84,11 +84,11 @@ class FeatureDiscriminator(Discriminator):
     ) -> Float[Tensor, "b d"]:
         pooled = self._pooled(context)
         with torch.no_grad():
-            is_real = sample is context.reference
-            deepest = heard[-1] if is_real else self._hear(context.reference, context)[-1]
-            summary = standardize(deepest.detach().mean(-1))
-            summary = summary.masked_fill(context.from_noise[:, None], 0)
-        return torch.cat([standardize(pooled.float()), summary], dim=1)
+            if "summary" not in context.kept:
+                deepest = heard[-1] if sample is context.reference else self._hear(context.reference, context)[-1]
+                summary = standardize(deepest.detach().mean(-1))
+                context.kept["summary"] = summary.masked_fill(context.from_noise[:, None], 0)
+        return torch.cat([standardize(pooled.float()), context.kept["summary"]], dim=1)
 
     def _pooled(self, context: DiscriminatorContext) -> Float[Tensor, "b e"]:
         pooled = context.conditioning.pooled
