@@ -114,11 +114,11 @@ class AsOnGPU(TorchFunctionMode):
             return None
         if torch.is_autocast_enabled("cpu") and func in (*HALVED, *WHOLE):
             dtype = torch.get_autocast_dtype("cpu") if func in HALVED else torch.float32
-            args, kwargs = tree_map(lambda x: x.to(dtype) if is_float(x) else x, (args, kwargs))
+            args, kwargs = tree_map(lambda x: x.to(dtype) if _is_float(x) else x, (args, kwargs))
         return _fused_attention(*args, **kwargs) if func is F.scaled_dot_product_attention else func(*args, **kwargs)
 
 
-def is_float(x: Any) -> bool:
+def _is_float(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and x.is_meta
 
 

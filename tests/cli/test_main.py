@@ -128,7 +128,7 @@ def compare_recipe(tmp_path, **changes):
         ({"reference": "tset"}, "reference is 'tset', neither a split (train, valid, test) nor there as a path"),
         ({"seeds": 3}, "seeds: 3 is no valid value: it should be a valid list"),
         ({"seconds": "x"}, "seconds: 'x' is no valid value: it should be a valid number"),
-        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline or a baseline, one of the two"),
+        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline, a source or a baseline, one of"),
         ({"sedes": [1]}, "sedes: unknown key; the nearest valid key is 'seeds'"),
     ],
 )
@@ -179,10 +179,10 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in plan.splitlines() if "│" in line]
     *stages, total = rows
     assert total[:2] == ["together", f"{len(stages)} to do"]
-    assert int(total[3]) == sum(int(stage[3]) for stage in stages)
+    assert int(total[4]) == sum(int(stage[4]) for stage in stages)
     millions = [float(stage[2].removesuffix(" M").replace("-", "0")) for stage in stages]
     assert float(total[2].removesuffix(" M")) == pytest.approx(sum(millions), abs=0.05)
-    assert total[4] == f"over {sum(float(stage[4]) for stage in stages if stage[4] != 'not measured'):.1f}"
+    assert total[5] == f"over {sum(float(stage[5]) for stage in stages if stage[5] != 'not measured'):.1f}"
 
 
 def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):

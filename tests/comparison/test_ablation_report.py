@@ -67,7 +67,7 @@ def test_one_seed_has_no_bars_and_measures_without_samples_no_curves(tmp_path):
     assert 'href="#charts"' not in text
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), pytest.param(500, "dark", marks=pytest.mark.slow)])
 def test_the_page_works_in_a_browser(page, browser, width, scheme):
     tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     complaints, requests = [], []

@@ -162,7 +162,7 @@ def opened(browser, file, width=1200, scheme="light"):
     return page, complaints, requests
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), pytest.param(500, "dark", marks=pytest.mark.slow)])
 def test_the_page_works_in_a_browser(comparison, browser, width, scheme):
     page, complaints, requests = opened(browser, comparison[2], width, scheme)
     for index in range(page.locator("audio").count()):
