@@ -60,8 +60,8 @@ class Machine:
 class Bench:
     """Times rows and keeps them."""
 
-    def __init__(self, quick: bool) -> None:
-        self.machine, self.pairs, self.rows = Machine(), 1 if quick else 5, []
+    def __init__(self, quick: bool, file: Path | None) -> None:
+        self.machine, self.pairs, self.rows, self.file = Machine(), 1 if quick else 5, [], file
         self.setting = Setting("paper")
 
     def row(self, goal: str, what: str, work: Callable[[], Any], precision: str, seconds: float = SECONDS) -> float:
@@ -87,6 +87,9 @@ class Bench:
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
+        if self.file:  # Row by row: a run that is cut off keeps what it had.
+            told = {"machine": self.machine.facts(), "rows": self.rows}
+            self.file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def unet(bench: Bench) -> None:
@@ -106,7 +109,7 @@ def decoders(bench: Bench) -> None:
     """The mel VAE, both vocoders, MeLoDy's VAE; HiFi-GAN beside transformers' with the same weights."""
     pipeline, melody = random_musiccm(bench.setting), random_melody(bench.setting)
     istft = random_musiccm(bench.setting, istft_of(pipeline)).autoencoder.vocoder
-    waveform, hifigan = melody.autoencoder.decoder, pipeline.autoencoder.vocoder
+    waveform, hifigan = melody.autoencoder, pipeline.autoencoder.vocoder
     theirs: SpeechT5HifiGan = SpeechT5HifiGan(hifigan.model.config).eval()
     theirs.load_state_dict(hifigan.model.state_dict())
     latent = torch.randn(1, *pipeline.autoencoder.latent_shape(SECONDS))
@@ -119,7 +122,7 @@ def decoders(bench: Bench) -> None:
             bench.row("G5", "mel VAE, decoder", lambda: pipeline.autoencoder.decode_mel(latent), precision)
             bench.row("G4", "HiFi-GAN", lambda mel=mel: hifigan(mel), precision)
             bench.row("G5", "ISTFT vocoder", lambda mel=mel: istft(mel), precision)
-            bench.row("G9", "MeLoDy's VAE, decoder", lambda: waveform(frames), precision)
+            bench.row("G9", "MeLoDy's VAE, decoder", lambda: waveform.decode(frames), precision)
             kept = mel.float()
 
             def reference(mel: Tensor = kept) -> Tensor:
@@ -139,7 +142,7 @@ def musiccm(bench: Bench) -> None:
         for precision, _ in placements(pipeline):
             for steps in (4, 1):
                 work = generate(pipeline, steps)
-                bench.row("G5", f"MusicCM, {steps} steps, {name}", work, precision)
+                bench.row("G5", f"MusicCM, {steps} step{'s'[: steps - 1]}, {name}", work, precision)
     peer = open_baseline("musicldm:random")
     bench.ratio("G3", "MusicLDM of diffusers, 4 steps, fp32, against MusicCM, 4 steps, ISTFT, bf16",
                 lambda: peer.generate([PROMPT], SECONDS, 0, num_steps=4), generate(pipeline, 4))  # fmt: skip
@@ -262,15 +265,13 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
     parser.add_argument("--json", type=Path, help="put the rows into this file")
     arguments = parser.parse_args()
-    bench = Bench(arguments.quick)
+    bench = Bench(arguments.quick, arguments.json)
     print(json.dumps(bench.machine.facts()), flush=True)
     for name in arguments.rows:
         ROWS[name](bench)
     facts = bench.machine.facts()
     peak = highest_memory(torch.device("cpu"))
     facts["peak_gib"] = round((peak or 0) / 2**30, 2)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": facts, "rows": bench.rows}, indent=1) + "\n")
     page = f"{START}\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + f"\n\n{table(bench.rows)}\n{END}"
     print(page)
     if arguments.write:
