@@ -128,7 +128,7 @@ def compare_recipe(tmp_path, **changes):
         ({"reference": "tset"}, "reference is 'tset', neither a split (train, valid, test) nor there as a path"),
         ({"seeds": 3}, "seeds: 3 is no valid value: it should be a valid list"),
         ({"seconds": "x"}, "seconds: 'x' is no valid value: it should be a valid number"),
-        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline, a source or a baseline, one of"),
+        ({"systems": {"melody": {"num_steps": [1]}}}, "systems.melody needs a pipeline, a source or a baseline"),
         ({"sedes": [1]}, "sedes: unknown key; the nearest valid key is 'seeds'"),
     ],
 )
