@@ -74,6 +74,8 @@ class TokenizerFitting(Resumable):
         self.tokenizer.fit(features, self.seed)
         self.report = {"fitted": codebook_report(self.tokenizer, features.to(self.device)), **self._held_back(features)}
         self.outcome = (1.0, self.report["fitted"]["quantization_error"][-1])
+        if idle := idle_codebooks(self.report["fitted"]["perplexity"], self.tokenizer.codebook_size):
+            self.trainer.print(idle)
         for logger in self.trainer.loggers:
             logger.log_metrics(flat(self.report), step=int(self.batches_seen))
 
@@ -101,6 +103,17 @@ class TokenizerFitting(Resumable):
         if self.tokenizer.frame_rate and data.seconds > 1:
             report["stability"] = cluster_stability(self.tokenizer, fitted_on, batches[0], self.seed)
         return report
+
+
+def idle_codebooks(perplexities: list[float], size: int) -> str | None:
+    """A line about codebooks of `size` entries that are used as if they had fewer than half of them, or None."""
+    idle = [f"level {level}: {value:.0f}" for level, value in enumerate(perplexities, start=1) if value < size / 2]
+    if not idle:
+        return None
+    return (
+        f"less than half of the codebook of {size} is at work (perplexity of {', '.join(idle)}): different music gets "
+        "the same codes; train what makes the features for longer, or set codebook_size lower"
+    )
 
 
 def flat(report: dict[str, Any]) -> dict[str, float]:
