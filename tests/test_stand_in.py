@@ -114,7 +114,7 @@ def one_thread(monkeypatch):
     monkeypatch.setattr("melody_cm.pipelines.pretrained.one_ahead", lambda blocks: blocks)
 
 
-OTHERS = ("melody", "melody_cm", "musiccm_teacher", "musiccm_vocoder", "musiclm")
+OTHERS = ("melody", "melody_cm", "musiccm_teacher", "musiccm_vocoder", "musiccm_teacher_vocoder", "musiclm")
 PIPELINES = ["musiccm", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 

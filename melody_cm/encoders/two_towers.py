@@ -42,10 +42,10 @@ class TwoTowers(JointEmbedding):
         width: d of the shared space.
 
     Raises:
-        ValueError: no stride; an empty text.
+        ValueError: no stride; an empty text; audio, but no audio tower.
     """
 
-    audio_tower: nn.Module
+    audio_tower: nn.Module | None
     text_tower: nn.Module
     tokens: ByteTokens | WordTokens
 
@@ -58,7 +58,8 @@ class TwoTowers(JointEmbedding):
             raise ValueError(f"window_stride_seconds {window_stride_seconds:g} must be above 0; use e.g. 1.0")
 
     def _make_projections(self) -> None:
-        self.audio_projection = nn.Linear(self.audio_tower.config.hidden_size, self.width)
+        if self.audio_tower is not None:
+            self.audio_projection = nn.Linear(self.audio_tower.config.hidden_size, self.width)
         self.text_projection = nn.Linear(self.text_tower.config.hidden_size, self.width)
 
     @abstractmethod
@@ -71,6 +72,10 @@ class TwoTowers(JointEmbedding):
         return self.text_tower
 
     def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
+        if self.audio_tower is None:
+            raise ValueError(
+                "this joint embedding travels without its audio tower, so it reads text alone; give a text"
+            )
         starts = window_starts(waveform.shape[-1], self.window, self.stride)
         windows = [self._embed_window(waveform[..., start : start + self.window]) for start in starts]
         return F.normalize(torch.stack(windows).mean(0), dim=-1)
@@ -97,7 +102,8 @@ class TwoTowerEmbedding(TwoTowers):
         num_mels, n_fft, hop_length: of the log-mel; bins, samples, samples.
         patch_size: mel bins and frames of the audio tower's square patches.
         patch_stride: mel bins and frames from one patch to the next.
-        audio_layers, audio_width, audio_heads: of the audio tower; its feed-forward layers are 4 times as wide.
+        audio_layers, audio_width, audio_heads: of the audio tower; its feed-forward layers are 4 times as wide. Without
+            layers there is no audio tower: `text_only` makes such an embedding.
         text_layers, text_width, text_heads: of the text tower.
         max_text_bytes: what comes after them is ignored, and a warning says so once.
 
@@ -151,8 +157,18 @@ class TwoTowerEmbedding(TwoTowers):
             pad_token_id=ByteTokens.pad_id,
             **NO_DROPOUT,
         )
-        self.audio_tower, self.text_tower = ASTModel(audio), BertModel(text, add_pooling_layer=False)
+        self.audio_tower = ASTModel(audio) if audio_layers else None
+        self.text_tower = BertModel(text, add_pooling_layer=False)
         self._make_projections()
+
+    def text_only(self) -> "TwoTowerEmbedding":
+        """The same embedding of texts, without the audio tower: less than half of the weights, for a system that
+        travels and is only ever given texts."""
+        smaller = TwoTowerEmbedding(**{**self.init_arguments, "audio_layers": 0})
+        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("audio_")}
+        smaller.load_state_dict(kept)
+        smaller.origin, smaller.made_by, smaller.left_out = self.origin, self.made_by, self.left_out
+        return smaller
 
     def _mel(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l f"]:
         return (self.mel(fit_length(waveform, self.window)) - MEL_MEAN) / MEL_SPREAD

@@ -274,7 +274,7 @@ class PretrainedPipeline(Pipeline):
             raise ValueError(f"{source} holds a {kind.__name__}, not a {cls.__name__}; load it with {kind.__name__}")
         if strays := [name for name in names if name not in list(inspect.signature(kind).parameters)]:
             raise ValueError(f"{file} names a network {strays[0]!r}, which a {kind.__name__} does not have")
-        networks = {name: storage.load_network(folder / name) for name in names}
+        networks = {name: storage.load_network(_network_folder(folder, config, name)) for name in names}
         with storage.offline(file):
             pipeline = storage.assemble(kind, arguments, networks)
         history = config.get("history")
@@ -352,6 +352,14 @@ def _demo(name: str) -> Path:
     if name not in known:
         raise FileNotFoundError(f"there is no {DEMO}{name}; with this version come: {', '.join(known) or 'none'}")
     return DEMOS / name
+
+
+def _network_folder(folder: Path, config: Mapping[str, Any], name: str) -> Path:
+    """Where a network lies. A system that ships may lack some, which it shares with its neighbour `shares`."""
+    if (folder / name).is_dir() or folder.parent != DEMOS or "shares" not in config:
+        return folder / name
+    neighbour = _demo(config["shares"])
+    return _network_folder(neighbour, storage.read_json(neighbour / "config.json"), name)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -107,6 +107,17 @@ def test_an_exported_embedding_comes_back_the_same(tmp_path):
     assert torch.equal(again.embed_audio(waveform), embedding.embed_audio(waveform))
 
 
+def test_an_embedding_of_text_alone_embeds_texts_as_before_and_refuses_sound(tmp_path):
+    embedding = tiny()
+    save_network(embedding.text_only(), tmp_path / "joint")
+    small = load_network(tmp_path / "joint")
+    torch.testing.assert_close(small.embed_text(["a harp", "b"]), embedding.embed_text(["a harp", "b"]))
+    towers = [sum(p.numel() for p in each.parameters()) for each in (embedding.text_tower, embedding.text_projection)]
+    assert sum(p.numel() for p in small.parameters()) == sum(towers)
+    with pytest.raises(ValueError, match="without its audio tower"):
+        small.embed_audio(torch.randn(1, 1, 5120))
+
+
 def test_sizes_that_do_not_fit_are_refused_with_numbers():
     with pytest.raises(ValueError, match="8 frames and 32 mel bins holds no patch of 16 x 16"):
         tiny(window_seconds=0.08)

@@ -19,7 +19,7 @@ EXPORTS |= dict.fromkeys(("semantic_lm", "coarse_lm", "fine_lm"), "language_mode
 
 
 # What takes parts from public folders or several stages a slot: test_musiccm_parts.py.
-ELSEWHERE = {"musiccm_public", "musiccm_vocoder"}
+ELSEWHERE = {"musiccm_public", "musiccm_vocoder", "musiccm_teacher_vocoder"}
 
 
 def test_every_preset_is_tested():

@@ -1,6 +1,7 @@
 """Pipelines on disk: what is saved is what is loaded, and everything else is refused with one clear line."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from toy_systems import ToyDenoiser, toy_melody, toy_musiccm, toy_teacher
 
 from melody_cm.diffusion import UniformAngles
 from melody_cm.pipelines import MeLoDy, MusicCM, PretrainedPipeline
-from melody_cm.storage import hash_weights, load_network, load_stage, save_network, write_json
+from melody_cm.storage import hash_weights, load_network, load_stage, read_json, save_network, write_json
 from melody_cm.storage.stages import RUN_VARIABLE
 
 
@@ -206,3 +207,29 @@ def test_a_system_that_ships_is_found_by_name_or_the_others_are_named(tmp_path, 
     assert isinstance(PretrainedPipeline.from_pretrained("demo:musiccm"), MusicCM)
     with pytest.raises(FileNotFoundError, match=r"there is no demo:\.\./x; with this version come: musiccm"):
         PretrainedPipeline.from_pretrained("demo:../x")
+
+
+def test_a_system_that_ships_takes_what_it_lacks_from_the_one_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr("melody_cm.pipelines.pretrained.DEMOS", tmp_path)
+    for name in ("first", "second", "third"):
+        toy_musiccm().save_pretrained(tmp_path / name)
+    for name, shares in (("second", "first"), ("third", "second")):
+        config = read_json(tmp_path / name / "config.json")
+        write_json(tmp_path / name / "config.json", config | {"shares": shares})
+        shutil.rmtree(tmp_path / name / "denoiser")
+    hashes = [PretrainedPipeline.from_pretrained(f"demo:{name}").weight_hashes() for name in ("first", "third")]
+    assert hashes[0]["denoiser"] == hashes[1]["denoiser"]
+    config = read_json(tmp_path / "second" / "config.json")
+    write_json(tmp_path / "second" / "config.json", config | {"shares": "../elsewhere"})
+    with pytest.raises(FileNotFoundError, match=r"there is no demo:\.\./elsewhere"):
+        PretrainedPipeline.from_pretrained("demo:second")
+
+
+def test_a_folder_elsewhere_never_takes_networks_of_its_neighbours(tmp_path):
+    for name in ("first", "second"):
+        toy_musiccm().save_pretrained(tmp_path / name)
+    config = read_json(tmp_path / "second" / "config.json")
+    write_json(tmp_path / "second" / "config.json", config | {"shares": "first"})
+    shutil.rmtree(tmp_path / "second" / "denoiser")
+    with pytest.raises(FileNotFoundError):
+        PretrainedPipeline.from_pretrained(tmp_path / "second")

@@ -1,0 +1,62 @@
+"""The demo systems of a finished run, small enough to travel with the package: `demo:NAME`.
+
+    python recipes/demo/ship.py runs/demo --out melody_cm/demo
+
+Matrices in fp16; texts only, without the audio tower of the joint embedding; a network that two systems have in common
+lies in the folder of the first, which the `config.json` of the second names.
+"""
+
+import argparse
+import filecmp
+import shutil
+from pathlib import Path
+
+from melody_cm.runs import open_source
+from melody_cm.storage import read_json, write_json
+
+# Each system with the one whose networks it shares, and the preset of configs/pipeline that it is made by.
+SYSTEMS = {
+    "musiccm": (None, "musiccm_vocoder"),
+    "musiccm_teacher": ("musiccm", "musiccm_teacher_vocoder"),
+    "melody": ("musiccm", "melody"),
+    "melody_cm": ("melody", "melody_cm"),
+}
+
+
+def main() -> None:
+    """Write the systems one after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="whose stages are finished")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    arguments = parser.parse_args()
+    for name in arguments.systems:
+        shares, preset = SYSTEMS[name]
+        system = open_source(str(arguments.run / preset))
+        system.joint_embedding = system.joint_embedding.text_only()
+        system.save_pretrained(arguments.out / name, half=True)
+        if shares is not None:
+            leave_out_shared(arguments.out, name, shares)
+        size = sum(file.stat().st_size for file in (arguments.out / name).rglob("*") if file.is_file())
+        print(f"{name}: {size / 1e6:.1f} MB")
+
+
+def leave_out_shared(systems: Path, name: str, neighbour: str) -> None:
+    """Delete the networks of a system that its neighbour, or the neighbour's neighbour, has too."""
+    folder, chain = systems / name, [neighbour]
+    while (further := SYSTEMS[chain[-1]][0]) is not None:
+        chain.append(further)
+    for network in read_json(folder / "config.json")["networks"]:
+        if any(same_files(folder / network, systems / each / network) for each in chain):
+            shutil.rmtree(folder / network)
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"shares": neighbour})
+
+
+def same_files(folder: Path, other: Path) -> bool:
+    """Whether two folders hold the same files."""
+    names = [{file.relative_to(each) for file in each.rglob("*") if file.is_file()} for each in (folder, other)]
+    return names[0] == names[1] and not filecmp.cmpfiles(folder, other, names[0], shallow=False)[1]
+
+
+if __name__ == "__main__":
+    main()
