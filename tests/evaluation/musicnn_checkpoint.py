@@ -1,6 +1,4 @@
-"""A TensorFlow checkpoint of MusiCNN's layout with random weights, written as TensorFlow writes one."""
-
-import struct
+"""A TensorFlow checkpoint of MusiCNN's layout with random weights."""
 
 import numpy as np
 
@@ -32,54 +30,12 @@ def random_variables():
     return {name: value.astype("<f4") for name, value in variables.items()}
 
 
-def varint(number):
-    """Seven bits a byte, the lowest first."""
-    found = b""
-    while number > 127:
-        found, number = found + bytes([number & 127 | 128]), number >> 7
-    return found + bytes([number])
-
-
-def field(number, content):
-    """One field of a protocol buffer."""
-    if isinstance(content, int):
-        return varint(number << 3) + varint(content)
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def block(entries):
-    """A block of a LevelDB table, keys shortened by what they share with the one before, and its trailer."""
-    found, before = b"", b""
-    for key, value in entries:
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(key, before, strict=False)) if a != b), min(len(key), len(before))
-        )
-        new = key[shared:]
-        found, before = found + varint(shared) + varint(len(new)) + varint(len(value)) + new + value, key
-    return found + struct.pack("<II", 0, 1)
-
-
-def write_checkpoint(folder, variables, per_block=7):
-    """`.index` and `.data-00000-of-00001` of the variables, with entries of two kinds that are no such variables."""
+def write_checkpoint(folder, variables):
+    """The data file: variables in order of their names, each trained one before two moments of its optimizer."""
     folder.mkdir(parents=True)
-    data, entries = b"", [(b"", field(1, 1))]
-    for name, value in sorted(variables.items()):
-        shape = b"".join(field(2, field(1, extent)) for extent in value.shape)
-        entry = field(1, 1) + field(2, shape) + (field(4, len(data)) if data else b"") + field(5, value.nbytes)
-        entries.append((name.encode(), entry + bytes([6 << 3 | 5]) + b"crc?"))
+    data = b""
+    for name, value in sorted([*variables.items(), ("beta1_power", np.float32(0)), ("beta2_power", np.float32(0))]):
         data += value.tobytes()
-    entries.append((b"global_step", field(1, 9) + field(4, len(data)) + field(5, 8)))
-    data += bytes(8)
-    table, index = b"", []
-    entries.sort()
-    for start in range(0, len(entries), per_block):
-        part = entries[start : start + per_block]
-        body = block(part)
-        index.append((part[-1][0], varint(len(table)) + varint(len(body))))
-        table += body + b"\0" + b"crc?"
-    handles = b""
-    for body in (block([]), block(index)):
-        handles += varint(len(table)) + varint(len(body))
-        table += body + b"\0" + b"crc?"
-    (folder / ".index").write_bytes(table + handles.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db"))
+        if not name.endswith(("moving_mean", "moving_variance", "power")):
+            data += 2 * np.full_like(value, np.nan).tobytes()
     (folder / ".data-00000-of-00001").write_bytes(data)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
-from melody_cm.evaluation.embeddings.tensorflow_bundle import read_bundle
 from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.signal import MelSettings, mel_filterbank, stft_magnitude
 from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
 
 VERSION = "1"
+DATA = ".data-00000-of-00001"
 INSTALL = "pip install --no-deps musicnn==0.1.0"
 SAMPLE_RATE, N_FFT, HOP_LENGTH, NUM_MELS = 16000, 512, 256, 96
 PATCH_FRAMES = 187
@@ -166,46 +166,43 @@ class MusicnnEmbedding(PretrainedEmbedding):
 
 
 def load_musicnn(folder: Path) -> Musicnn:
-    """The network with the weights of a TensorFlow checkpoint of the package.
+    """The network with the weights of the package's checkpoint.
+
+    Its data file holds nothing but the variables in order of their names, those that were trained with two more of the
+    same size that only their optimizer needed.
 
     Raises:
-        FileNotFoundError: no checkpoint there; ValueError: it is damaged, or of another network.
+        FileNotFoundError: no checkpoint there; ValueError: another one.
     """
-    variables, network = read_bundle(folder), Musicnn()
+    numbers, network = torch.from_numpy(np.fromfile(folder / DATA, "<f4")), Musicnn()
+    targets = sorted(_variables(network).items())
+    sizes = [one.numel() * (1 if name.startswith("beta") or "moving" in name else 3) for name, one in targets]
+    if sum(sizes) != len(numbers):
+        raise ValueError(f"{folder / DATA} holds {len(numbers)} numbers, not {sum(sizes)}; install it again: {INSTALL}")
     with torch.no_grad():
-        for index, norm in enumerate(network.norms):
-            names = ("gamma", "beta", "moving_mean", "moving_variance")
-            for target, name in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), names, strict=True):
-                _copy(variables, _numbered("batch_normalization", index, name), target)
-        for index, layer in enumerate([*network.front, *network.middle]):
-            _copy(variables, _numbered("conv2d", index, "kernel"), layer.weight)
-            _copy(variables, _numbered("conv2d", index, "bias"), layer.bias)
-        for index, layer in enumerate(network.dense):
-            _copy(variables, _numbered("dense", index, "kernel"), layer.weight)
-            _copy(variables, _numbered("dense", index, "bias"), layer.bias)
+        for (_, target), part in zip(targets, numbers.split(sizes), strict=True):
+            _copy(part[: target.numel()], target)
     return network.eval().requires_grad_(False)
 
 
-def _numbered(layer: str, index: int, variable: str) -> str:
-    """TensorFlow's name: the first layer of a kind has no number."""
-    return f"{layer}_{index}/{variable}" if index else f"{layer}/{variable}"
+def _variables(network: Musicnn) -> dict[str, Tensor]:
+    """By TensorFlow's names, in which the first layer of a kind has no number."""
+    found = {"beta1_power": torch.empty(1), "beta2_power": torch.empty(1)}  # Of the optimizer too.
+    for index, norm in enumerate(network.norms):
+        name = f"batch_normalization_{index}" if index else "batch_normalization"
+        found |= {f"{name}/gamma": norm.weight, f"{name}/beta": norm.bias}
+        found |= {f"{name}/moving_mean": norm.running_mean, f"{name}/moving_variance": norm.running_var}
+    for kind, layers in (("conv2d", [*network.front, *network.middle]), ("dense", network.dense)):
+        for index, layer in enumerate(layers):
+            name = f"{kind}_{index}" if index else kind
+            found |= {f"{name}/kernel": layer.weight, f"{name}/bias": layer.bias}
+    return found
 
 
-def _copy(variables: dict[str, np.ndarray], name: str, target: Tensor) -> None:
-    """TensorFlow's last two axes are inputs and outputs, ours the first two in the other order.
-
-    A convolution of the middle layers spans all of its one-channel input's width, which is our channels.
-    """
-    if name not in variables:
-        raise ValueError(f"musicnn's checkpoint has no variable {name}; install it again: {INSTALL}")
-    value = torch.from_numpy(variables[name])
-    if value.dim() == 4:
-        value = value.permute(3, 2, 0, 1) if target.dim() == 4 else value[:, :, 0].permute(2, 1, 0)
-    elif value.dim() == 2:
-        value = value.T
-    if value.shape != target.shape:
-        raise ValueError(f"musicnn's {name} is {tuple(value.shape)}, not {tuple(target.shape)}; install: {INSTALL}")
-    target.copy_(value)
+def _copy(numbers: Float[Tensor, " n"], target: Tensor) -> None:
+    """TensorFlow's last two axes are inputs and outputs, ours the first two in the other order."""
+    value = numbers.reshape(*target.shape[2:], *target.shape[1::-1])
+    target.copy_(value.movedim((-1, -2), (0, 1)) if target.dim() > 1 else value)
 
 
 def _weights() -> Path:
