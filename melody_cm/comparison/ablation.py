@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
@@ -182,7 +183,7 @@ def measure_all(
                 _made_from(variant, steps, num_clips, placement),
                 lambda one=variant: [asdict(row) for row in measure(one, run, steps, num_clips, placement)],
             )
-            rows.setdefault(variant.seed, []).extend(Row.from_dict(row) for row in found)
+            rows.setdefault(variant.seed, []).extend(msgspec.convert(found, list[Row]))
             progress.advance(task)
     return rows
 

@@ -1,7 +1,8 @@
 """Real music judged as systems are: as it is, and through each system's decoder, which bounds what it can reach."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,27 +21,63 @@ from melody_cm.storage import hash_weights
 REAL_CLIPS = 64
 REAL = "real music"
 Music = Iterable[tuple[Float[Tensor, "b 1 t"], int, Sequence[str]]]  # Clips, their rate (Hz), the piece of each.
+MEAN = "mean over clips; Student's interval over prompts or pieces"
 MUSIC = ("level_dbfs", "loudness_lufs", "chroma_clarity", "pitch_clarity")
 PAIRED = ("chroma_correlation", "log_spectral_distance", "si_snr")
 
 
 @dataclass
 class Ceiling:
-    """What one decoder leaves of real music; the identity leaves all.
+    """What one decoder leaves of real music.
 
     Attributes:
-        judges: one for each reference; values: by measure, a number a clip; pieces: of the clips.
+        judges: one for each reference.
+        decoder: None for music as it is; sample_rate: of the decoder, Hz.
+        values: by measure, a number a clip; pieces: of the clips.
     """
 
     label: str
     judges: list[Judge]
+    decoder: Any = None
+    sample_rate: int | None = None
     values: dict[str, list[float]] = field(default_factory=dict)
     pieces: list[str] = field(default_factory=list)
+
+    @torch.no_grad()
+    def add(self, waveform: Float[Tensor, "b 1 t"], sample_rate: int, pieces: Sequence[str]) -> None:
+        """Hear clips through the decoder, and measure what comes out."""
+        rate = self.sample_rate or sample_rate
+        real = resample(waveform, sample_rate, rate)
+        heard = self._decoded(real).float().clamp(-1, 1).cpu()
+        length = min(real.shape[-1], heard.shape[-1])
+        real, heard = real[..., :length], heard[..., :length]
+        names = [f"clip {len(self.pieces) + place}" for place in range(len(heard))]
+        for judge in self.judges:
+            judge.add(embed(judge.embedding, heard, rate).cpu(), names, list(pieces))
+        self.pieces += pieces
+        for clip, original, error in zip(heard[:, 0], real[:, 0], si_snr(heard, real).tolist(), strict=True):
+            found = music_measures(clip, rate)
+            if self.decoder is not None:
+                found |= pair_measures(clip, original, rate) | {"si_snr": error}
+            for key in (*MUSIC, *PAIRED):
+                if key in found:
+                    self.values.setdefault(key, []).append(found[key])
+
+    def _decoded(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b 1 t"]:
+        if self.decoder is None:
+            return waveform
+        placement = Placement.of([self.decoder])
+        waveform = waveform.to(placement.device)
+        with placement.computing():
+            if hasattr(self.decoder, "encode_codes"):
+                return self.decoder.decode_codes(self.decoder.encode_codes(waveform))
+            return self.decoder.decode(self.decoder.encode(waveform))
 
     def row(self) -> Row:
         """All its scores."""
         scores = {key: score for judge in self.judges for key, score in judge.scores().items()}
-        return Row(self.label, scores | {key: score_of(values, self.pieces) for key, values in self.values.items()})
+        means = {key: Score.mean(values, MEAN, self.pieces) for key, values in self.values.items()}
+        return Row(self.label, scores | means)
 
 
 def ceilings(
@@ -54,75 +91,20 @@ def ceilings(
         real: other music than the reference; without any there are no rows.
         references: what all rows are judged by.
     """
-    decoders: dict[str, tuple[Callable[[Tensor], Tensor], int | None]] = {REAL: (lambda waveform: waveform, None)}
-    known: dict[str, str] = {}
+    rows, known = [Ceiling(REAL, [one.judge() for one in references])], set()
     for name, pipeline in pipelines.items():
         decoder = getattr(pipeline, "autoencoder", None) or getattr(pipeline, "codec", None)
-        if decoder is not None and known.setdefault(hash_weights(decoder), name) == name:
-            decoders[f"real music, decoder of {name}"] = (_through(decoder), pipeline.sample_rate)
-    rows = {label: Ceiling(label, [_judge(one) for one in references]) for label in decoders}
+        if decoder is None or (weights := hash_weights(decoder)) in known:
+            continue
+        known.add(weights)
+        label, judges = f"{REAL}, decoder of {name}", [one.judge() for one in references]
+        rows.append(Ceiling(label, judges, decoder, pipeline.sample_rate))
     left = REAL_CLIPS
     for waveform, sample_rate, pieces in progress.track(real, description=REAL):
         count = min(len(waveform), left)
-        for label, (decode, rate) in decoders.items():
-            _add(rows[label], references, waveform[:count], sample_rate, pieces[:count], decode, rate)
+        for row in rows:
+            row.add(waveform[:count], sample_rate, pieces[:count])
         left -= count
         if not left:
             break
-    return [one.row() for one in rows.values() if one.pieces]
-
-
-def score_of(values: Sequence[float], groups: Sequence[str]) -> Score:
-    """The mean of what could be measured, with the interval over groups."""
-    told = [(value, group) for value, group in zip(values, groups, strict=True) if abs(value) < float("inf")]
-    lost = {"generated": {"other": len(values) - len(told)} if len(told) < len(values) else {}, "reference": {}}
-    method = "mean over clips; Student's interval over prompts or pieces"
-    return Score.mean([value for value, _ in told], method, [group for _, group in told], dropped=lost)
-
-
-def _judge(reference: Reference) -> Judge:
-    judge = Judge(reference.embedding)
-    judge.reference(reference.statistics)
-    return judge
-
-
-def _through(decoder: torch.nn.Module) -> Callable[[Tensor], Tensor]:
-    placement = Placement.of([decoder])
-
-    def through(waveform: Tensor) -> Tensor:
-        waveform = waveform.to(placement.device)
-        with placement.computing():
-            if hasattr(decoder, "encode_codes"):
-                return decoder.decode_codes(decoder.encode_codes(waveform))
-            return decoder.decode(decoder.encode(waveform))
-
-    return through
-
-
-@torch.no_grad()
-def _add(
-    ceiling: Ceiling,
-    references: Sequence[Reference],
-    waveform: Float[Tensor, "b 1 t"],
-    sample_rate: int,
-    pieces: Sequence[str],
-    decode: Callable[[Tensor], Tensor],
-    rate: int | None,
-) -> None:
-    rate = rate or sample_rate
-    real = resample(waveform, sample_rate, rate)
-    heard = decode(real).float().clamp(-1, 1).cpu()
-    length = min(real.shape[-1], heard.shape[-1])
-    real, heard = real[..., :length], heard[..., :length]
-    names = [f"clip {len(ceiling.pieces) + place}" for place in range(len(heard))]
-    for judge, reference in zip(ceiling.judges, references, strict=True):
-        judge.add(embed(reference.embedding, heard, rate).cpu(), names, list(pieces))
-    ceiling.pieces += pieces
-    errors = si_snr(heard, real).tolist()
-    for clip, original, error in zip(heard[:, 0], real[:, 0], errors, strict=True):
-        found = music_measures(clip, rate)
-        if ceiling.label != REAL:
-            found |= pair_measures(clip, original, rate) | {"si_snr": error}
-        for key in (*MUSIC, *PAIRED):
-            if key in found:
-                ceiling.values.setdefault(key, []).append(found[key])
+    return [one.row() for one in rows if one.pieces]

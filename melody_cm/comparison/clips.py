@@ -14,18 +14,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import soundfile
 import torch
 from jaxtyping import Float
 from rich.progress import Progress
 from torch import Tensor
 
-from melody_cm.comparison.ceilings import MUSIC, score_of
+from melody_cm.comparison.ceilings import MEAN, MUSIC
 from melody_cm.comparison.coherence import Coherence, Reference
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Judge, embed
 from melody_cm.evaluation.music import music_measures
 from melody_cm.evaluation.results import Row
+from melody_cm.evaluation.score import Score
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.randomness import keyed_seed
@@ -138,7 +140,7 @@ class Clips:
         coherence = Coherence.of(self.pipeline, self.task.seconds)
         made_from = {"clips": self.key, "references": [one.key for one in references], **coherence.made_from}
         file = self.out / "rows" / f"{self.name}_{self.num_steps}.json"
-        return Row.from_dict(remembered(file, made_from, lambda: asdict(self.measure(references, coherence))))
+        return msgspec.convert(remembered(file, made_from, lambda: asdict(self.measure(references, coherence))), Row)
 
     def measure(self, references: Sequence[Reference], coherence: Coherence) -> Row:
         """The row: distances and text correlation in every embedding, coherence, and what is known of the clips."""
@@ -152,7 +154,7 @@ class Clips:
         # Of the first take of every prompt: pitch takes long to find.
         found = [music_measures(clip, self.pipeline.sample_rate) for clip in clips[0]]
         prompts = [str(place) for place in range(len(found))]
-        row.metrics |= {key: score_of([one[key] for one in found], prompts) for key in MUSIC}
+        row.metrics |= {key: Score.mean([one[key] for one in found], MEAN, prompts) for key in MUSIC}
         row.metrics |= coherence.scores(clips, self.pipeline.sample_rate, references)
         return row
 
@@ -179,8 +181,7 @@ class Clips:
         prompts, task = self.task.prompts, self.task
         takes = {seed: f"take {take}" for take, seed in enumerate(task.seeds)}
         names = {(seed, place): f"prompt {place}/{takes[seed]}" for seed, place in task.clips()}
-        judge = Judge(reference.embedding, {name: prompts[place] for (_, place), name in names.items()})
-        judge.reference(reference.statistics)
+        judge = reference.judge({name: prompts[place] for (_, place), name in names.items()})
         for seed, places in task.batches():
             waveforms = clips[list(task.seeds).index(seed), places][:, None]
             frames = embed(reference.embedding, waveforms, self.pipeline.sample_rate).cpu()

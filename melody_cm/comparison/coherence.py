@@ -1,8 +1,8 @@
 """How the clips of a row hang together, where they are long enough to be asked (MusicCM, section 3.3)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from melody_cm.evaluation import (
     EmbeddingStatistics,
+    Judge,
     Score,
     chroma_agreement,
     diversity,
@@ -38,6 +39,10 @@ class Reference:
     def key(self) -> str:
         """A hash of what results in this space depend on."""
         return hash_data([str(self.embedding.identity), self.statistics.num_clips, self.statistics.sum.tolist()])
+
+    def judge(self, prompts: Mapping[str, str] | None = None) -> Judge:
+        """A new judge by this reference; prompts by clip id, as `Judge` takes them."""
+        return Judge(self.embedding, self.statistics, prompts)
 
     @property
     def centre(self) -> Float[Tensor, " d"]:
@@ -78,7 +83,7 @@ class Coherence:
         if self.joints:
             method = f"change at {len(self.joints)} joints over change elsewhere; Student's interval over prompts"
             ratios = [waveform_seam_ratio(clip, sample_rate, self.joints).item() for clip in every]
-            scores["seam_ratio"] = _score(ratios, method, prompts)
+            scores["seam_ratio"] = Score.mean(ratios, method, prompts)
         if seconds is None:
             return scores
         for one in references:
@@ -94,38 +99,23 @@ class Coherence:
 
 def _diversity(clips: Clips, sample_rate: int, reference: Reference) -> Score:
     vectors = [segment_vectors(reference.embedding, prompt[:, None], sample_rate) for prompt in clips.unbind(1)]
-    centre = reference.centre
-    distances = [diversity(seeds, centre) for seeds in vectors]
-    method = f"1 - mean cosine of {len(clips)} seeds of a prompt, mean over prompts; Student's interval"
-    return _score(distances, method, range(len(distances)), reference, clips_each=len(clips))
+    centre, seeds = reference.centre, len(clips)
+    distances = [diversity(own, centre) for own in vectors]
+    method = f"1 - mean cosine of {seeds} seeds of a prompt, mean over prompts; Student's interval"
+    score = Score.mean(distances, method, range(len(distances)), embedding=asdict(reference.embedding.identity))
+    lost = {reason: count * seeds for reason, count in score.dropped["generated"].items()}  # In clips, not prompts.
+    return replace(score, n_generated=score.n_generated * seeds, dropped={**score.dropped, "generated": lost})
 
 
 def _agreement(
     found: Sequence[Agreement], prompts: Sequence[int], seconds: float, reference: Reference | None = None
 ) -> Score:
     method = f"all pairs of {seconds:g} s segments, mean over clips; Student's interval over prompts"
-    score = _score([one.all_pairs for one in found], method, prompts, reference)
     adjacent = torch.tensor([one.adjacent for one in found], dtype=torch.float64).nanmean().item()
-    score.details = {} if math.isnan(adjacent) else {"adjacent": adjacent}
-    return score
-
-
-def _score(
-    values: Sequence[float],
-    method: str,
-    prompts: Sequence[int],
-    reference: Reference | None = None,
-    clips_each: int = 1,
-) -> Score:
-    """The mean of what could be told, each number standing for so many clips of its prompt."""
-    told = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
-    usable = [value for value, _ in told]
-    lost = (len(values) - len(usable)) * clips_each
     return Score.mean(
-        usable,
+        [one.all_pairs for one in found],
         method,
-        [prompt for _, prompt in told],
-        n_generated=len(usable) * clips_each,
+        prompts,
         embedding=None if reference is None else asdict(reference.embedding.identity),
-        dropped={"generated": {"other": lost} if lost else {}, "reference": {}},
+        details={} if math.isnan(adjacent) else {"adjacent": adjacent},
     )

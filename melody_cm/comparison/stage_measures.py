@@ -66,7 +66,7 @@ def sample_scores(
 ) -> dict[str, Score]:
     """Distances of samples to the test clips themselves, from whose tokens or captions they were made."""
     stage.num_steps = num_steps
-    reference, judge = EmbeddingStatistics.empty(embedding.width), Judge(embedding)
+    reference = EmbeddingStatistics.empty(embedding.width)
     made: list[tuple[Tensor, list[str]]] = []
     for batch in clips:
         names = [str(item) for item in batch.item.tolist()]
@@ -74,7 +74,7 @@ def sample_scores(
         with Placement.of([stage]).computing():
             sampled = stage.sample(batch).float().clamp(-1, 1)
         made.append((embed(embedding, sampled, stage.sample_rate).cpu(), names))
-    judge.reference(reference)
+    judge = Judge(embedding, reference)
     for frames, names in made:
         judge.add(frames, names, names)
     return judge.scores()

@@ -204,12 +204,11 @@ class _Evaluation:
 
     def __init__(self, sides: Sides, embedding: AudioEmbedding, progress: Progress) -> None:
         self.sides, self.embedding, self.progress = sides, embedding, progress
-        self.judge = Judge(embedding, sides.prompts)
         self.dropped: dict[str, dict[str, list[str]]] = {}
 
     def run(self) -> dict[str, Score]:
         """All scores by key."""
-        self.judge.reference(self._reference())
+        self.judge = Judge(self.embedding, self._reference(), self.sides.prompts)
         for clip, frames in self._hear("generated", self.sides.generated, self.judge.drop):
             self.judge.add(frames, [clip.id], [clip.piece])
         self.dropped["generated"] = self.judge.generated.dropped

@@ -93,19 +93,26 @@ class Judge:
 
     A tagger adds `inception_<name>` and, with prompts, the areas of `prompt_judge`.
 
-    The reference comes first. Without two clips on each side there is no kernel distance. The jackknife leaves out
-    whole pieces, because clips of one piece resemble each other.
+    Without two clips on each side there is no kernel distance. The jackknife leaves out whole pieces, because clips of
+    one piece resemble each other.
 
     Args:
         embedding: the space of all measures.
+        reference: what to compare with; a Gaussian of another program has no clips for a kernel distance.
         prompts: the prompt of every generated clip by its id; only of use where the embedding embeds texts, or tags.
 
     Attributes:
         songs: the Frechet distance of every generated clip; similarities: the cosine of each to its prompt.
     """
 
-    def __init__(self, embedding: AudioEmbedding, prompts: Mapping[str, str] | None = None) -> None:
-        self.embedding = embedding
+    def __init__(
+        self,
+        embedding: AudioEmbedding,
+        reference: EmbeddingStatistics | Gaussian,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.embedding, self.known = embedding, reference
+        self.gaussian = reference if isinstance(reference, Gaussian) else reference.gaussian()
         self.prompts = prompts if prompts and uses_prompts(embedding) else None
         self._captions: list[str] = []
         self._pieces: list[str] = []
@@ -116,11 +123,6 @@ class Judge:
         self._audio = [torch.zeros(0, embedding.width)]
         self._texts = [torch.zeros(0, embedding.width)]
         self._dropped = Counter[str]()
-
-    def reference(self, statistics: EmbeddingStatistics | Gaussian) -> None:
-        """What to compare with; a Gaussian of another program has no clips for a kernel distance."""
-        self.known = statistics
-        self.gaussian = statistics if isinstance(statistics, Gaussian) else statistics.gaussian()
 
     def add(
         self, frames: Float[Tensor, "b l d"], clips: Sequence[str], pieces: Sequence[str], takes: Sequence[str] = ()

@@ -4,7 +4,7 @@
 it. A verdict always comes from the test of a difference, with Holm's correction for all tests of the same results.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -104,11 +104,6 @@ class Row:
     def cell(self, metric: str) -> str:
         """A metric for a table; a dash where it was not measured."""
         return self.metrics[metric].cell() if metric in self.metrics else "-"
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Row":
-        """The row that `dataclasses.asdict` made plain."""
-        return cls(**{**data, "metrics": {key: Score.from_dict(score) for key, score in data["metrics"].items()}})
 
 
 @dataclass(frozen=True)

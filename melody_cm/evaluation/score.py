@@ -1,7 +1,8 @@
 """What a metric says: a value with its uncertainty, and everything that decides whether two values may be compared."""
 
+import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from melody_cm.evaluation.uncertainty import mean_interval
@@ -56,14 +57,20 @@ class Score:
     ) -> "Score":
         """The mean of numbers (None for none) with Student's interval; `more` sets further attributes.
 
+        Numbers that are not finite are left out and counted.
+
         Args:
             groups, members: what the numbers belong to, as in `mean_parts`.
         """
-        count = len(values)
+        told = [place for place, value in enumerate(values) if math.isfinite(value)]
+        count, lost = len(told), len(values) - len(told)
+        values = [values[place] for place in told]
+        groups, members = (names and [names[place] for place in told] for names in (groups, members))
         value, (low, high) = sum(values) / count if count else None, mean_interval(values, groups, members)
-        counted = {} if groups is None else {"generated": len(set(groups))}
-        given = {"n_generated": count, "n_reference": None, "too_few": low is None, "groups": counted, **more}
-        return cls(value, value if count > 1 else None, low, high, method, **given)
+        given = {"n_generated": count, "n_reference": None, "too_few": low is None}
+        given["groups"] = {} if groups is None else {"generated": len(set(groups))}
+        given["dropped"] = {"generated": {"other": lost} if lost else {}, "reference": {}}
+        return cls(value, value if count > 1 else None, low, high, method, **(given | more))
 
     @property
     def best(self) -> float | None:
@@ -95,11 +102,6 @@ class Score:
     def num_dropped(self) -> int:
         """Clips that were left out, of both sides."""
         return sum(sum(reasons.values()) for reasons in self.dropped.values())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Score":
-        """The score that `dataclasses.asdict` made plain; what other programs added is ignored."""
-        return cls(**{part.name: data[part.name] for part in fields(cls) if part.name in data})
 
 
 def refuse_unlike(first: Score, second: Score) -> None:

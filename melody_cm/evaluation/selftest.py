@@ -192,8 +192,7 @@ class _Battery:
             yield SHUFFLED, {key: self._scores(undamaged, shuffled)[key]}, 0
 
     def _scores(self, frames: Heard, captions: Mapping[str, str]) -> dict[str, Score]:
-        judge = Judge(self.embedding, captions)
-        judge.reference(self.statistics)
+        judge = Judge(self.embedding, self.statistics, captions)
         for clip, one in frames:
             judge.add(one, [clip.id], [clip.piece])
         return judge.scores(clip_vectors(one) for _, one in self.real)

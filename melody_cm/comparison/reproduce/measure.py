@@ -1,5 +1,6 @@
 """What is run to see a paper's table for oneself, all in one run, so that what tables share is trained once."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,10 +171,9 @@ def clip_by_clip(
     for label, quantities in values.items():
         row = Row(label, {})
         for key, ours in quantities.items():
-            numbers = zip(names, ours.double().tolist(), strict=True)
-            row.samples[key] = {name: value for name, value in numbers if abs(value) < float("inf")}
-            groups, _, members = zip(*(name.partition("/") for name in row.samples[key]), strict=True)
-            told = list(row.samples[key].values())
-            row.metrics[key] = Score.mean(told, "mean over clips; Student's interval over prompts", groups, members)
+            numbers = ours.double().tolist()
+            row.samples[key] = {name: value for name, value in zip(names, numbers, strict=True) if math.isfinite(value)}
+            groups, _, members = zip(*(name.partition("/") for name in names), strict=True)
+            row.metrics[key] = Score.mean(numbers, "mean over clips; Student's interval over prompts", groups, members)
         rows.append(row)
     return Results("reproduce", {}, rows, compare_rows(rows, baseline, MIN_GROUPS))
