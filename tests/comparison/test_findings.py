@@ -1,12 +1,13 @@
 """What a report opens with, from hand-written rows, and how all was made in words."""
 
+import re
 from dataclasses import asdict
 
 import pytest
 from test_ablation import results_of
 
 from melody_cm.comparison.report.findings import cautions, findings, opening
-from melody_cm.comparison.report.made import made_in_words
+from melody_cm.comparison.report.page import environment
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 from melody_cm.interfaces import EmbeddingIdentity
@@ -108,7 +109,8 @@ def test_how_it_was_made_is_told_in_words():
     machine |= {"threads": 1, "accelerators": ["H100"]}
     facts = {"machine": machine, "git_revision": "0123456789abcdef+changes", "created": "2026-01-02T03:04:05+00:00"}
     facts |= {"placement": {"device": "cuda", "precision": "bf16"}, "corpus": "procedural", "reference": "test"}
-    made = dict(made_in_words(compared(**facts)))
+    page = str(environment().get_template("made.html").module.made(compared(**facts).metadata, False))
+    made = dict(re.findall("<dt>(.*)</dt><dd>(.*)</dd>", page))
     assert made["Machine"] == "X with 2 cores, 1 thread; H100; Linux."
     assert made["Device"] == "All networks worked on cuda in bf16."
     assert made["Code"] == "melody_cm 1, revision 0123456789ab with changes; torch 2."

@@ -11,7 +11,7 @@ from toy_systems import toy_melody, toy_musiccm
 
 from melody_cm.comparison.reproduce import EXPERIMENTS, judged, markdown
 from melody_cm.comparison.reproduce.claims import Equal, Smaller, counted
-from melody_cm.comparison.reproduce.measure import MakeLongMusic, clip_by_clip, with_speeds
+from melody_cm.comparison.reproduce.measure import clip_by_clip, count_passes, long_music, with_speeds
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 
@@ -131,7 +131,7 @@ def test_an_ablation_is_judged_seed_by_seed():
 
 
 def test_formulas_and_counted_passes():
-    made = EXPERIMENTS["melody-passes"].run.count({"melody": toy_melody()}, "calm piano")
+    made = count_passes({"melody": toy_melody()}, {"melody": 20}, "calm piano")
     by_title = {row.title: {key: one.value for key, one in row.metrics.items()} for row in made.rows}
     assert by_title["10 s"]["musiclm passes by formula"] == 6250
     assert by_title["10 s"]["melody passes by formula"] == 270
@@ -160,7 +160,7 @@ def test_long_music_is_compared_clip_by_clip_and_constant_clips_are_left_out():
 
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_long_music_is_made_with_one_canvas_and_with_one_for_each_window():
-    made = MakeLongMusic("musiccm", 1, windows=3).of(toy_musiccm(), ["a", "b"], [0, 1])
+    made = long_music(toy_musiccm(), 1, 3, ["a", "b"], [0, 1])
     assert [row.label for row in made.rows] == ["independent", "shared"]
     assert {len(values) for row in made.rows for values in row.samples.values()} == {4}
     assert made.differences == []  # Of two prompts nothing can be told.

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from melody_cm.comparison.ceilings import REAL
 from melody_cm.comparison.report.charts import NUM_COLOURS, SHAPES, Chart, Point
 from melody_cm.comparison.report.clips import clips_by_prompt
-from melody_cm.comparison.report.findings import NOT_TOLD, cautions, findings, opening
-from melody_cm.comparison.report.made import made_in_words
+from melody_cm.comparison.report.findings import NOT_TOLD, cautions, corpus_name, count, findings, opening
 from melody_cm.comparison.tables import VERDICTS, leading_columns, main_judge, markdown_table, sheets, tests_sheet
+from melody_cm.data import SPLITS
 from melody_cm.evaluation.results import Results, Row
 from melody_cm.evaluation.tables import Sheet, csv_text
 from melody_cm.storage import hash_data, write_text
@@ -70,15 +70,14 @@ def write_report(results: Results, folder: Path) -> Path:
             sheets=[_leading_first(first, leading), *others],
             leading=len(leading),
             pairwise=tests_sheet(sorted(results.tests(), key=lambda one: one.verdict == NOT_TOLD)),
-            command=metadata["command"],
-            made=made_in_words(results),
+            metadata=metadata,
+            ablated=ablated,
             judges=results.embeddings(),
             methods=_methods(results),
             labels=list(labels),
             charts=_charts_of_ablation(results) if ablated else _charts_of_comparison(results),
             prompts=prompts,
             left_out=left_out,
-            seed=metadata["seeds"][0],
             pairs=Markup(json.dumps(asked).replace("<", "\\u003c")),
         )
     )
@@ -95,8 +94,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"shapes": SHAPES, "colours": NUM_COLOURS}
-    made.filters |= {"halves": _halves, "meaning": _meaning}
+    made.globals |= {"shapes": SHAPES, "colours": NUM_COLOURS, "splits": SPLITS}
+    made.filters |= {"halves": _halves, "meaning": _meaning, "count": count, "corpus": corpus_name}
     return made
 
 

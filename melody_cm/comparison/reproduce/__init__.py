@@ -48,7 +48,7 @@ def reproduce(
     if len(seeds) < 2 or clips < 2:
         raise ValueError(f"seeds {list(seeds)} and {clips} clips have no spread; give at least 2 of each")
     bench = Bench(setting, run, seeds, clips, read_compare_recipe(f"recipes/compare/{setting.size}.yaml"))
-    results = judged(EXPERIMENTS[name], EXPERIMENTS[name].run.measure(bench, Path(out) / name))
+    results = judged(EXPERIMENTS[name], EXPERIMENTS[name].run(bench, Path(out) / name))
     facts = {"table": name, "size": setting.size, "corpus": setting.corpus or "procedural", "run": run.name}
     facts["placement"] = setting.placement.facts()
     results.metadata = provenance(**facts, seeds=list(seeds), **results.metadata)

@@ -4,12 +4,21 @@ MeLoDy: arXiv 2305.15719, tables 2 to 5. MusicCM: arXiv 2404.13358, tables 1, 3 
 The constants here are the papers' own figures; they are printed under the paper's name alone, never as ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from melody_cm.comparison.reproduce.claims import Equal, Smaller
-from melody_cm.comparison.reproduce.measure import Ablate, Compare, CountPasses, MakeLongMusic
+from melody_cm.comparison.reproduce.measure import (
+    Bench,
+    ablate_recipes,
+    compare_systems,
+    measure_long_music,
+    measure_passes,
+)
+from melody_cm.evaluation.results import Results
 
 FAD, TEXT, SPEED = ("fad_", "kad_"), ("text_similarity_", "text_correlation_"), ("times_real_time",)
 
@@ -20,7 +29,7 @@ class Experiment:
 
     Attributes:
         title: what it shows; source: paper and table; setting: what the paper measured on.
-        run: what is run here.
+        run: what is run here, which writes its files into a folder.
         published: the paper's figures by row, then by quantity in its own words.
         ours: by quantity, how the key of our counterpart begins; what is not named has none.
         claims: what the figures are to show.
@@ -30,7 +39,7 @@ class Experiment:
     title: str
     source: str
     setting: str
-    run: Compare | Ablate | CountPasses | MakeLongMusic
+    run: Callable[[Bench, Path], Results]
     published: Mapping[str, Mapping[str, float | int]]
     claims: Sequence[Smaller | Equal]
     not_measured: str
@@ -49,7 +58,7 @@ MELODY_SPEED = Experiment(
     "Steps, speed and quality of MeLoDy",
     "MeLoDy, arXiv 2305.15719, table 2",
     "MusicCaps prompts; VGGish FAD against MusicCaps; MCC by the authors' own MuLan; one V100",
-    Compare({"melody": [5, 10, 20]}),
+    partial(compare_systems, {"melody": [5, 10, 20]}),
     {
         "melody, 5 steps": {"times real time on a V100": 7.5, "FAD": 7.23, "MCC": 0.49},
         "melody, 10 steps": {"times real time on a V100": 4.4, "FAD": 5.93, "MCC": 0.52},
@@ -71,7 +80,7 @@ MELODY_SCHEDULE = Experiment(
     "The angle schedule of MeLoDy",
     "MeLoDy, arXiv 2305.15719, table 4",
     "the same network and the same semantic tokens, MusicCaps; VGGish FAD",
-    Ablate("recipes/ablations/angle_schedule", ["linear", "uniform"], [10, 20]),
+    partial(ablate_recipes, "recipes/ablations/angle_schedule", ["linear", "uniform"], [10, 20]),
     {
         "uniform, 10 steps": {"FAD": 8.52, "MCC": 0.45},
         "uniform, 20 steps": {"FAD": 6.31, "MCC": 0.49},
@@ -90,7 +99,7 @@ MELODY_NETWORK = Experiment(
     "The network of MeLoDy against U-Nets of its size",
     "MeLoDy, arXiv 2305.15719, table 5",
     "about 300 M parameters each, 100k steps on 5k hours, 8 x V100",
-    Ablate("recipes/ablations/network", ["dual_path", "unet1d", "unet2d"], []),
+    partial(ablate_recipes, "recipes/ablations/network", ["dual_path", "unet1d", "unet2d"], []),
     {
         "unet1d": {"velocity MSE": 0.13, "SI SNRi in dB": 5.33},
         "unet2d": {"velocity MSE": 0.15, "SI SNRi in dB": 4.96},
@@ -110,7 +119,7 @@ MELODY_PASSES = Experiment(
     "Forward passes of MeLoDy and MusicLM",
     "MeLoDy, arXiv 2305.15719, table 3 and abstract",
     "formulas; 25 semantic tokens a second, 20 sampling steps; MusicLM's 25 + 200 + 400 tokens a second",
-    CountPasses({"melody": 20, "musiclm": 1}),
+    partial(measure_passes, {"melody": 20, "musiclm": 1}),
     {"10 s": {"MusicLM": 6250, "MeLoDy": 270, "share saved": 0.957}, "30 s": {"share saved": 0.996}},
     [
         Equal("MusicLM takes 6250 passes for 10 s", "10 s", "musiclm", 6250),
@@ -128,7 +137,7 @@ MUSICCM_QUALITY = Experiment(
     "Few steps of MusicCM against its teacher",
     "MusicCM, arXiv 2404.13358, table 1",
     "1000 test tracks of Audiostock, 10 s; Frechet distances of PANN and VGGish; one A100",
-    Compare({"musiccm": [1, 4], "musiccm_teacher": [50]}),
+    partial(compare_systems, {"musiccm": [1, 4], "musiccm_teacher": [50]}),
     {
         "musiccm_teacher, 50 steps": {"FD pann": 26.67, "FD vgg": 2.40, "seconds for 10 s on an A100": 2.19},
         "musiccm, 4 steps": {"FD pann": 27.13, "FD vgg": 2.48, "seconds for 10 s on an A100": 0.37},
@@ -148,7 +157,7 @@ MUSICCM_DISCRIMINATOR = Experiment(
     "The discriminator of MusicCM",
     "MusicCM, arXiv 2404.13358, table 3",
     "Audiostock, 4 steps; Frechet distance of PANN; similarity of text and audio by CLAP",
-    Ablate("recipes/ablations/distillation", ["base", "no_discriminator"], [4]),
+    partial(ablate_recipes, "recipes/ablations/distillation", ["base", "no_discriminator"], [4]),
     {
         "base, 4 steps": {"FD pann": 27.13, "TA similarity": 0.275},
         "no_discriminator, 4 steps": {"FD pann": 28.65, "TA similarity": 0.271},
@@ -166,7 +175,7 @@ MUSICCM_LONG = Experiment(
     "Long music of MusicCM from one shared canvas",
     "MusicCM, arXiv 2404.13358, section 3.3, figure 2 and table 4",
     "60 s; one picture, and scores of eight listeners (quality / relevance / musicality)",
-    MakeLongMusic("musiccm", 4, windows=4),
+    partial(measure_long_music, "musiccm", 4, 4),
     {
         "MusicCM, 60 s": {"quality": 0.350, "relevance": 0.291, "musicality": 0.525},
         "MusicLDM, 60 s": {"quality": 0.292, "relevance": 0.275, "musicality": 0.516},

@@ -58,16 +58,10 @@ class Bench:
         return {name: self.run.pipeline(name).to(placement.device, placement.dtype) for name in systems}
 
 
-@dataclass(frozen=True)
-class Compare:
-    """Systems side by side, with the prompts of recipes/compare/SIZE.yaml; numbers of steps by system."""
-
-    systems: Mapping[str, Sequence[int]]
-
-    def measure(self, bench: Bench, out: Path) -> Results:
-        """The comparison, with all of its files in `out`."""
-        recipe = bench.with_systems(self.systems)
-        return with_speeds(compare_recipe(recipe, bench.run, out, bench.setting, train_missing=True))
+def compare_systems(systems: Mapping[str, Sequence[int]], bench: Bench, out: Path) -> Results:
+    """Systems side by side, each with its numbers of steps; all files of the comparison go into `out`."""
+    recipe = bench.with_systems(systems)
+    return with_speeds(compare_recipe(recipe, bench.run, out, bench.setting, train_missing=True))
 
 
 def with_speeds(results: Results) -> Results:
@@ -85,81 +79,60 @@ def with_speeds(results: Results) -> Results:
     return results
 
 
-@dataclass(frozen=True)
-class Ablate:
-    """Recipes of a folder with several seeds, sampled with each number of steps; the first one is the baseline."""
-
-    folder: str
-    recipes: Sequence[str]
-    steps: Sequence[int]
-
-    def measure(self, bench: Bench, out: Path) -> Results:
-        """The ablation, with all of its files in `out`."""
-        asked = (bench.seeds, self.steps, bench.clips, self.recipes[0], self.recipes)
-        return ablate(shipped(self.folder), bench.setting, bench.run, out, *asked)
+def ablate_recipes(folder: str, recipes: Sequence[str], steps: Sequence[int], bench: Bench, out: Path) -> Results:
+    """Recipes of a folder, sampled with each number of steps; the first is the baseline. All files go into `out`."""
+    return ablate(shipped(folder), bench.setting, bench.run, out, bench.seeds, steps, bench.clips, recipes[0], recipes)
 
 
-@dataclass(frozen=True)
-class CountPasses:
-    """The papers' formulas, and the passes of one clip of each system, made with so many steps."""
-
-    num_steps: Mapping[str, int]
-
-    def measure(self, bench: Bench, out: Path) -> Results:
-        """The formulas and the counts."""
-        return self.count(bench.pipelines(self.num_steps), bench.recipe.prompts[0])
-
-    def count(self, pipelines: Mapping[str, PretrainedPipeline], prompt: str) -> Results:
-        """The formulas for the paper's lengths, and one clip of each pipeline, counted."""
-        rows = []
-        for seconds in LENGTHS:
-            melody, musiclm = melody_passes(seconds, self.num_steps["melody"]), musiclm_passes(seconds)
-            numbers = {"musiclm passes by formula": musiclm, "melody passes by formula": melody}
-            numbers["saved by formula"] = saving(melody, musiclm)
-            rows.append(Row(f"{seconds} s", {key: counted(value) for key, value in numbers.items()}))
-        here = Row("counted here", {})
-        for name, pipeline in pipelines.items():
-            seconds = float(pipeline.max_seconds)
-            passes = passes_of_a_clip(pipeline, prompt, 0, seconds, self.num_steps[name])
-            total, formula = passes["total"]["batched"], passes["closed_form"]
-            here.metrics |= {f"{name} passes for {seconds:g} s": counted(total)}
-            here.metrics |= {f"{name} beyond its formula": counted(total - formula)}
-        return Results("reproduce", {}, [*rows, here])
+def measure_passes(num_steps: Mapping[str, int], bench: Bench, out: Path) -> Results:
+    """`count_passes` of systems, each with its number of steps."""
+    return count_passes(bench.pipelines(num_steps), num_steps, bench.recipe.prompts[0])
 
 
-@dataclass(frozen=True)
-class MakeLongMusic:
-    """Music of several windows, with one canvas for all and with a canvas for each."""
+def count_passes(pipelines: Mapping[str, PretrainedPipeline], num_steps: Mapping[str, int], prompt: str) -> Results:
+    """The papers' formulas for the lengths that they speak of, and one clip of each pipeline, counted."""
+    rows = []
+    for seconds in LENGTHS:
+        melody, musiclm = melody_passes(seconds, num_steps["melody"]), musiclm_passes(seconds)
+        numbers = {"musiclm passes by formula": musiclm, "melody passes by formula": melody}
+        numbers["saved by formula"] = saving(melody, musiclm)
+        rows.append(Row(f"{seconds} s", {key: counted(value) for key, value in numbers.items()}))
+    here = Row("counted here", {})
+    for name, pipeline in pipelines.items():
+        seconds = float(pipeline.max_seconds)
+        passes = passes_of_a_clip(pipeline, prompt, 0, seconds, num_steps[name])
+        total, formula = passes["total"]["batched"], passes["closed_form"]
+        here.metrics |= {f"{name} passes for {seconds:g} s": counted(total)}
+        here.metrics |= {f"{name} beyond its formula": counted(total - formula)}
+    return Results("reproduce", {}, [*rows, here])
 
-    system: str
-    num_steps: int
-    windows: int
 
-    def measure(self, bench: Bench, out: Path) -> Results:
-        """How it hangs together, clip by clip."""
-        return self.of(bench.pipelines([self.system])[self.system], bench.recipe.prompts, bench.recipe.seeds)
+def measure_long_music(system: str, num_steps: int, windows: int, bench: Bench, out: Path) -> Results:
+    """`long_music` of a system."""
+    pipeline = bench.pipelines([system])[system]
+    return long_music(pipeline, num_steps, windows, bench.recipe.prompts, bench.recipe.seeds)
 
-    def of(self, pipeline: MusicCM, prompts: Sequence[str], seeds: Sequence[int]) -> Results:
-        """`seam_ratio` where independent windows meet, and `adjacent_similarity_logmel` of pieces as long as a window
-        (MusicCM, section 3.3)."""
-        piece = float(pipeline.max_seconds)
-        joints = pipeline.window_seconds(self.windows * piece, windows="independent")[1:]
-        task = Task(prompts, seeds, self.windows * piece, len(prompts))
-        noises = [[task.noise_seed(place, seed) for place in places] for seed, places in task.batches()]
-        values = {}
-        for windows in ("independent", "shared"):
-            made = [
-                pipeline.generate(prompts, self.windows * piece, noise, self.num_steps, windows=windows)
-                for noise in noises
-            ]
-            clips, sample_rate = torch.cat([one.waveform.cpu() for one in made]), pipeline.sample_rate
-            alike = [segment_similarity(LogMelEmbedding(), clip[None], sample_rate, piece).adjacent for clip in clips]
-            values[windows] = {
-                "seam_ratio": waveform_seam_ratio(clips, sample_rate, joints),
-                "adjacent_similarity_logmel": torch.tensor(alike),
-            }
-        names = [f"prompt {prompt}/take {take}" for take in range(len(seeds)) for prompt in range(len(prompts))]
-        return clip_by_clip(values, "independent", names)
+
+def long_music(
+    pipeline: MusicCM, num_steps: int, windows: int, prompts: Sequence[str], seeds: Sequence[int]
+) -> Results:
+    """Music of several windows, with one canvas for all and with a canvas for each: `seam_ratio` where independent
+    windows meet, and `adjacent_similarity_logmel` of pieces as long as a window (MusicCM, section 3.3)."""
+    piece = float(pipeline.max_seconds)
+    joints = pipeline.window_seconds(windows * piece, windows="independent")[1:]
+    task = Task(prompts, seeds, windows * piece, len(prompts))
+    noises = [[task.noise_seed(place, seed) for place in places] for seed, places in task.batches()]
+    values = {}
+    for kind in ("independent", "shared"):
+        made = [pipeline.generate(prompts, windows * piece, noise, num_steps, windows=kind) for noise in noises]
+        clips, sample_rate = torch.cat([one.waveform.cpu() for one in made]), pipeline.sample_rate
+        alike = [segment_similarity(LogMelEmbedding(), clip[None], sample_rate, piece).adjacent for clip in clips]
+        values[kind] = {
+            "seam_ratio": waveform_seam_ratio(clips, sample_rate, joints),
+            "adjacent_similarity_logmel": torch.tensor(alike),
+        }
+    names = [f"prompt {prompt}/take {take}" for take in range(len(seeds)) for prompt in range(len(prompts))]
+    return clip_by_clip(values, "independent", names)
 
 
 def clip_by_clip(
