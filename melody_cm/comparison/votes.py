@@ -45,7 +45,7 @@ def read_votes(files: Sequence[Path]) -> list[Vote]:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or votes on another comparison; or there is no vote at all.
     """
-    ballots = [_read(file) for file in files]
+    ballots = [read_ballot(file) for file in files]
     for file, ballot in zip(files, ballots, strict=True):
         if ballot.comparison != ballots[0].comparison:
             raise ValueError(
@@ -58,7 +58,8 @@ def read_votes(files: Sequence[Path]) -> list[Vote]:
     return [Vote(one.a, one.b, CHOICES[one.vote], listener, one.prompt) for listener, one in cast]
 
 
-def _read(file: Path) -> Ballot:
+def read_ballot(file: Path) -> Ballot:
+    """The votes of one file; errors as of `read_votes`."""
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file}: no such file; give what the listening test of report.html saved")
     try:

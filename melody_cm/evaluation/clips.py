@@ -1,7 +1,5 @@
 """Sound files of any origin as clips: found, read ahead in threads, embedded one by one, given their prompts."""
 
-import csv
-import io
 import math
 import os
 from collections import deque
@@ -19,7 +17,7 @@ from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.clips import load_row, located
 from melody_cm.data.folders import folder_files
 from melody_cm.data.manifest import MANIFEST_NAME
-from melody_cm.data.texts import by_numbers, printable, read_lines, read_prompts, read_text
+from melody_cm.data.texts import TABLES, by_numbers, printable, read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.placement import Placement, at_least_fp32
 from melody_cm.signal import resample
@@ -190,11 +188,11 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
         ValueError: another number of prompts than clips, a clip without one, a prompt for a file that is not there, or
             one that the JSON beside a clip contradicts.
     """
-    path, told = Path(path), {clip.id: _told_prompt(clip) for clip in clips}
+    path, told = Path(path), {clip.id: told_prompt(clip.audio) for clip in clips}
     if path.suffix in (".csv", ".jsonl"):
         found = _by_name(path, clips)
     elif clips and all(told.values()):
-        found, lines = dict(told), set(read_prompts(path))
+        lines = set(read_prompts(path))
         if unmade := sorted(lines - set(told.values())):
             raise ValueError(f"{path}: no clip of the prompt {unmade[0]!r}, by the JSON files beside the clips")
         found = {name: prompt if prompt in lines else None for name, prompt in told.items()}
@@ -208,10 +206,10 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     return found
 
 
-def _told_prompt(clip: Clip) -> str | None:
+def told_prompt(audio: Path) -> str | None:
     """The prompt in the JSON file that `generate` writes beside a clip; any other file says nothing."""
     try:
-        facts = load_row(clip.audio.with_suffix(".json").read_bytes())
+        facts = load_row(audio.with_suffix(".json").read_bytes())
     except (OSError, ValueError):
         return None
     return facts["prompt"].strip() or None if isinstance(facts.get("prompt"), str) else None
@@ -247,7 +245,4 @@ def _named_rows(path: Path) -> list[dict[str, Any]]:
     with located(path):
         if path.suffix == ".jsonl":
             return [load_row(line.encode()) for line in read_lines(path)]
-        try:
-            return list(csv.DictReader(io.StringIO(read_text(path))))
-        except csv.Error as error:
-            raise ValueError(f"not a table ({error})") from error
+        return TABLES[".csv"](read_text(path))

@@ -13,7 +13,6 @@ from toy_systems import toy_melody, toy_musiccm
 from melody_cm.cli.main import main
 from melody_cm.comparison.demo import listening, page
 from melody_cm.comparison.demo.listening import Pair, Votes, draw_pair
-from melody_cm.comparison.demo.systems import open_systems
 from melody_cm.pipelines.files import read_prompt
 from melody_cm.placement import Placement
 
@@ -35,11 +34,11 @@ def test_systems_go_by_the_last_word_of_their_source(tmp_path):
     for folder in ("one/melody", "two/melody", "musiccm"):
         (toy_musiccm() if folder == "musiccm" else toy_melody()).save_pretrained(tmp_path / folder)
     sources = [str(tmp_path / folder) for folder in ("one/melody", "two/melody", "musiccm")]
-    assert list(open_systems(sources, CPU)) == [sources[0], sources[1], "musiccm"]
+    assert list(page.open_systems(sources, CPU)) == [sources[0], sources[1], "musiccm"]
     with pytest.raises(ValueError, match="named twice"):
-        open_systems(sources[:1] * 2, CPU)
+        page.open_systems(sources[:1] * 2, CPU)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        open_systems(["nowhere"], CPU)
+        page.open_systems(["nowhere"], CPU)
 
 
 def test_a_pair_is_two_systems_by_chance_equally_loud(systems):

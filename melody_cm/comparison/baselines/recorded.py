@@ -12,8 +12,9 @@ from melody_cm.audio import GeneratedAudio
 from melody_cm.data import AudioProblem, audio_info, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 from melody_cm.data.texts import by_numbers
+from melody_cm.evaluation.clips import told_prompt
 from melody_cm.interfaces import Pipeline
-from melody_cm.storage import hash_file, read_json
+from melody_cm.storage import hash_file
 
 
 class RecordedMusic(Pipeline):
@@ -85,7 +86,6 @@ class RecordedMusic(Pipeline):
 
 
 def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
-    """The file of each prompt."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the clips")
     found = (file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES)
@@ -93,34 +93,18 @@ def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
     sounds = sorted(finished, key=lambda file: by_numbers(file.name))
     if not sounds:
         raise ValueError(f"{folder} holds no sound files; it needs one of {', '.join(AUDIO_SUFFIXES)} for each prompt")
-    named = [(prompt, file) for file in sounds if (prompt := _prompt_of(file)) is not None]
-    if named:
-        return _by_name(folder, named, prompts)
-    if prompts is None or len(prompts) != len(sounds):
-        asked = "unknown" if prompts is None else len(prompts)
-        raise ValueError(
-            f"{folder} holds {len(sounds)} clips without JSON files that name their prompts, and the number of "
-            f"prompts is {asked}; give as many prompts, or NAME.json with a prompt beside NAME.wav"
-        )
-    return dict(zip(prompts, sounds, strict=True))
-
-
-def _by_name(folder: Path, named: list[tuple[str, Path]], prompts: Sequence[str] | None) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for prompt, file in named:
-        if prompt in files:
+    told = {file: prompt for file in sounds if (prompt := told_prompt(file)) is not None}
+    if not told:
+        if prompts is None or len(prompts) != len(sounds):
+            asked = "unknown" if prompts is None else len(prompts)
             raise ValueError(
-                f"{folder} has several clips of the prompt {prompt!r}; one clip a prompt is compared, so keep one"
+                f"{folder} holds {len(sounds)} clips without JSON files that name their prompts, and the number of "
+                f"prompts is {asked}; give as many prompts, or NAME.json with a prompt beside NAME.wav"
             )
-        if prompts is None or prompt in prompts:
-            files[prompt] = file
+        return dict(zip(prompts, sounds, strict=True))
+    files = {prompt: file for file, prompt in told.items()}
+    if twice := [prompt for prompt in files if list(told.values()).count(prompt) > 1]:
+        raise ValueError(f"{folder} has several clips of the prompt {twice[0]!r}; one is compared, so keep one")
     if missing := [prompt for prompt in prompts or [] if prompt not in files]:
         raise ValueError(f"{folder} has no clip of the prompt {missing[0]!r} ({len(missing)} missing); make them first")
-    return files
-
-
-def _prompt_of(file: Path) -> str | None:
-    """The prompt in the JSON file beside a sound; None where there is none."""
-    beside = file.with_suffix(".json")
-    facts = read_json(beside) if beside.is_file() else None
-    return facts.get("prompt") if isinstance(facts, dict) else None
+    return files if prompts is None else {prompt: files[prompt] for prompt in prompts}

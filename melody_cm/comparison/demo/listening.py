@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import msgspec
+
 from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison.report.clips import loudness_gain
+from melody_cm.comparison.votes import CHOICES, Ballot, Choice, read_ballot
 from melody_cm.pipelines import PretrainedPipeline
-from melody_cm.storage import hash_data, read_json, write_json
+from melody_cm.storage import hash_data, write_json
 
-SCHEMA_VERSION, CHOICES = 1, ("a", "b", "none")
 SEEDS = 2**31
 
 
@@ -77,10 +79,8 @@ class Votes:
         if choice not in CHOICES:
             raise ValueError(f"a vote of {choice!r}; give one of {', '.join(CHOICES)}")
         file = self.folder / f"votes_{session[:8]}.json"
-        votes = read_json(file)["votes"] if file.is_file() else []
+        ballot = read_ballot(file) if file.is_file() else Ballot(1, self.comparison, "melody-cm demo", session, [])
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        votes.append({"prompt": pair.prompt, "a": pair.a, "b": pair.b, "vote": choice, "time": time})
-        about = {"schema_version": SCHEMA_VERSION, "comparison": self.comparison, "report": "melody-cm demo"}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, about | {"session": session, "votes": votes})
-        return len(votes)
+        ballot.votes.append(Choice(pair.prompt, pair.a, pair.b, choice, time))
+        write_json(file, msgspec.to_builtins(ballot))
+        return len(ballot.votes)

@@ -3,16 +3,16 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison.demo.listening import Pair, Votes, draw_pair
-from melody_cm.comparison.demo.systems import open_systems
 from melody_cm.pipelines import EditingPipeline, PretrainedPipeline, Request
 from melody_cm.pipelines.files import read_prompt
 from melody_cm.placement import Placement
+from melody_cm.runs import open_source
 
 PROMPT = "slow solo piano in a minor key"
 CHOICES = {"a": "A is better", "b": "B is better", "none": "Neither"}
@@ -29,15 +29,26 @@ def open_page(
     """Show systems on a page, until Ctrl-C.
 
     Args:
-        sources: what `open_systems` takes.
+        sources: folders written by `melody-cm export`, RUNS/RUN/SYSTEM, demo:NAME or owner/name.
         votes: folder of the votes; host, port: where the page is; port None for the first that is free from 7860 on.
 
     Raises:
-        ImportError: gradio is missing; FileNotFoundError, ValueError: see `open_systems`.
+        ImportError: gradio is missing.
+        FileNotFoundError, ValueError: no system there, or one that is named twice.
     """
     import_gradio()
     systems = open_systems(sources, placement or Placement.choose())
     build_page(systems, votes).launch(server_name=host, server_port=port, quiet=True, footer_links=[])
+
+
+def open_systems(sources: Sequence[str], placement: Placement) -> dict[str, PretrainedPipeline]:
+    """Each source's system, placed, by the last word of the source, or all of it where two are the same."""
+    if len(set(sources)) < len(sources):
+        raise ValueError(f"{', '.join(sources)}: a system is named twice; name each once")
+    words = [source.rstrip("/").replace(":", "/").rpartition("/")[2] for source in sources]
+    names = [word if words.count(word) == 1 else source for word, source in zip(words, sources, strict=True)]
+    systems = {name: open_source(source) for name, source in zip(names, sources, strict=True)}
+    return {name: system.to(placement.device, placement.dtype) for name, system in systems.items()}
 
 
 def import_gradio() -> Any:
@@ -68,25 +79,19 @@ def build_page(systems: Mapping[str, PretrainedPipeline], votes: Path) -> Any:
     return page
 
 
-@dataclass
-class Fields:
+def _fields(gradio: Any, seconds: float | int) -> list[Any]:
     """What a request needs, on one row."""
-
-    gradio: Any
-    seconds: float | int
-
-    def __post_init__(self) -> None:
-        with self.gradio.Row():
-            self.inputs = [
-                self.gradio.Textbox(PROMPT, label="Prompt", scale=3),
-                self.gradio.Number(self.seconds, label="Seconds", minimum=0.1),
-                self.gradio.Number(0, label="Seed", precision=0),
-                self.gradio.Number(0, label="Steps (0: each system's own)", precision=0, minimum=0),
-            ]
+    with gradio.Row():
+        return [
+            gradio.Textbox(PROMPT, label="Prompt", scale=3),
+            gradio.Number(seconds, label="Seconds", minimum=0.1),
+            gradio.Number(0, label="Seed", precision=0),
+            gradio.Number(0, label="Steps (0: each system's own)", precision=0, minimum=0),
+        ]
 
 
 def _side_by_side(gradio: Any, systems: Mapping[str, PretrainedPipeline]) -> None:
-    fields = Fields(gradio, _trained_seconds(systems))
+    fields = _fields(gradio, _trained_seconds(systems))
     with gradio.Row():
         chosen = gradio.CheckboxGroup(list(systems), value=list(systems), label="Systems", scale=3)
         loop = gradio.Checkbox(label="A loop (MusicCM)")
@@ -110,7 +115,7 @@ def _side_by_side(gradio: Any, systems: Mapping[str, PretrainedPipeline]) -> Non
             shown[2 * place : 2 * place + 2] = _tried(system, prompt, seconds, seed, steps or None, **settings)
             yield shown
 
-    _on(button, make, [*fields.inputs, chosen, loop], cells)
+    _on(button, make, [*fields, chosen, loop], cells)
 
 
 def _tried(system: PretrainedPipeline, *request: Any, **settings: Any) -> tuple[Any, str]:
@@ -135,15 +140,15 @@ def _given_music(gradio: Any, systems: Mapping[str, PretrainedPipeline]) -> None
             with gradio.Row():
                 begin = gradio.Number(0.5, label="Anew from (seconds)")
                 end = gradio.Number(1.0, label="to (seconds)")
-    fields = Fields(gradio, 2 * _trained_seconds(systems))
+    fields = _fields(gradio, 2 * _trained_seconds(systems))
     gradio.Markdown("Going on, the seconds count the music given.")
     button, made = gradio.Button("Make music", variant="primary"), _player(gradio, "Result")
 
     def make(*given: Any) -> Any:
-        with _Shown(gradio):
+        with _shown(gradio):
             return _sound(edited(systems, *given))
 
-    _on(button, make, [music, name, what, begin, end, *fields.inputs], made)
+    _on(button, make, [music, name, what, begin, end, *fields], made)
 
 
 def edited(
@@ -190,7 +195,7 @@ def _listening_test(gradio: Any, systems: Mapping[str, PretrainedPipeline], vote
     said = gradio.Markdown()
 
     def drawn(prompt: str, seconds: float | int) -> tuple[Any, ...]:
-        with _Shown(gradio):
+        with _shown(gradio):
             found, clips = draw_pair(systems, prompt, seconds)
         return found, [], *map(_sound, clips), ""
 
@@ -210,18 +215,13 @@ def _listening_test(gradio: Any, systems: Mapping[str, PretrainedPipeline], vote
         button.click(lambda *state, choice=choice: vote(choice, *state), given, [pair, session, said])
 
 
-class _Shown:
+@contextmanager
+def _shown(gradio: Any) -> Iterator[None]:
     """Errors that a user can do something about are shown on the page."""
-
-    def __init__(self, gradio: Any) -> None:
-        self.gradio = gradio
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, ValueError | OSError):
-            raise self.gradio.Error(str(error), print_exception=False) from error
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise gradio.Error(str(error), print_exception=False) from error
 
 
 def _on(button: Any, work: Callable[..., Any], inputs: list[Any], outputs: Any) -> None:
