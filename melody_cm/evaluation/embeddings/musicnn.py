@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
-from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.signal import MelSettings, mel_filterbank, stft_magnitude
 from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
@@ -41,6 +40,7 @@ TIMBRAL_WIDTHS, TEMPORAL_LENGTHS = (38, 67), (128, 64, 32)  # 0.4 and 0.7 of the
 TIMBRAL_FILTERS, TEMPORAL_FILTERS, MID_FILTERS, DENSE = 204, 51, 64, 200
 FRONT = len(TIMBRAL_WIDTHS) * TIMBRAL_FILTERS + len(TEMPORAL_LENGTHS) * TEMPORAL_FILTERS
 POOLED = FRONT + 3 * MID_FILTERS
+WIDTHS = {"penultimate": DENSE, "tags": len(TAGS), "mean": POOLED}
 
 
 class Outputs(NamedTuple):
@@ -132,22 +132,15 @@ class MusicnnEmbedding(PretrainedEmbedding):
 
     def __init__(self, output: str = "penultimate") -> None:
         super().__init__()
-        if output not in Outputs._fields:
-            raise ValueError(f"output is {output!r}; musicnn gives {', '.join(Outputs._fields)}")
+        if output not in WIDTHS:
+            raise ValueError(f"output is {output!r}; musicnn gives {', '.join(WIDTHS)}")
         self.output = output
         self.tags = TAGS if output == "tags" else ()
         self.front_end = MusicnnFrontEnd()
         self.network = load_musicnn(_weights())
-        self.identity = EmbeddingIdentity(
-            name="musicnn" if output == "penultimate" else f"musicnn_{output}",
-            version=VERSION,
-            weights=hash_weights(self.network),
-            sample_rate=SAMPLE_RATE,
-            window=f"{PATCH_FRAMES} frames of 16 ms, evenly spread",
-            width={"penultimate": DENSE, "tags": len(TAGS), "mean": POOLED}[output],
-            trained=True,
-        )
-        self.eval()
+        name = "musicnn" if output == "penultimate" else f"musicnn_{output}"
+        window, width = f"{PATCH_FRAMES} frames of 16 ms, evenly spread", WIDTHS[output]
+        self.identify(name, VERSION, hash_weights(self.network), SAMPLE_RATE, window, width)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         return getattr(self.outputs(waveform), self.output)

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
-from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
 
@@ -94,16 +93,9 @@ class OfficialEmbedding(PretrainedEmbedding):
             raise ValueError(f"model_name is {model_name!r}; the package knows {', '.join(MODELS)}")
         self.model_name, self.model = model_name, MODELS[model_name]
         self.package, version = _open_package(model_name, Path(ckpt_dir or torch.hub.get_dir()).expanduser())
-        self.identity = EmbeddingIdentity(
-            name=f"official_{model_name}",
-            version=f"{PACKAGE}-{version}",
-            weights=hash_weights(self.package.model),
-            sample_rate=self.model.sample_rate,
-            window=self.model.window,
-            width=self.model.width,
-            trained=True,
-        )
-        self.eval()
+        name, weights = f"official_{model_name}", hash_weights(self.package.model)
+        shape = (self.model.sample_rate, self.model.window, self.model.width)
+        self.identify(name, f"{PACKAGE}-{version}", weights, *shape)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         length, rate = waveform.shape[-1], self.sample_rate

@@ -28,6 +28,11 @@ ENCODEC_EXAMPLE = "facebook/encodec_24khz"
 class PretrainedEmbedding(AudioEmbedding):
     """An embedding whose weights come from elsewhere: never trained, and absent from its owner's checkpoints."""
 
+    def identify(self, name: str, version: str, weights: str, sample_rate: int, window: str, width: int) -> None:
+        """Say what it is, and stay in evaluation mode; subclasses call this last in their constructors."""
+        self.identity = EmbeddingIdentity(name, version, weights, sample_rate, window, width, trained=True)
+        self.eval()
+
     def train(self, mode: bool = True) -> "PretrainedEmbedding":
         return super().train(False)
 
@@ -45,16 +50,8 @@ class TextAudioEmbedding(PretrainedEmbedding, JointEmbedding):
         """Freeze the network and embed with it; subclasses call this last in their constructors."""
         self.network = network.requires_grad_(False)
         self.window_seconds = network.window_seconds
-        self.identity = EmbeddingIdentity(
-            name=name,
-            version=version,
-            weights=weights,
-            sample_rate=network.sample_rate,
-            window=f"{network.window_seconds:g} s windows, evenly spread",
-            width=network.width,
-            trained=True,
-        )
-        self.eval()
+        window = f"{network.window_seconds:g} s windows, evenly spread"
+        self.identify(name, version, weights, network.sample_rate, window, network.width)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         windows = whole_windows(waveform, round(self.window_seconds * self.sample_rate))
@@ -150,17 +147,9 @@ class EncodecEmbedding(PretrainedEmbedding):
                 f"{source} is an EnCodec of {model.config.audio_channels} channel(s), normalize "
                 f"{model.config.normalize}; encodec takes mono ones that do not normalize, e.g. {ENCODEC_EXAMPLE}"
             )
-        self.encoder = model.encoder
-        self.identity = EmbeddingIdentity(
-            name="encodec",
-            version=VERSION,
-            weights=hash_weights(self.encoder),
-            sample_rate=model.config.sampling_rate,
-            window=f"{model.config.hop_length / model.config.sampling_rate * 1000:.3g} ms encoder frames",
-            width=model.config.hidden_size,
-            trained=True,
-        )
-        self.eval()
+        self.encoder, rate = model.encoder, model.config.sampling_rate
+        window = f"{model.config.hop_length / rate * 1000:.3g} ms encoder frames"
+        self.identify("encodec", VERSION, hash_weights(self.encoder), rate, window, model.config.hidden_size)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         return self.encoder(waveform).transpose(1, 2)

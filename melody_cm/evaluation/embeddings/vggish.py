@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
-from melody_cm.interfaces import EmbeddingIdentity
 from melody_cm.storage import hash_weights, load_weights
 
 VERSION = "1"
@@ -110,16 +109,8 @@ class VGGishEmbedding(PretrainedEmbedding):
         super().__init__()
         self.front_end = VGGishFrontEnd()
         self.network = _load(weights, last_relu)
-        self.identity = EmbeddingIdentity(
-            name="vggish",
-            version=f"{VERSION}-{'relu' if last_relu else 'linear'}",
-            weights=hash_weights(self.network),
-            sample_rate=SAMPLE_RATE,
-            window="0.96 s patches without overlap",
-            width=WIDTH,
-            trained=True,
-        )
-        self.eval()
+        version, window = f"{VERSION}-{'relu' if last_relu else 'linear'}", "0.96 s patches without overlap"
+        self.identify("vggish", version, hash_weights(self.network), SAMPLE_RATE, window, WIDTH)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         patches = self.front_end(waveform)
