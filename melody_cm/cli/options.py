@@ -56,15 +56,12 @@ def chosen_run(arguments: argparse.Namespace, default: str) -> Any:
 
 
 def whole_numbers(option: str, text: str | None) -> list[int]:
-    """`1,2,3` as numbers, each once.
+    """`1,2,3` as numbers.
 
     Raises:
-        ValueError: something else, or a number below 0 or twice.
+        ValueError: something else.
     """
     try:
-        values = [int(part) for part in text.split(",")] if text else []
+        return [int(part) for part in text.split(",")] if text else []
     except ValueError as error:
         raise ValueError(f"{option} {text!r} must be whole numbers with commas between, like 0,1,2") from error
-    if len(set(values)) < len(values) or min(values, default=0) < 0:
-        raise ValueError(f"{option} {text!r} must be different numbers from 0 on")
-    return values

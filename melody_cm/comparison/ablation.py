@@ -81,12 +81,9 @@ def ablate(
     run.train(stages_in_order(variants, setting))
     run.enter()
     rows = over_seeds(measure_all(variants, run, Path(out), steps, clips, setting.placement))
-    facts = {
-        **{"folder": str(folder), "size": setting.size, "corpus": setting.corpus or "procedural"},
-        **{"overrides": list(setting.overrides), "clips": clips, "seeds": list(seeds), "baseline": baseline},
-        "embeddings": [asdict(LogMelEmbedding().identity)],
-        "placement": setting.placement.facts(),
-    }
+    facts = {"folder": str(folder), "size": setting.size, "corpus": setting.corpus or "procedural"}
+    facts |= {"overrides": list(setting.overrides), "clips": clips, "seeds": list(seeds), "baseline": baseline}
+    facts |= {"embeddings": [asdict(LogMelEmbedding().identity)], "placement": setting.placement.facts()}
     results = Results("ablate", provenance(**facts), rows, compare_rows(rows, baseline))
     write_results(results, Path(out))
     return results
@@ -101,7 +98,7 @@ def plan_ablation(
     baseline: str | None = None,
     recipes: Sequence[str] | None = None,
 ) -> list[Variant]:
-    """What `ablate` would train and measure; the arguments are the same.
+    """What `ablate` would train and measure, seed by seed within a recipe; the arguments are the same.
 
     Raises:
         ValueError: a request that cannot be fulfilled.
@@ -111,48 +108,35 @@ def plan_ablation(
             raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
     if clips < 2:
         raise ValueError(f"{clips} clips give no distance; take at least 2")
-    variants = plan_variants(Path(folder), seeds, setting, recipes)
-    names = list(dict.fromkeys(variant.name for variant in variants))
-    if baseline is not None and baseline not in names:
-        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
-    _check_steps(variants, steps)
-    return variants
-
-
-def _check_steps(variants: Sequence[Variant], steps: Sequence[int]) -> None:
-    """Refuse, before the trainings, steps that the schedule of a recipe cannot do."""
-    for name, config in {variant.name: variant.sampled.config for variant in variants}.items():
-        schedule = build(config["model"]["init_args"]["schedule"])
-        for num_steps in steps:
-            try:
-                schedule.angles(num_steps)
-            except ValueError as error:
-                raise ValueError(f"{num_steps} steps, recipe {name}: {error}") from error
-
-
-def plan_variants(
-    folder: Path, seeds: Sequence[int], setting: Setting, recipes: Sequence[str] | None = None
-) -> list[Variant]:
-    """Every recipe of the folder with every seed, seed by seed within a recipe.
-
-    Raises:
-        ValueError: fewer than two recipes, or no seed.
-    """
-    paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    paths = {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
     if len(paths) < 2:
         raise ValueError(f"{folder} holds {len(paths)} recipe(s); an ablation compares at least two")
     if not seeds:
         raise ValueError("an ablation needs at least one seed; give some, like 0,1,2")
+    names = list(recipes or paths)
+    if baseline is not None and baseline not in names:
+        raise ValueError(f"the baseline {baseline} is none of {', '.join(names)}")
     trainings: dict[str, Recipe] = {}
     variants = []
-    for name in recipes or paths:
+    for name in names:
         for seed in seeds:
             recipe = replace(setting, overrides=[*setting.overrides, f"--seed_everything={seed}"]).compose(paths[name])
             key = training_key(recipe, without=SAMPLING_KEYS)
             # The name tells trainings apart, so that ablations in one run share them.
             named = f"ablations/{training_key(recipe)[:12]}/seed{seed}"
             variants.append(Variant(name, seed, trainings.setdefault(key, replace(recipe, name=named)), recipe))
+        _check_steps(variants[-1], steps)
     return variants
+
+
+def _check_steps(variant: Variant, steps: Sequence[int]) -> None:
+    """Refuse, before the trainings, steps that the schedule of a recipe cannot do."""
+    schedule = build(variant.sampled.config["model"]["init_args"]["schedule"])
+    for num_steps in steps:
+        try:
+            schedule.angles(num_steps)
+        except ValueError as error:
+            raise ValueError(f"{num_steps} steps, recipe {variant.name}: {error}") from error
 
 
 def training_key(recipe: Recipe, without: Sequence[str] = ()) -> str:
@@ -220,20 +204,21 @@ def measure(variant: Variant, run: Run, steps: Sequence[int], num_clips: int, pl
 def over_seeds(rows: Mapping[int, Sequence[Row]]) -> list[Row]:
     """One row for each recipe and number of steps: means over seeds, with Student's interval and the spread."""
     merged: dict[str, Row] = {}
-    kept: dict[tuple[str, str], list[Score]] = {}
+    kept: dict[str, dict[str, list[Score]]] = {}
     for seed, own in rows.items():
         for row in own:
             into = merged.setdefault(row.title, Row(row.label, {}, row.num_steps))
             for key, score in row.metrics.items():
                 if score.value is not None:
                     into.samples.setdefault(key, {})[f"seed {seed}"] = score.value
-                    kept.setdefault((row.title, key), []).append(score)
-    for (title, key), scores in kept.items():
-        merged[title].metrics[key] = _mean(list(merged[title].samples[key].values()), scores)
+                    kept.setdefault(row.title, {}).setdefault(key, []).append(score)
+    for title, scores in kept.items():
+        merged[title].metrics = {key: _mean(own) for key, own in scores.items()}
     return list(merged.values())
 
 
-def _mean(values: Sequence[float], scores: Sequence[Score]) -> Score:
+def _mean(scores: Sequence[Score]) -> Score:
+    values = [score.value for score in scores]
     return Score.mean(
         values,
         "mean over seeds; Student's interval",

@@ -171,7 +171,7 @@ def compare_recipe(
         recipe.prompts,
         recipe.seeds,
         recipe.seconds,
-        _reference_music(recipe, setting),
+        _clips_of(*_reference(recipe, setting)),
         _embeddings(recipe, setting.placement),
         out,
         real=_real_music(recipe, setting),
@@ -190,11 +190,6 @@ def _open(side: Side, recipe: CompareRecipe, run: Run, placement: Placement) -> 
     if hasattr(pipeline, "networks"):
         placement.put(pipeline.networks.values())
     return pipeline
-
-
-def _reference_music(recipe: CompareRecipe, setting: Setting) -> Music:
-    """Real clips of the reference, as long as the generated ones."""
-    yield from _clips_of(*_reference(recipe, setting))
 
 
 def _reference(recipe: CompareRecipe, setting: Setting) -> tuple[MusicDataModule, list[Split]]:

@@ -73,16 +73,11 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif RESET.exists():
-        _give_back()
+        # Freed memory goes back to the system first: work that takes it again would seem to need none.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # Of glibc alone.
+            trim(0)
         RESET.write_text("5")  # Sets the high-water mark back to what is resident now.
     before = highest_memory(device)
     work()
     after = highest_memory(device)
     return None if before is None or after is None else after - before
-
-
-def _give_back() -> None:
-    """Return freed memory to the system: work that takes it again would seem to need none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
-    if trim is not None:
-        trim(0)

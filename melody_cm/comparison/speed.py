@@ -49,14 +49,12 @@ def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dic
     probe = {"unit": "GFLOP/s, fp32 matrix product", "before": before, "after": after}
     speeds = {title: runner.summary() for title, runner in runners.items()}
     probe["steady"] = all(speed["steady"] for speed in speeds.values())
-    measured = [{"speed": speeds.get(row.title), "passes": _passes(row)} for row in rows]
+    measured = [{"speed": speeds.get(row.title), "passes": None} for row in rows]
+    for row, found in zip(rows, measured, strict=True):
+        if row.null_of is None:
+            asked = (row.task.prompts[0], row.task.seeds[0], row.task.seconds, row.num_steps)
+            found["passes"] = passes_of_a_clip(row.pipeline, *asked)
     return {"rows": measured, "probe": probe}
-
-
-def _passes(row: Clips) -> dict[str, Any] | None:
-    if row.null_of is not None:
-        return None
-    return passes_of_a_clip(row.pipeline, row.task.prompts[0], row.task.seeds[0], row.task.seconds, row.num_steps)
 
 
 @dataclass

@@ -18,7 +18,7 @@ TINY = Setting("tiny")
 
 
 def variants(name, seeds=(0, 1), setting=TINY):
-    return ablation.plan_variants(shipped("recipes/ablations") / name, list(seeds), setting)
+    return ablation.plan_ablation(shipped("recipes/ablations") / name, setting, list(seeds))
 
 
 def test_networks_and_seeds_are_each_trained():
