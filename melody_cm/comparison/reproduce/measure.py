@@ -107,7 +107,7 @@ def count_passes(pipelines: Mapping[str, PretrainedPipeline], num_steps: Mapping
     return Results("reproduce", {}, [*rows, here])
 
 
-def measure_long_music(system: str, num_steps: int, windows: int, bench: Bench, out: Path) -> Results:
+def make_long_music(system: str, num_steps: int, windows: int, bench: Bench, out: Path) -> Results:
     """`long_music` of a system."""
     pipeline = bench.pipelines([system])[system]
     return long_music(pipeline, num_steps, windows, bench.recipe.prompts, bench.recipe.seeds)
