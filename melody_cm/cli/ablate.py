@@ -11,7 +11,6 @@ from melody_cm.cli.options import add_placement, add_setting, chosen_placement, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument("folder", type=Path, help="recipes/ablations/NAME")
     add_setting(parser)
     add_placement(parser, "what is measured")
@@ -42,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(variants: list[Any], setting: Any, target: Any, clips: int) -> None:
-    """What would be trained, and what that is for."""
     melody_cm.Plan(melody_cm.stages_in_order(variants, setting), setting, target.path).show()
     for trained in dict.fromkeys(variant.trained.name for variant in variants):
         names = [f"{one.name}, seed {one.seed}" for one in variants if one.trained.name == trained]

@@ -10,7 +10,6 @@ from melody_cm.cli.options import add_placement, add_quantize, add_setting, chos
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
     add_setting(parser, size_is_known=True)
     add_placement(parser, "the systems")

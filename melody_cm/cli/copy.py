@@ -7,7 +7,6 @@ import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument("recipe", help="its name, as `melody-cm recipes` lists it, e.g. melody/6_dual_path_diffusion")
     parser.add_argument("file", type=Path, help="a new file, e.g. recipes/mine/6_dual_path_diffusion.yaml")
 

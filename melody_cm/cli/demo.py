@@ -8,7 +8,6 @@ from melody_cm.cli.options import add_placement, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument(
         "systems", nargs="+", metavar="SYSTEM", help="a folder of `melody-cm export`, RUNS/RUN/SYSTEM, or demo:NAME"
     )

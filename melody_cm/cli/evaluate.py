@@ -10,7 +10,6 @@ from melody_cm.cli.options import add_placement, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the verb takes."""
     parser.add_argument("--generated", metavar="DIR", help="folder of audio files, or a manifest.jsonl")
     parser.add_argument(
         "--reference", metavar="DIR", help="folder, manifest.jsonl, or fadtk's statistics (FILE.npz, FILE.npz:MODEL)"
@@ -55,7 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse words that do not belong together."""
     needed = [] if arguments.selftest else ["generated", "reference", "out"]
     if missing := [f"--{name}" for name in needed if getattr(arguments, name) is None]:
         raise ValueError(f"evaluate needs {', '.join(missing)} (or --selftest alone)")

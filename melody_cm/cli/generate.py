@@ -14,7 +14,6 @@ from melody_cm.cli.options import add_placement, add_quantize, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the verb takes."""
     parser.add_argument("pipeline", metavar="DIR", help="a folder written by `melody-cm export`, or owner/name")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="one clip each; may be repeated")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (# comments), or .csv or .jsonl")
@@ -104,7 +103,6 @@ def _to_standard_output(arguments: argparse.Namespace, request: Any) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse options that do not go together."""
     if arguments.inpaint and arguments.continue_from:
         raise ValueError("music is either continued or inpainted; give --continue-from or --inpaint, not both")
     hole = (arguments.from_seconds, arguments.to_seconds)

@@ -6,7 +6,6 @@ import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument("--size", default="tiny", help="of needs and cost: tiny, cpu, small or paper (default: tiny)")
 
 

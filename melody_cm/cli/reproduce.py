@@ -8,7 +8,6 @@ from melody_cm.cli.options import add_placement, add_setting, chosen_placement, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument(
         "name",
         help="melody-speed, melody-schedule, melody-network, melody-passes, musiccm-quality, musiccm-discriminator, "

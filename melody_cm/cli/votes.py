@@ -9,7 +9,6 @@ import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what report.html saved, one a listener")
 
 

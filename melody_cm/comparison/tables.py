@@ -238,7 +238,6 @@ def tests_sheet(tests: Sequence[Difference]) -> Sheet:
 
 
 def _coherence(results: Results, measures: list[str]) -> Sheet:
-    """What is asked of long clips alone."""
     titles = ["seam_ratio (1 is none)" if key == "seam_ratio" else key for key in measures]
     rows = [row for row in results.rows if any(key in row.metrics for key in measures)]
     lines = [[row.label, _steps(row), *map(row.cell, measures)] for row in rows]
@@ -275,7 +274,6 @@ def _mean_cell(row: Row, metric: str, verdict: str | None) -> str:
 
 
 def _ablation_notes(results: Results, metrics: list[str]) -> list[str]:
-    """What a reader must know before quoting a number."""
     seeds = ", ".join(str(seed) for seed in results.metadata["seeds"])
     lines = [
         f"mean ± standard deviation over the seeds {seeds}; in brackets the verdict against "

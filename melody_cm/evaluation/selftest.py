@@ -144,7 +144,6 @@ def clips_needed(embedding: AudioEmbedding) -> int:
 
 
 def _chosen(clips: Sequence[Clip], count: int) -> Sequence[Clip]:
-    """So many of them, evenly spread."""
     return [clips[index * len(clips) // count] for index in range(count)] if len(clips) > count else clips
 
 

@@ -63,17 +63,9 @@ class EmbeddingStatistics:
         """Add clips; those that are not finite, or have no frame, are left out and counted.
 
         Args:
+            embeddings: of the width of the statistics.
             clips: one id a clip, the same on every process; clips of one id (pieces of one song) are left out together.
-
-        Raises:
-            ValueError: another width than the embedding's, or another number of ids than of clips.
         """
-        if embeddings.shape[-1] != self.width:
-            raise ValueError(
-                f"embeddings of width {embeddings.shape[-1]}, but the statistics are of width {self.width}"
-            )
-        if len(clips) != len(embeddings):
-            raise ValueError(f"{len(clips)} clip ids for {len(embeddings)} clips; give one id a clip")
         usable = embeddings.isfinite().flatten(1).all(1) & (embeddings.shape[1] > 0)
         lost = int((~usable).sum())
         self.drop("not finite" if embeddings.shape[1] else "empty", count=lost)

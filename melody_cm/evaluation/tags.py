@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from melody_cm.evaluation.score import Score
@@ -24,14 +24,7 @@ NAMED_BY = {
     "drums": ("drum", "drum kit", "drum set", "percussion"),
     "synth": ("synth", "synthesizer", "synthesiser", "polysynth"),
     "strings": (
-        "string section",
-        "string quartet",
-        "string orchestra",
-        "strings",
-        "violin",
-        "viola",
-        "cello",
-        "fiddle",
+        "string section", "string quartet", "string orchestra", "strings", "violin", "viola", "cello", "fiddle",
     ),
     "violin": ("violin", "fiddle"),
     "cello": ("cello",),
@@ -40,7 +33,7 @@ NAMED_BY = {
     "harpsichord": ("harpsichord",),
     "sitar": ("sitar",),
     "choir": ("choir",),
-}
+}  # fmt: skip
 MIN_CLIPS = 5  # Of those that name an instrument, and of those that do not.
 EPSILON = 1e-6
 SPLITS, SHUFFLE_SEED = 10, 2020  # Of the inception score in audioldm_eval.
@@ -72,22 +65,16 @@ def prompt_judge(
     Returns:
         Instruments that at least five clips name, and five do not; nothing at all without any.
     """
-    named = {
-        tag: torch.tensor([names_instrument(caption, tag) for caption in captions], dtype=torch.bool)
-        for tag in NAMED_BY
-        if tag in tags
-    }
-    usable = {tag: mask for tag, mask in named.items() if MIN_CLIPS <= int(mask.sum()) <= len(captions) - MIN_CLIPS}
+    usable = {}
+    for tag in (tag for tag in NAMED_BY if tag in tags):
+        mask = torch.tensor([names_instrument(caption, tag) for caption in captions], dtype=torch.bool)
+        if MIN_CLIPS <= int(mask.sum()) <= len(captions) - MIN_CLIPS:
+            usable[tag] = mask
     if not usable:
         return {}
-    keep = list(_without_each(groups))
-    areas = {
-        tag: [
-            _area(logits[:, tags.index(tag)], mask, part) for part in (torch.ones(len(mask), dtype=torch.bool), *keep)
-        ]
-        for tag, mask in usable.items()
-    }
-    sizes = torch.stack([(~part).sum() for part in keep])
+    keep = [torch.ones(len(captions), dtype=torch.bool), *_without_each(groups)]
+    areas = {tag: [_area(logits[:, tags.index(tag)], mask, part) for part in keep] for tag, mask in usable.items()}
+    sizes = torch.stack([(~part).sum() for part in keep[1:]])
     areas["mean"] = np.mean(list(areas.values()), axis=0).tolist()  # Undefined where one of them is.
     counts = {tag: int(mask.sum()) for tag, mask in usable.items()} | {"mean": len(captions)}
     scores = {}
@@ -152,12 +139,11 @@ def _without_each(groups: Sequence[str]) -> Iterator[Bool[Tensor, " n"]]:
 
 
 def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Tensor, " n"]) -> float:
-    """Of the ROC curve, from ranks (Mann-Whitney); ties count half. NaN without clips on a side."""
+    """Of the ROC curve (Mann-Whitney); ties count half. NaN without clips on a side."""
     values, named = logits[keep].double().numpy(), named[keep].numpy()
-    positive, negative = int(named.sum()), int((~named).sum())
-    if not positive or not negative:
+    if named.all() or not named.any():
         return float("nan")
-    return float((rankdata(values)[named].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    return float(mannwhitneyu(values[named], values[~named]).statistic / (named.sum() * (~named).sum()))
 
 
 def _area_score(value: float, without: LeftOut, identity: EmbeddingIdentity) -> Score:

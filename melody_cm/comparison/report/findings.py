@@ -44,7 +44,6 @@ def opening(results: Results) -> str:
 
 
 def _judged(results: Results, rows: Sequence[Row]) -> str:
-    """How many clips of each row were judged against how many."""
     scores = [row.metrics[main_judge(results)] for row in rows if main_judge(results) in row.metrics]
     if not scores:
         return ""
@@ -106,7 +105,6 @@ def findings(results: Results) -> list[Finding]:
 
 
 def _of_judge(results: Results, rows: Sequence[Row]) -> Finding | None:
-    """Which row is nearest to real music."""
     key = main_judge(results)
     told = [row for row in rows if key in row.metrics and row.metrics[key].best is not None]
     if not told:
@@ -118,7 +116,6 @@ def _of_judge(results: Results, rows: Sequence[Row]) -> Finding | None:
 
 
 def _of_prompts(results: Results, rows: Sequence[Row]) -> Finding | None:
-    """Which row follows its prompts best."""
     column = prompt_measure(results)
     if column is None:
         return None
@@ -177,7 +174,6 @@ def _of_speed(rows: Sequence[Row]) -> Finding | None:
 
 
 def _of_passes(rows: Sequence[Row]) -> Finding | None:
-    """Which row needs the fewest calls of networks."""
     told = [(row, passes) for row in rows if (passes := row.facts.get("passes"))]
     if len(told) < 2:
         return None
@@ -202,7 +198,6 @@ def _of_nulls(results: Results) -> list[Finding]:
 
 
 def _of_variant(results: Results, label: str, baseline: str) -> Finding:
-    """What the tests say of one recipe of an ablation against the baseline."""
     titles = {row.title: row for row in results.rows if row.label == label}
     tests = [one for one in results.tests() if one.first in titles]
     if not tests:

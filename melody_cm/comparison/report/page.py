@@ -132,7 +132,6 @@ def _methods(results: Results) -> dict[str, list[str]]:
 
 
 def _charts_of_comparison(results: Results) -> list[Chart]:
-    """The main distance over speed, and over steps."""
     key = main_judge(results)
     captions = {"speed": PARETO.format(key), "steps": f"{key} over sampling steps."}
     real = [row.metrics[key].best for row in results.rows if row.label == REAL and key in row.metrics]
@@ -141,7 +140,6 @@ def _charts_of_comparison(results: Results) -> list[Chart]:
 
 
 def _charts_of_ablation(results: Results) -> list[Chart]:
-    """Every measure of samples over steps."""
     sampled = [row for row in results.rows if row.num_steps is not None]
     labels = list(dict.fromkeys(row.label for row in sampled))
     bars = "; bars: 95 % interval of the mean over seeds" if len(results.metadata["seeds"]) > 1 else ""
