@@ -17,7 +17,7 @@ from melody_cm.evaluation.frechet import clip_distance, frechet_distance, freche
 from melody_cm.evaluation.judge import Judge, load_embedding
 from melody_cm.evaluation.kernel import kernel_score
 from melody_cm.evaluation.memorization import memorization
-from melody_cm.evaluation.reference import cached_statistics, read_fadtk
+from melody_cm.evaluation.reference import FadtkFile, cached_statistics
 from melody_cm.evaluation.retrieval import RetrievalRecall
 from melody_cm.evaluation.score import Score, refuse_unlike, unlike_n
 from melody_cm.evaluation.si_snr import SISNR, DenoisingScores, denoise_at_every_angle, si_snr

@@ -19,7 +19,7 @@ from melody_cm.evaluation.embeddings import LevelMatchedEmbedding
 from melody_cm.evaluation.judge import Judge, clip_vectors, default_embeddings, open_embeddings, tags_of, uses_prompts
 from melody_cm.evaluation.music_scores import music_scores, pair_scores
 from melody_cm.evaluation.provenance import provenance
-from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash, read_fadtk
+from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash
 from melody_cm.evaluation.results import Results, Row, arrow
 from melody_cm.evaluation.score import SIDES, Score, refuse_unlike
 from melody_cm.evaluation.statistics import EmbeddingStatistics, Gaussian
@@ -239,7 +239,7 @@ class _Evaluation:
     def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""
         if isinstance(self.sides.reference, FadtkFile):
-            return read_fadtk(self.sides.reference.path, self.embedding.name, self.sides.reference.model)
+            return self.sides.reference.gaussian(self.embedding.name)
 
         def compute() -> EmbeddingStatistics:
             statistics = EmbeddingStatistics.empty(self.embedding.width)

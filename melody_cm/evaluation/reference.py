@@ -123,33 +123,26 @@ class FadtkFile(NamedTuple):
         wanted = f" as {self.model}" if self.model else ""
         raise ValueError(f"{held}, none{wanted} of the embedding {embedding}; give statistics of {embedding}")
 
+    def gaussian(self, embedding: str) -> Gaussian:
+        """The `<model>.mu` and `<model>.cov` of an embedding's model.
 
-def read_fadtk(path: str | Path, embedding: str, model: str | None = None) -> Gaussian:
-    """The Gaussian in a file of fadtk's statistics, the `<model>.mu` and `<model>.cov` of an embedding's model.
+        The file does not tell how many clips it is of, so a distance to it has an interval for the generated side only.
 
-    The file does not tell how many clips it is of, so a distance to it has an interval for the generated side only.
-
-    Args:
-        path: the file.
-        embedding: the name of ours.
-        model: fadtk's name of it, where the file holds several that would do, or the embedding is one's own.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds something else, such as another model's statistics.
-    """
-    model = FadtkFile(Path(path), model).model_for(embedding)
-    try:
-        with _npz(Path(path)) as file:
-            mean, cov = file[f"{model}.mu"], file[f"{model}.cov"]
-    except NPZ_ERRORS as error:
-        raise ValueError(f"{path}: no readable mu and cov of {model} ({error!r}); make it again") from error
-    # Files may be of float32 sums, where both halves of a covariance differ by rounding.
-    whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and {mean.dtype.kind, cov.dtype.kind} <= set("fiu")
-    whole = whole and np.isfinite(mean).all() and np.isfinite(cov).all()
-    if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
-        raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
-    return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))
+        Raises:
+            FileNotFoundError, ValueError: as `model_for`, or the numbers are damaged.
+        """
+        path, model = self.path, self.model_for(embedding)
+        try:
+            with _npz(path) as file:
+                mean, cov = file[f"{model}.mu"], file[f"{model}.cov"]
+        except NPZ_ERRORS as error:
+            raise ValueError(f"{path}: no readable mu and cov of {model} ({error!r}); make it again") from error
+        # Files may be of float32 sums, where both halves of a covariance differ by rounding.
+        whole = mean.ndim == 1 and cov.shape == 2 * mean.shape and {mean.dtype.kind, cov.dtype.kind} <= set("fiu")
+        whole = whole and np.isfinite(mean).all() and np.isfinite(cov).all()
+        if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
+            raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
+        return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))
 
 
 def _npz(path: Path) -> np.lib.npyio.NpzFile:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from melody_cm.data import Clip
-from melody_cm.evaluation import EmbeddingStatistics, Gaussian, cached_statistics, read_fadtk
+from melody_cm.evaluation import EmbeddingStatistics, Gaussian, cached_statistics
 from melody_cm.evaluation.reference import FadtkFile, load_statistics, save_statistics
 from melody_cm.interfaces import EmbeddingIdentity
 
@@ -150,7 +150,7 @@ def test_a_fadtk_file_that_is_none_is_refused(tmp_path):
     np.savez(tmp_path / "pickle.npz", **{"vggish.mu": np.array([{"a": 1}], dtype=object)})
     for name in ("text.npz", "pickle.npz"):
         with pytest.raises(ValueError, match=r"no readable (\.npz file|mu and cov)"):
-            read_fadtk(tmp_path / name, "vggish")
+            FadtkFile(tmp_path / name).gaussian("vggish")
 
 
 def gaussian(width=4):
@@ -161,7 +161,7 @@ def gaussian(width=4):
 def test_the_only_model_of_a_fadtk_file_needs_no_name(tmp_path):
     made = gaussian()
     np.savez(tmp_path / "one.npz", **{"vggish.mu": made.mean.float(), "vggish.cov": made.cov.float()})
-    read = read_fadtk(tmp_path / "one.npz", "vggish")
+    read = FadtkFile(tmp_path / "one.npz").gaussian("vggish")
     torch.testing.assert_close(read.cov, made.cov, rtol=1e-5, atol=1e-6)
     assert read.mean.dtype == torch.float64
 
@@ -177,13 +177,13 @@ def test_the_only_model_of_a_fadtk_file_needs_no_name(tmp_path):
 def test_a_damaged_fadtk_file_is_refused(tmp_path, mean, cov, problem):
     np.savez(tmp_path / "bad.npz", **{"vggish.mu": mean, "vggish.cov": cov})
     with pytest.raises(ValueError, match=problem):
-        read_fadtk(tmp_path / "bad.npz", "vggish")
+        FadtkFile(tmp_path / "bad.npz").gaussian("vggish")
 
 
 def test_a_half_of_the_statistics_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", **{"vggish.mu": np.zeros(3)})
     with pytest.raises(ValueError, match="no readable mu and cov of vggish"):
-        read_fadtk(tmp_path / "other.npz", "vggish")
+        FadtkFile(tmp_path / "other.npz").gaussian("vggish")
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def packed(tmp_path):
     ],
 )  # fmt: skip
 def test_of_several_models_the_embeddings_own_is_taken(packed, embedding, model, place):
-    assert read_fadtk(packed, embedding, model).mean.tolist() == [place] * 4
+    assert FadtkFile(packed, model).gaussian(embedding).mean.tolist() == [place] * 4
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_of_several_models_the_embeddings_own_is_taken(packed, embedding, model,
 )
 def test_another_models_statistics_are_never_taken_for_an_embeddings(packed, embedding, model, message):
     with pytest.raises(ValueError, match=message):
-        read_fadtk(packed, embedding, model)
+        FadtkFile(packed, model).gaussian(embedding)
 
 
 def test_what_stands_after_the_colon_is_the_model():
@@ -233,4 +233,4 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatc
     parts = {"vggish.mu": np.zeros(512), "vggish.cov": np.zeros((512, 512))}
     np.savez_compressed(tmp_path / "bomb.npz", **parts)
     with pytest.raises(ValueError, match=r"an array of 2097\d+ bytes"):
-        read_fadtk(tmp_path / "bomb.npz", "vggish")
+        FadtkFile(tmp_path / "bomb.npz").gaussian("vggish")

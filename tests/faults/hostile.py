@@ -31,7 +31,7 @@ from melody_cm.data import MusicDataset, audio_info, read_audio, scan_audio
 from melody_cm.data.encoded.cache import EncodedOutput, is_whole, read_index
 from melody_cm.data.manifest import open_corpus
 from melody_cm.evaluation.clips import find_clips, read_clip_prompts
-from melody_cm.evaluation.reference import load_statistics, read_fadtk
+from melody_cm.evaluation.reference import FadtkFile, load_statistics
 from melody_cm.evaluation.results import Difference, Row
 from melody_cm.evaluation.score import Score
 from melody_cm.pipelines.pretrained import PretrainedPipeline
@@ -448,7 +448,7 @@ def statistics(house: House, rng: Random) -> Case:
             found = load_statistics(folder / name)
             tensors = [found.clips, found.frames, found.sum, found.outer]  # A free row of the sample is infinite.
         else:
-            tensors = list(read_fadtk(folder / name, "vggish"))[:2]
+            tensors = list(FadtkFile(folder / name).gaussian("vggish"))[:2]
         for value in tensors:
             if value.is_complex() or not bool(torch.as_tensor(value).isfinite().all()):
                 raise Taken("numbers that are not finite")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -82,25 +83,17 @@ class SISNRCallback(PeriodicEvaluation):
         captions, shares = self.clips(trainer)
         scores = DenoisingScores(len(captions)).to(module.device)
         for places, batch in shares:
-            self._denoise(trainer, module, places, batch.to(module.device), scores)
+            batch = batch.to(module.device)
+            with trainer.precision_plugin.val_step_context():
+                latent, conditioning, denoiser = module.denoising(batch)
+            noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
+            with trainer.precision_plugin.val_step_context():
+                denoise_at_every_angle(scores, places, latent, noise, partial(denoiser, conditioning=conditioning))
         result = scores.compute()
         self.write(trainer, "si_snri", step, result)
         dropped = (result["silent"] + result["not_finite"]) / NUM_ANGLES
         values = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
         return {**values, "si_snri_n": result["n"] / NUM_ANGLES, "si_snri_dropped": dropped}
-
-    def _denoise(
-        self, trainer: Trainer, module: LightningModule, places: list[int], batch: MusicBatch, scores: DenoisingScores
-    ) -> None:
-        with trainer.precision_plugin.val_step_context():
-            latent, conditioning, denoiser = module.denoising(batch)
-
-        def predict(noisy: Tensor, angle: Tensor) -> Tensor:
-            with trainer.precision_plugin.val_step_context():
-                return denoiser(noisy, angle, conditioning)
-
-        noise = batch.draws(module.seed).normal("evaluation noise", latent.shape[1:], module.device)
-        denoise_at_every_angle(scores, places, latent, noise, predict)
 
 
 def latent_rate(module: LightningModule) -> float | None:
