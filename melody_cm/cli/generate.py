@@ -12,6 +12,8 @@ from rich.progress import Progress
 import melody_cm
 from melody_cm.cli.options import add_placement, add_quantize, chosen_placement
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # What Python makes of bytes of the command line that are not UTF-8.
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", metavar="DIR", help="a folder written by `melody-cm export`, or owner/name")
@@ -126,7 +128,7 @@ def _prompts(arguments: argparse.Namespace, times: list[tuple[float, str]]) -> l
     texts = list(arguments.prompt)
     if arguments.prompts:
         texts += melody_cm.read_prompts(arguments.prompts, arguments.prompt_column)
-    if unreadable := [text for text in [*texts, *(text for _, text in times)] if not _is_text(text)]:
+    if unreadable := [text for text in [*texts, *(text for _, text in times)] if SURROGATE.search(text)]:
         raise ValueError(f"the prompt {unreadable[0]!r} is not UTF-8 text; write it anew")
     if texts and arguments.audio_prompt:
         raise ValueError("an audio prompt takes the place of a text; give --audio-prompt or --prompt, not both")
@@ -137,15 +139,6 @@ def _prompts(arguments: argparse.Namespace, times: list[tuple[float, str]]) -> l
     if times[0][0] > 0:
         raise ValueError(f"no prompt holds before {times[0][0]:g} s; give --prompt, or --prompt-at 0:TEXT")
     return [times[0][1]]
-
-
-def _is_text(text: str) -> bool:
-    """Whether a word of the command line was UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _prompt_times(arguments: argparse.Namespace) -> list[tuple[float, str]]:

@@ -43,7 +43,10 @@ class Parser(argparse.ArgumentParser):
             message = f"{what} {given!r} is none of {', '.join(known)}{nearest(given, known)}"
         elif "arguments are required: " in message:
             missing = message.partition("required: ")[2].split(", ")
-            names = {name: action.help for action in self._actions for name in _names(action)}
+            named = {
+                action: "/".join(action.option_strings) or action.metavar or action.dest for action in self._actions
+            }
+            names = {str(name): action.help for action, name in named.items()}
             message = "; ".join(f"{name} is missing: {names.get(name) or 'see --help'}" for name in missing)
         self.exit(USER_ERROR, f"{self.prog}: {message}\n")
 
@@ -52,11 +55,6 @@ def nearest(given: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown word."""
     near = difflib.get_close_matches(given, known, n=1)
     return f"; the nearest is {near[0]!r}" if near else ""
-
-
-def _names(action: argparse.Action) -> list[str]:
-    """By which argparse calls a missing argument."""
-    return ["/".join(action.option_strings) or str(action.metavar or action.dest)]
 
 
 def main(arguments: list[str] | None = None) -> int:

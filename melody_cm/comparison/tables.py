@@ -140,6 +140,8 @@ def _passes(passes: Mapping[str, Any] | None) -> list[str]:
 
 
 def _footnotes(results: Results, columns: list[str]) -> list[str]:
+    seconds, placed = results.metadata.get("seconds"), results.metadata.get("placement")
+    musiclm = "" if seconds is None else f", {musiclm_passes(seconds)} a clip"
     notes = [
         "↓ smaller is better, ↑ larger is better. fad: Frechet distance, kad: 100 x kernel distance.",
         "With enough clips: the value corrected for their number [95 % interval]; else the plain value.",
@@ -156,24 +158,12 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
         "of waiting, one clip, median (range) of repetitions in turn with the other rows; ‡ the machine was busy.",
         "prompt sensitivity: change of a clip by its prompt alone, of a few pairs from the same noise; 0 = deaf, about "
         "1.4 = unrelated.",
-        _passes_note(results.metadata.get("seconds")),
+        "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
+        f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{musiclm}.",
         *disagreement(results),
-        *_placement_note(results),
+        *([f"All systems ran on {placed['device']} in {placed['precision']}."] if placed else []),
         _tests_note(results),
     ]
-
-
-def _placement_note(results: Results) -> list[str]:
-    placed = results.metadata.get("placement")
-    return [f"All systems ran on {placed['device']} in {placed['precision']}."] if placed else []
-
-
-def _passes_note(seconds: float | int | None) -> str:
-    reference = "" if seconds is None else f", {musiclm_passes(seconds)} a clip"
-    return (
-        "passes per clip: calls of token models and denoisers, measured / by the papers' formula; guidance in the same "
-        f"batch counts one. saving: against MusicLM's 25 + 200 + 400 tokens a second{reference}."
-    )
 
 
 def disagreement(results: Results) -> list[str]:

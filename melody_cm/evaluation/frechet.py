@@ -39,13 +39,13 @@ def raw_distances(fixed: Gaussian, others: Iterable[Gaussian]) -> Float64[Tensor
     """The distances (g,) from one Gaussian to others; rounding may leave them slightly below 0."""
     values, vectors = torch.linalg.eigh((fixed.cov + fixed.cov.T) / 2)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return torch.stack([_raw_distance(fixed, root, other) for other in others])
-
-
-def _raw_distance(fixed: Gaussian, root: Float64[Tensor, "d d"], other: Gaussian) -> Float64[Tensor, ""]:
-    product = root @ other.cov @ root
-    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
-    return (fixed.mean - other.mean).square().sum() + fixed.cov.trace() + other.cov.trace() - 2 * cross
+    distances = []
+    for other in others:
+        product = root @ other.cov @ root
+        cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+        squares = (fixed.mean - other.mean).square().sum()
+        distances.append(squares + fixed.cov.trace() + other.cov.trace() - 2 * cross)
+    return torch.stack(distances)
 
 
 def clip_distance(frames: Float[Tensor, "l d"], reference: Gaussian) -> float:
@@ -115,7 +115,8 @@ def frechet_score(
     gaussians = [_gaussian(side, name, identity) for side, name in zip((generated, reference), SIDES, strict=True)]
     raw = raw_distances(gaussians[1], gaussians[:1]).item()
     too_few = any(is_too_few(side) for side in told)
-    grouped = all(_can_be_left_out(side) for side in told)
+    # Clips fall into two groups at least, and every one may miss.
+    grouped = all(len(side.filled()) > 1 and bool((side.num_frames - side.frames >= 2).all()) for side in told)
     infinity = None if too_few else frechet_infinity(generated, gaussians[1])
     known = "the reference statistics do not tell their n: only the generated side is corrected and bounded"
     warnings = {
@@ -172,11 +173,6 @@ def _gaussian(side: EmbeddingStatistics | Gaussian, name: str, identity: Embeddi
     if len(side.mean) != identity.width:
         raise ValueError(f"{name} statistics of width {len(side.mean)}, but {identity.name} has {identity.width}")
     return side
-
-
-def _can_be_left_out(side: EmbeddingStatistics) -> bool:
-    """Whether clips fall into two groups at least, and every one may miss."""
-    return len(side.filled()) > 1 and bool((side.num_frames - side.frames >= 2).all())
 
 
 def _left_out(side: EmbeddingStatistics, other: Gaussian) -> LeftOut:

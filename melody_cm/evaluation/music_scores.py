@@ -69,16 +69,11 @@ def _means(
     for name in dict.fromkeys(name for one in measured.values() for name in one):
         values = {clip: one[name] for clip, one in measured.items() if math.isfinite(one[name])}
         if values:
+            together: dict[str, list[float]] = {}
+            for clip, value in values.items():
+                together.setdefault(groups[clip], []).append(value)
+            means = [fmean(group) for group in together.values()]
+            method = "mean of the means of prompts or pieces; Student's interval"
             samples[name] = values
-            scores[name] = _grouped_mean(values, groups, reference)
+            scores[name] = Score.mean(means, method, n_reference=reference, n_generated=len(values))
     return scores, samples
-
-
-def _grouped_mean(values: Mapping[str, float], groups: Mapping[str, str], reference: int) -> Score:
-    together: dict[str, list[float]] = {}
-    for clip, value in values.items():
-        together.setdefault(groups[clip], []).append(value)
-    means = [fmean(group) for group in together.values()]
-    score = Score.mean(means, "mean of the means of prompts or pieces; Student's interval", n_reference=reference)
-    score.n_generated = len(values)
-    return score

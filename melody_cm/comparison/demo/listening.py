@@ -5,7 +5,7 @@ The files are those that the listening test of a report saves (`comparison/repor
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -42,11 +42,9 @@ def draw_pair(
     names, seed = random.sample(list(systems), 2), random.randrange(SEEDS)
     clips = [systems[name].generate(prompt, seconds, seed) for name in names]
     titles = [f"{name}, {systems[name].num_steps} steps" for name in names]
-    return Pair(prompt, *titles), [_equally_loud(clip) for clip in clips]
-
-
-def _equally_loud(clip: GeneratedAudio) -> GeneratedAudio:
-    return GeneratedAudio(clip.waveform * loudness_gain(clip.waveform.flatten()), clip.sample_rate, clip.timings)
+    gains = [loudness_gain(clip.waveform.flatten()) for clip in clips]
+    loud = [replace(clip, waveform=clip.waveform * gain) for clip, gain in zip(clips, gains, strict=True)]
+    return Pair(prompt, *titles), loud
 
 
 @dataclass

@@ -106,9 +106,8 @@ class Chart:
         self.series: list[tuple[int, list[Point]]] = []
         for index, name in enumerate(dict.fromkeys(one.series for one in self.points)):
             own = sorted((one for one in self.points if one.series == name), key=lambda one: one.x)
-            self.series.append((index, [_placed(one, x, y) for one in own]))
-
-
-def _placed(point: Point, x: Axis, y: Axis) -> Point:
-    low, high = (None if value is None else y.place(value) for value in (point.low, point.high))
-    return replace(point, x=x.place(point.x), y=y.place(point.y), low=low, high=high)
+            placed = []
+            for one in own:
+                low, high = (None if value is None else y.place(value) for value in (one.low, one.high))
+                placed.append(replace(one, x=x.place(one.x), y=y.place(one.y), low=low, high=high))
+            self.series.append((index, placed))
