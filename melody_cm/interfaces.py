@@ -572,9 +572,13 @@ class EmbeddingIdentity:
 
 
 class AudioEmbedding(Network, ABC):
-    """Waveform -> embedding vectors for Frechet and kernel distances; its constructor sets `identity`."""
+    """Waveform -> embedding vectors for Frechet and kernel distances; its constructor sets `identity`.
+
+    Of a tagger `tags` are the names of what the numbers of its vectors are logits of.
+    """
 
     identity: EmbeddingIdentity
+    tags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train what is missing, measure what is new, print the table."""
     placement = chosen_placement(arguments)
     setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides, placement)
     target = chosen_run(arguments, f"ablate-{arguments.folder.name}")

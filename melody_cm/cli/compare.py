@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, print the table and what changed."""
     recipe = melody_cm.read_compare_recipe(arguments.recipe)
     placement = chosen_placement(arguments)
     size = arguments.size or recipe.size

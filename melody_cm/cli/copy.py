@@ -12,7 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the copy."""
     file = melody_cm.copy_recipe(arguments.recipe, arguments.file)
     print(f"{file}: edit it, then: melody-cm train {file} --size tiny --run NAME")
     return 0

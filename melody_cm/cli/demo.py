@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load the systems and wait for visitors."""
     placement = chosen_placement(arguments)
     melody_cm.open_page(arguments.systems, placement, arguments.votes, arguments.host, arguments.port)
     return 0

@@ -10,7 +10,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one paragraph a recipe."""
     for recipe in melody_cm.list_recipes(arguments.size):
         minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min on one core"
         print(f"{recipe.name}: {recipe.purpose}")

@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reproduce one table after the other, and print the verdicts."""
     placement = chosen_placement(arguments)
     setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"reproduce-{setting.size}")

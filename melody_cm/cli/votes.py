@@ -13,7 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print both tables."""
     votes = melody_cm.read_votes(arguments.files)
     Console().print(*melody_cm.vote_sheets(votes), sep="\n")
     return 0

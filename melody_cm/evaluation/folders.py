@@ -16,7 +16,7 @@ from melody_cm.data import Clip
 from melody_cm.data.jobs import cache_folder, require_writable
 from melody_cm.evaluation.clips import embed_clips, find_clips, pair_clips, read_clip_prompts
 from melody_cm.evaluation.embeddings import LevelMatchedEmbedding
-from melody_cm.evaluation.judge import Judge, clip_vectors, default_embeddings, open_embeddings, tags_of, uses_prompts
+from melody_cm.evaluation.judge import Judge, clip_vectors, default_embeddings, open_embeddings, uses_prompts
 from melody_cm.evaluation.music_scores import music_scores, pair_scores
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.reference import FadtkFile, cached_statistics, content_hash
@@ -225,7 +225,7 @@ class _Evaluation:
 
     def _divergence(self) -> dict[str, Score]:
         """Of the tags of pairs: the generated clips are heard a second time, because only their means were kept."""
-        if not self.sides.pairs or not tags_of(self.embedding):
+        if not self.sides.pairs or not self.embedding.tags:
             return {}
         sides = ([pair[side] for pair in self.sides.pairs] for side in (0, 1))
         vectors = [

@@ -73,14 +73,9 @@ def embeds_text(embedding: AudioEmbedding) -> bool:
     return hasattr(embedding, "embed_text")
 
 
-def tags_of(embedding: AudioEmbedding) -> tuple[str, ...]:
-    """What the numbers of its vectors are logits of; nothing for embeddings that are no taggers."""
-    return getattr(embedding, "tags", ())
-
-
 def uses_prompts(embedding: AudioEmbedding) -> bool:
     """Whether it can tell how well audio fits its text."""
-    return embeds_text(embedding) or bool(tags_of(embedding))
+    return embeds_text(embedding) or bool(embedding.tags)
 
 
 def clip_vectors(frames: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
@@ -165,7 +160,7 @@ class Judge:
         if self.prompts and embeds_text(self.embedding):
             of = (self._dropped, self._captions, self._takes or None)
             scores[f"text_correlation_{name}"] = text_correlation(torch.cat(self._texts), audio, identity, *of)
-        if tags := tags_of(self.embedding):
+        if tags := self.embedding.tags:
             scores |= inception_score(audio, identity)
             if self.prompts:
                 scores |= prompt_judge(audio, tags, self._captions, self._groups(), identity)

@@ -42,7 +42,7 @@ def _seeded() -> Iterator[None]:
 @_seeded()
 def musicldm_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' MusicLDMPipeline holds: CLAP's text vector steers the U-Net as a class does."""
-    unet, clap = sizes["unet"], _clap(sizes["clap"])
+    unet, clap = sizes["unet"], transformers.ClapModel(transformers.ClapConfig(**sizes["clap"]))
     channels = unet["block_out_channels"]
     return {
         "unet": diffusers.UNet2DConditionModel(
@@ -62,7 +62,10 @@ def musicldm_parts(sizes: Sizes) -> dict[str, Any]:
 @_seeded()
 def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' AudioLDM2Pipeline holds: GPT-2 goes on from CLAP's and T5's texts."""
-    clap, t5 = _clap(sizes["clap"]), _t5(sizes["t5"])
+    clap, t5 = (
+        transformers.ClapModel(transformers.ClapConfig(**sizes["clap"])),
+        transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"])),
+    )
     gpt2 = transformers.GPT2Config(**sizes["gpt2"])
     gpt2.max_new_tokens = 8  # As many vectors as the U-Net is told.
     widths = (gpt2.n_embd, t5.config.d_model)
@@ -85,7 +88,10 @@ def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
 @_seeded()
 def stable_audio_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' StableAudioPipeline holds, with the scheduler that the library names for it."""
-    t5, transformer = _t5(sizes["t5"]), diffusers.StableAudioDiTModel(**sizes["transformer"])
+    t5, transformer = (
+        transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"])),
+        diffusers.StableAudioDiTModel(**sizes["transformer"]),
+    )
     with torch.device("cpu"):  # Where its noise levels stay, wherever networks are built.
         scheduler = diffusers.EDMDPMSolverMultistepScheduler(
             sigma_min=0.3, sigma_max=500, sigma_data=1.0, prediction_type="v_prediction", sigma_schedule="exponential"
@@ -120,14 +126,6 @@ def musicgen_parts(sizes: Sizes) -> dict[str, Any]:
         layer.codebook.embed.normal_()  # The library leaves them 0, and all codes would sound alike.
     model.generation_config.update(decoder_start_token_id=start, pad_token_id=start, bos_token_id=start)
     return {"model": model, "tokenizer": t5_tokenizer(t5, max_length=512)}
-
-
-def _clap(sizes: Mapping[str, Any]) -> transformers.ClapModel:
-    return transformers.ClapModel(transformers.ClapConfig(**sizes))
-
-
-def _t5(sizes: Mapping[str, Any]) -> transformers.T5EncoderModel:
-    return transformers.T5EncoderModel(transformers.T5Config(**sizes))
 
 
 def _unet_sizes(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[str, Any]:

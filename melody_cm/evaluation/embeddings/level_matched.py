@@ -28,7 +28,7 @@ class LevelMatchedEmbedding(PretrainedEmbedding):
         known = embedding.identity
         name, window = f"{known.name}_level", f"{known.window}, clips at {LOUDNESS:g} LUFS"
         self.identity = replace(known, name=name, window=window)
-        self.tags = getattr(embedding, "tags", ())
+        self.tags = embedding.tags
         if hasattr(embedding, "embed_text"):
             self.embed_text = embedding.embed_text
         self.eval()
