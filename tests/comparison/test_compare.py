@@ -16,7 +16,7 @@ from melody_cm.comparison.ceilings import MUSIC
 from melody_cm.comparison.clips import Clips, Task
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.compare import clips_of
-from melody_cm.comparison.compare_recipe import _reference_music, compare_recipe
+from melody_cm.comparison.compare_recipe import _clips_of, _reference, compare_recipe
 from melody_cm.comparison.costs import closed_form, passes_of_a_clip
 from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
@@ -380,7 +380,7 @@ def test_other_music_may_be_the_reference_with_the_pieces_of_its_manifest(tmp_pa
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "mine.yaml").write_text(json.dumps({**RECIPE, "reference": ".", "systems": OWN}))
     recipe = read_compare_recipe(tmp_path / "mine.yaml")
-    found = list(_reference_music(recipe, Setting("tiny")))
+    found = list(_clips_of(*_reference(recipe, Setting("tiny"))))
     assert [pieces for _, _, pieces in found] == [["song 0"], ["song 1", "song 1"]]
     assert [waveform.shape for waveform, rate, _ in found] == [(len(p), 1, found[0][1]) for _, _, p in found]
 

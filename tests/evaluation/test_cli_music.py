@@ -9,7 +9,7 @@ import torch
 from test_cli_evaluate import run
 
 from melody_cm.evaluation.music import music_measures, pair_measures
-from melody_cm.evaluation.music_scores import _grouped_mean
+from melody_cm.evaluation.music_scores import _means
 from melody_cm.evaluation.tags import tag_divergence
 from melody_cm.interfaces import AudioEmbedding, EmbeddingIdentity
 from melody_cm.signal import resample
@@ -95,8 +95,9 @@ def test_music_and_pairs_beside_real_music(folders, capsys):
 
 
 def test_clips_of_one_prompt_count_once_for_the_interval():
-    values = {"a": 1.0, "b": 2.0, "c": 5.0, "d": 6.0}
-    score = _grouped_mean(values, {"a": "x", "b": "x", "c": "y", "d": "y"}, 9)
+    values = {"a": {"level": 1.0}, "b": {"level": 2.0}, "c": {"level": 5.0}, "d": {"level": 6.0}}
+    scores, _ = _means(values, {"a": "x", "b": "x", "c": "y", "d": "y"}, 9)
+    score = scores["level"]
     assert (score.value, score.n_generated, score.n_reference) == (3.5, 4, 9)
     # Two means, 1.5 and 5.5, are sqrt(8) / sqrt(2) = 2 apart from their mean as a standard error: 12.706 of them.
     assert score.high - score.value == pytest.approx(2 * 12.706, rel=1e-3)
