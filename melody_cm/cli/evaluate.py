@@ -8,6 +8,8 @@ from rich.console import Console
 import melody_cm
 from melody_cm.cli.options import add_placement, chosen_placement
 
+OF_GENERATED = ("generated_split", "prompts", "training", "against", "music", "paired", "level_matched")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generated", metavar="DIR", help="folder of audio files, or a manifest.jsonl")
@@ -45,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = melody_cm.selftest(arguments.reference, arguments.embedding or ["logmel"], **common)
         sheets = melody_cm.selftest_sheets(results)
     else:
-        names = ("generated_split", "prompts", "training", "against", "music", "paired", "level_matched")
-        words = {name: getattr(arguments, name) for name in names}
+        words = {name: getattr(arguments, name) for name in OF_GENERATED}
         results = melody_cm.evaluate(arguments.generated, arguments.reference, arguments.embedding, **words, **common)
         sheets = melody_cm.evaluation_sheets(results, arguments.against)
     Console().print(*sheets, sep="\n")
@@ -57,7 +58,6 @@ def _check(arguments: argparse.Namespace) -> None:
     needed = [] if arguments.selftest else ["generated", "reference", "out"]
     if missing := [f"--{name}" for name in needed if getattr(arguments, name) is None]:
         raise ValueError(f"evaluate needs {', '.join(missing)} (or --selftest alone)")
-    names = "generated", "generated_split", "prompts", "training", "against", "music", "paired", "level_matched"
-    unused = names if arguments.selftest else ()
+    unused = ("generated", *OF_GENERATED) if arguments.selftest else ()
     if given := [f"--{name.replace('_', '-')}" for name in unused if getattr(arguments, name) not in (None, False)]:
         raise ValueError(f"--selftest damages the reference itself and takes no {', '.join(given)}; leave it out")

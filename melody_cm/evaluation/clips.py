@@ -43,16 +43,15 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
         names = ((file, printable(file.relative_to(place).as_posix())) for file in folder_files(place))
         clips = [Clip(name, file, 0.0, None, "test", [], name, printable(str(file))) for file, name in names]
     else:
-        clips = _of_split(list(open_corpus(str(path)).clips()), path, split)
+        clips = list(open_corpus(str(path)).clips())
+        if split is not None:
+            clips = _of_split(clips, path, read_split(split))
     if not clips:
         raise ValueError(f"{path}: no sound files; evaluation reads {', '.join(AUDIO_SUFFIXES)}")
     return clips
 
 
-def _of_split(clips: list[Clip], path: str | Path, split: str | None) -> list[Clip]:
-    if split is None:
-        return clips
-    split = read_split(split)
+def _of_split(clips: list[Clip], path: str | Path, split: str) -> list[Clip]:
     chosen = [clip for clip in clips if clip.split == split]
     if not chosen:
         counts = ", ".join(f"{sum(clip.split == name for clip in clips)} {name}" for name in SPLITS)

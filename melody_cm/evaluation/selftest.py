@@ -126,11 +126,11 @@ def selftest_rows(
 ) -> tuple[list[Row], dict[str, int]]:
     """The rows of `selftest`, and how many clips each half has at most; every embedding takes what it needs of them."""
     rows: dict[str, Row] = {}
-    counts = {"generated": 0, "reference": 0}
+    counts = dict.fromkeys(SIDES, 0)
     for embedding in embeddings:
-        halves = disjoint_halves(_chosen(clips, clips_needed(embedding)))
-        sizes = {"generated": len(halves[1]), "reference": len(halves[0])}
-        counts = {side: max(count, sizes[side]) for side, count in counts.items()}
+        count = min(len(clips), clips_needed(embedding))
+        halves = disjoint_halves([clips[index * len(clips) // count] for index in range(count)])  # Evenly spread.
+        counts = {side: max(counts[side], len(half)) for side, half in zip(SIDES, halves[::-1], strict=True)}
         for label, scores, left_out in _Battery(embedding, halves, progress).measure():
             row = rows.setdefault(label, Row(label, {}, facts={"left_out": {}}))
             row.metrics |= scores
@@ -141,10 +141,6 @@ def selftest_rows(
 def clips_needed(embedding: AudioEmbedding) -> int:
     """Of both halves together, so that no Frechet distance has too few."""
     return max(MIN_CLIPS, CLIPS_PER_DIMENSION * embedding.width)
-
-
-def _chosen(clips: Sequence[Clip], count: int) -> Sequence[Clip]:
-    return [clips[index * len(clips) // count] for index in range(count)] if len(clips) > count else clips
 
 
 def disjoint_halves(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melody_cm.comparison.tables import EXCESS, TEXT, disagreement, main_judge, prompt_measure
-from melody_cm.evaluation.results import Difference, Results, Row
+from melody_cm.evaluation.results import Results, Row
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
 NOT_TOLD = "not distinguishable"
@@ -125,11 +125,11 @@ def _of_prompts(results: Results, rows: Sequence[Row]) -> Finding | None:
         score = row.metrics[key]
         return score.details.get("excess") if column.startswith(EXCESS) else score.best
 
-    told = [(value(row), row) for row in rows if key in row.metrics and value(row) is not None]
+    told = [row for row in rows if key in row.metrics and value(row) is not None]
     if not told:
         return None
-    best = max(told, key=lambda one: one[0])[1]
-    lead = f"Follows its prompts best by {column}: {best.title} with {max(told, key=lambda one: one[0])[0]:.3g}."
+    best = max(told, key=value)
+    lead = f"Follows its prompts best by {column}: {best.title} with {value(best):.3g}."
     details = best.metrics[key].details
     if column.startswith(EXCESS) and details.get("excess_low", 1) <= 0:
         lead += " Its interval holds 0, so even this one may be deaf to the text."
@@ -138,8 +138,9 @@ def _of_prompts(results: Results, rows: Sequence[Row]) -> Finding | None:
 
 def _against_others(results: Results, best: Row, metric: str, lead: str) -> Finding:
     """The sentence of the best row with what the tests say of it against the others."""
+    nulls = {row.title for row in results.rows if row.facts.get("null_of")}
     tests = [one for one in results.tests() if one.metric == metric and best.title in (one.first, one.second)]
-    tests = [one for one in tests if not _is_null(results, one)]
+    tests = [one for one in tests if not nulls & {one.first, one.second}]
     if not tests:
         return Finding(f"{lead} No test compares it with the others.", "no verdict")
     others = {one.second if one.first == best.title else one.first: one.verdict for one in tests}
@@ -149,10 +150,6 @@ def _against_others(results: Results, best: Row, metric: str, lead: str) -> Find
         return Finding(f"{lead} Not distinguishable from {_named(equal)}.", NOT_TOLD)
     rest = f"; not distinguishable from {_named(equal)}" if equal else ""
     return Finding(f"{lead} Decided against {_named(beaten)}{rest}.", "decided" if not equal else "partly decided")
-
-
-def _is_null(results: Results, test: Difference) -> bool:
-    return {test.first, test.second} & {row.title for row in results.rows if row.facts.get("null_of")} != set()
 
 
 def _of_speed(rows: Sequence[Row]) -> Finding | None:

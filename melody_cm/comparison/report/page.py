@@ -134,9 +134,8 @@ def _methods(results: Results) -> dict[str, list[str]]:
 def _charts_of_comparison(results: Results) -> list[Chart]:
     key = main_judge(results)
     captions = {"speed": PARETO.format(key), "steps": f"{key} over sampling steps."}
-    real = [row.metrics[key].best for row in results.rows if row.label == REAL and key in row.metrics]
-    charts = [_chart(results.rows, key, against, caption, real=real) for against, caption in captions.items()]
-    return [chart for chart in charts if chart is not None]
+    real = next((row.metrics[key].best for row in results.rows if row.label == REAL and key in row.metrics), None)
+    return [one for against, said in captions.items() for one in _chart(results.rows, key, against, said, real=real)]
 
 
 def _charts_of_ablation(results: Results) -> list[Chart]:
@@ -144,21 +143,15 @@ def _charts_of_ablation(results: Results) -> list[Chart]:
     labels = list(dict.fromkeys(row.label for row in sampled))
     bars = "; bars: 95 % interval of the mean over seeds" if len(results.metadata["seeds"]) > 1 else ""
     keys = dict.fromkeys(key for row in sampled for key in row.metrics)
-    charts = [_chart(sampled, key, "steps", f"{key} over sampling steps{bars}.", labels) for key in keys]
-    return [chart for chart in charts if chart is not None]
+    return [one for key in keys for one in _chart(sampled, key, "steps", f"{key} over sampling steps{bars}.", labels)]
 
 
 def _chart(
-    rows: Sequence[Row],
-    key: str,
-    against: str,
-    caption: str,
-    beside: Sequence[str] = (),
-    real: Sequence[float | None] = (),
-) -> Chart | None:
+    rows: Sequence[Row], key: str, against: str, caption: str, beside: Sequence[str] = (), real: float | None = None
+) -> list[Chart]:
+    """A measure over speed or steps; nothing where no row has both."""
     points = [point for row in rows if (point := _point(row, key, against, beside)) is not None]
-    title = f"{key} over {LABELS[against]}"
-    return Chart(title, LABELS[against], key, caption, points, next(iter(real), None)) if points else None
+    return [Chart(f"{key} over {LABELS[against]}", LABELS[against], key, caption, points, real)] if points else []
 
 
 def _point(row: Row, metric: str, against: str, beside: Sequence[str]) -> Point | None:
