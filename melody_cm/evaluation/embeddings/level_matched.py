@@ -31,7 +31,7 @@ class LevelMatchedEmbedding(PretrainedEmbedding):
         self.tags = embedding.tags
         if hasattr(embedding, "embed_text"):
             self.embed_text = embedding.embed_text
-        self.eval()
+        self.freeze(f"public/{known.weights}", None)
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l d"]:
         measured = torch.tensor([loudness(clip[0], self.sample_rate) for clip in waveform], dtype=torch.float64)

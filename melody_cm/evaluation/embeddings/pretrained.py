@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,15 +28,9 @@ class PretrainedEmbedding(AudioEmbedding):
     """An embedding whose weights come from elsewhere: never trained, and absent from its owner's checkpoints."""
 
     def identify(self, name: str, version: str, weights: str, sample_rate: int, window: str, width: int) -> None:
-        """Say what it is, and stay in evaluation mode; subclasses call this last in their constructors."""
+        """Say what it is, and freeze it; subclasses call this last in their constructors."""
         self.identity = EmbeddingIdentity(name, version, weights, sample_rate, window, width, trained=True)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "PretrainedEmbedding":
-        return super().train(False)
-
-    def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
-        return {} if destination is None else destination
+        self.freeze(f"public/{weights}", None)
 
 
 class TextAudioEmbedding(PretrainedEmbedding, JointEmbedding):
@@ -47,8 +40,8 @@ class TextAudioEmbedding(PretrainedEmbedding, JointEmbedding):
     """
 
     def use(self, network: JointEmbedding, name: str, version: str, weights: str) -> None:
-        """Freeze the network and embed with it; subclasses call this last in their constructors."""
-        self.network = network.requires_grad_(False)
+        """Embed with a network; subclasses call this last in their constructors."""
+        self.network = network
         self.window_seconds = network.window_seconds
         window = f"{network.window_seconds:g} s windows, evenly spread"
         self.identify(name, version, weights, network.sample_rate, window, network.width)
