@@ -11,7 +11,7 @@ from melody_cm.comparison.ceilings import Music
 from melody_cm.comparison.compare import System, compare
 from melody_cm.comparison.real_clips import RealClip, nearest_captions
 from melody_cm.configuration import check_arguments, find_file, open_slot, read_yaml, shipped
-from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, Split, open_corpus, read_split
+from melody_cm.data import OTHER_NAMES, SPLITS, MusicDataModule, Split, open_corpus, read_prompts, read_split
 from melody_cm.evaluation.embeddings.official import OptionalDependencyError
 from melody_cm.evaluation.results import Results
 from melody_cm.interfaces import AudioEmbedding, Pipeline
@@ -114,8 +114,7 @@ def read_compare_recipe(file: Path | str) -> CompareRecipe:
         recipe.reference = str(_music("reference", recipe.reference, path))
     recipe.embeddings = [str(find_file(preset, path)) for preset in recipe.embeddings]
     if isinstance(recipe.prompts, str):
-        lines = find_file(recipe.prompts, path).read_text(encoding="utf-8").splitlines()
-        recipe.prompts = [line.strip() for line in lines if line.strip()]
+        recipe.prompts = read_prompts(find_file(recipe.prompts, path))
     return recipe
 
 

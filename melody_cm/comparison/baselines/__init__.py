@@ -7,6 +7,7 @@ from pathlib import Path
 from melody_cm.comparison.baselines.baseline import Baseline
 from melody_cm.comparison.baselines.recorded import RecordedMusic
 from melody_cm.interfaces import Pipeline
+from melody_cm.storage.pretrained import is_hub_id
 
 # By name, the class in `published`, which is imported only where it is needed: its libraries take seconds.
 KINDS = {"musicgen": "MusicGen", "audioldm2": "AudioLDM2", "stable_audio": "StableAudio", "musicldm": "MusicLDM"}
@@ -29,8 +30,7 @@ def open_baseline(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
     if kind not in KINDS or not source:
         known = ", ".join([*KINDS, "folder"])
         raise ValueError(f"there is no baseline {text!r}; say KIND:SOURCE, with a kind of {known}")
-    looks_like_a_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    if source != "random" and not looks_like_a_hub_id and not Path(source).is_dir():
+    if source != "random" and not is_hub_id(source) and not Path(source).is_dir():
         raise FileNotFoundError(f"there is no folder {source}; give a folder, a hub id (owner/name), or random")
     try:
         baseline: type[Baseline] = getattr(import_module("melody_cm.comparison.baselines.published"), KINDS[kind])

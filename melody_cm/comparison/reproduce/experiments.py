@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from melody_cm.comparison.reproduce.claims import Equal, Smaller
 from melody_cm.comparison.reproduce.measure import (
     Bench,
@@ -18,6 +16,7 @@ from melody_cm.comparison.reproduce.measure import (
     make_long_music,
     measure_passes,
 )
+from melody_cm.configuration import read_yaml
 from melody_cm.evaluation.results import Results
 
 MEASURES: dict[str, Callable[..., Results]] = {
@@ -71,5 +70,5 @@ class Experiment:
         ]
 
 
-PAPERS = yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
-EXPERIMENTS = {name: Experiment(**told) for name, told in PAPERS.items()}
+PAPERS = Path(__file__).parent / "papers.yaml"
+EXPERIMENTS = {name: Experiment(**told) for name, told in read_yaml(PAPERS).items()}
