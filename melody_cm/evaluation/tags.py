@@ -4,7 +4,7 @@ All take a clip's logits, the mean over its windows.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.uncertainty import LeftOut, jackknife
+from melody_cm.evaluation.uncertainty import LeftOut, codes_of, jackknife
 from melody_cm.interfaces import EmbeddingIdentity
 
 # By which words a caption names what a tag of MagnaTagATune means; families where listeners heard families.
@@ -72,7 +72,8 @@ def prompt_judge(
             usable[tag] = mask
     if not usable:
         return {}
-    keep = [torch.ones(len(captions), dtype=torch.bool), *_without_each(groups)]
+    member, count = codes_of(groups)
+    keep = [torch.ones(len(captions), dtype=torch.bool), *(member != group for group in range(count))]
     areas = {tag: [_area(logits[:, tags.index(tag)], mask, part) for part in keep] for tag, mask in usable.items()}
     sizes = torch.stack([(~part).sum() for part in keep[1:]])
     areas["mean"] = np.mean(list(areas.values()), axis=0).tolist()  # Undefined where one of them is.
@@ -129,13 +130,6 @@ def inception_score(logits: Float[Tensor, "n k"], identity: EmbeddingIdentity) -
     score = Score.mean(values, "mean over ten parts; Student's interval", embedding=asdict(identity))
     score.n_generated, score.too_few = count, count < SPLITS**2
     return {f"inception_{identity.name}": score}
-
-
-def _without_each(groups: Sequence[str]) -> Iterator[Bool[Tensor, " n"]]:
-    """Masks of the clips that are left without each group in turn."""
-    names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
-    member = torch.tensor([names[group] for group in groups])
-    yield from (member != index for index in range(len(names)))
 
 
 def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Tensor, " n"]) -> float:

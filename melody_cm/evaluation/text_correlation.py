@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from melody_cm.evaluation.score import Score
-from melody_cm.evaluation.uncertainty import mean_interval
+from melody_cm.evaluation.uncertainty import codes_of, mean_interval
 from melody_cm.interfaces import EmbeddingIdentity
 
 
@@ -58,10 +58,10 @@ def _beside_wrong_texts(
     text: Float64[Tensor, "n d"], audio: Float64[Tensor, "n d"], groups: Sequence[str], members: Sequence[str] | None
 ) -> dict[str, float]:
     """What clips score with the texts of other prompts, and how much nearer they are to their own."""
-    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
-    if len(codes) < 2:
+    codes, num_groups = codes_of(groups)
+    if num_groups < 2:
         return {}
-    of_group = F.one_hot(torch.tensor([codes[group] for group in groups])).double()
+    of_group = F.one_hot(codes).double()
     own, count = (text * audio).sum(1), of_group.sum(0)
     others = text.sum(0) - of_group @ (of_group.T @ text)
     wrong = (audio * others).sum(1) / (len(text) - of_group @ count)

@@ -93,7 +93,7 @@ def mean_parts(
         members: which member of its group each number is, the same names in all groups; each once a group.
     """
     numbers = torch.tensor(values, dtype=torch.float64)
-    first, num_groups = _codes(range(len(values)) if groups is None else groups)
+    first, num_groups = codes_of(range(len(values)) if groups is None else groups)
     if num_groups < 2:
         return []
     centred = numbers - numbers.mean()
@@ -101,7 +101,7 @@ def mean_parts(
     parts = [Part((between * num_groups / (num_groups - 1)).item(), num_groups - 1)]
     if members is None:
         return parts
-    second, num_members = _codes(members)
+    second, num_members = codes_of(members)
     if num_members > 1:
         counts = _sums(torch.ones_like(numbers), first, num_groups)
         rest = numbers - (_sums(numbers, first, num_groups) / counts)[first]
@@ -112,7 +112,8 @@ def mean_parts(
     return parts
 
 
-def _codes(names: Iterable[Hashable]) -> tuple[Int64[Tensor, " n"], int]:
+def codes_of(names: Iterable[Hashable]) -> tuple[Int64[Tensor, " n"], int]:
+    """A number from 0 on for each name, equal ones for equal names, and how many there are."""
     known: dict[Hashable, int] = {}
     codes = [known.setdefault(name, len(known)) for name in names]
     return torch.tensor(codes, dtype=torch.int64), len(known)
