@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
