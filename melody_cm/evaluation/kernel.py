@@ -26,61 +26,53 @@ def median_distance(vectors: Float64[Tensor, "n d"]) -> float:
     return median
 
 
-class KernelSums:
-    """The kernel summed over pairs of clips, by the groups (g,) of both; no clip is paired with itself.
+def kernel_distance(
+    generated: Float64[Tensor, "n d"],
+    reference: Float64[Tensor, "m d"],
+    bandwidth: float,
+    groups: tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]],
+    num_groups: int,
+) -> tuple[float, list[LeftOut]]:
+    """The distance of all clips, and those without each group for a jackknife; no clip is paired with itself.
 
     Args:
         generated, reference: the clips' vectors.
         bandwidth: of the Gaussian kernel.
         groups: of each clip, for each side, below `num_groups`.
 
-    Attributes:
-        sizes: (g,) clips in each group, for each side.
+    Returns:
+        No distances without a group if a side has one group, or could be left with fewer than two clips.
     """
+    ours, theirs = (F.one_hot(group, num_groups).double() for group in groups)
+    # Distances come from squares, which cancel badly far from the origin.
+    generated, reference = generated - reference.mean(0), reference - reference.mean(0)
 
-    def __init__(
-        self,
-        generated: Float64[Tensor, "n d"],
-        reference: Float64[Tensor, "m d"],
-        bandwidth: float,
-        groups: tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]],
-        num_groups: int,
-    ) -> None:
-        ours, theirs = (F.one_hot(group, num_groups).double() for group in groups)
-        # Distances come from squares, which cancel badly far from the origin.
-        generated, reference = generated - reference.mean(0), reference - reference.mean(0)
+    def kernel(first: Tensor, second: Tensor) -> Tensor:
+        return torch.exp(-torch.cdist(first, second).square() / (2 * bandwidth**2))
 
-        def kernel(first: Tensor, second: Tensor) -> Tensor:
-            return torch.exp(-torch.cdist(first, second).square() / (2 * bandwidth**2))
+    # The kernel summed over pairs of clips, by the groups of both.
+    of_generated = ours.T @ kernel(generated, generated).fill_diagonal_(0) @ ours
+    of_reference = theirs.T @ kernel(reference, reference).fill_diagonal_(0) @ theirs
+    across = ours.T @ kernel(generated, reference) @ theirs
+    sizes = (ours.sum(0), theirs.sum(0))
 
-        self.sizes = (ours.sum(0), theirs.sum(0))
-        self._generated = ours.T @ kernel(generated, generated).fill_diagonal_(0) @ ours
-        self._reference = theirs.T @ kernel(reference, reference).fill_diagonal_(0) @ theirs
-        self._across = ours.T @ kernel(generated, reference) @ theirs
-
-    def distance(self) -> float:
-        """The distance of all clips."""
-        everything = torch.ones_like(self.sizes[0])
-        return self._distances(everything, everything).item()
-
-    def without_each_group(self) -> list[LeftOut]:
-        """Distances for a jackknife; nothing if a side has one group, or could be left with fewer than two clips."""
-        if any(len(size.nonzero()) < 2 or (size.sum() - size).min() < 2 for size in self.sizes):
-            return []
-        everything = torch.ones_like(self.sizes[0])
-        without = everything - torch.eye(len(everything))
-        ours, theirs = (size.nonzero()[:, 0] for size in self.sizes)
-        return [
-            LeftOut(self._distances(without[ours], everything), self.sizes[0][ours]),
-            LeftOut(self._distances(everything, without[theirs]), self.sizes[1][theirs]),
-        ]
-
-    def _distances(self, ours: Float64[Tensor, "*k g"], theirs: Float64[Tensor, "*l g"]) -> Float64[Tensor, "*m"]:
+    def distances(first: Tensor, second: Tensor) -> Tensor:
         """Of the groups that have weight 1 (those of weight 0 are left out) on each side."""
-        n, m = ours @ self.sizes[0], theirs @ self.sizes[1]
-        within = (ours @ self._generated * ours).sum(-1) / (n * (n - 1))
-        within = within + (theirs @ self._reference * theirs).sum(-1) / (m * (m - 1))
-        return SCALE * (within - 2 * (ours @ self._across * theirs).sum(-1) / (n * m))
+        n, m = first @ sizes[0], second @ sizes[1]
+        within = (first @ of_generated * first).sum(-1) / (n * (n - 1))
+        within = within + (second @ of_reference * second).sum(-1) / (m * (m - 1))
+        return SCALE * (within - 2 * (first @ across * second).sum(-1) / (n * m))
+
+    everything = torch.ones(num_groups, dtype=torch.float64)
+    value = distances(everything, everything).item()
+    if any(len(size.nonzero()) < 2 or (size.sum() - size).min() < 2 for size in sizes):
+        return value, []
+    without = everything - torch.eye(num_groups)
+    filled = [size.nonzero()[:, 0] for size in sizes]
+    return value, [
+        LeftOut(distances(without[filled[0]], everything), sizes[0][filled[0]]),
+        LeftOut(distances(everything, without[filled[1]]), sizes[1][filled[1]]),
+    ]
 
 
 def kernel_score(generated: EmbeddingStatistics, reference: EmbeddingStatistics, identity: EmbeddingIdentity) -> Score:
@@ -104,11 +96,11 @@ def kernel_score(generated: EmbeddingStatistics, reference: EmbeddingStatistics,
         if count < 2:
             raise ValueError(f"{count} usable clip(s) of {side} audio; a kernel distance needs at least 2")
     bandwidth, num_groups = median_distance(theirs), len(generated.clips)
-    sums = KernelSums(ours, theirs, bandwidth, (our_keys % num_groups, their_keys % num_groups), num_groups)
-    value = sums.distance()
+    groups = (our_keys % num_groups, their_keys % num_groups)
+    value, left_out = kernel_distance(ours, theirs, bandwidth, groups, num_groups)
     return distance_score(
         value,
-        sums.without_each_group(),
+        left_out,
         (generated, reference),
         identity,
         method="unbiased kernel distance of clip means; jackknife over groups of clips",
