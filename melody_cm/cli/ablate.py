@@ -11,6 +11,7 @@ from melody_cm.cli.options import add_placement, add_setting, chosen_placement, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument("folder", type=Path, help="recipes/ablations/NAME")
     add_setting(parser)
     add_placement(parser, "what is measured")
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Train what is missing, measure what is new, print the table."""
     placement = chosen_placement(arguments)
     setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides, placement)
     target = chosen_run(arguments, f"ablate-{arguments.folder.name}")

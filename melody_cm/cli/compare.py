@@ -10,6 +10,7 @@ from melody_cm.cli.options import add_placement, add_quantize, add_setting, chos
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
     add_setting(parser, size_is_known=True)
     add_placement(parser, "the systems")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Compare, print the table and what changed."""
     recipe = melody_cm.read_compare_recipe(arguments.recipe)
     placement = chosen_placement(arguments)
     size = arguments.size or recipe.size

@@ -77,6 +77,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    """Run the chosen subcommand."""
     return arguments.command(arguments)
 
 

@@ -8,6 +8,7 @@ from melody_cm.cli.options import add_placement, chosen_placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument(
         "systems", nargs="+", metavar="SYSTEM", help="a folder of `melody-cm export`, RUNS/RUN/SYSTEM, or demo:NAME"
     )
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Load the systems and wait for visitors."""
     placement = chosen_placement(arguments)
     melody_cm.open_page(arguments.systems, placement, arguments.votes, arguments.host, arguments.port)
     return 0

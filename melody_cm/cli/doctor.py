@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print what a bug report should hold."""
     table = Table(show_header=False, box=None)
     for section in melody_cm.doctor():
         for name, value in section.items():

@@ -12,6 +12,7 @@ OF_GENERATED = ("generated_split", "prompts", "training", "against", "music", "p
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
     parser.add_argument("--generated", metavar="DIR", help="folder of audio files, or a manifest.jsonl")
     parser.add_argument(
         "--reference", metavar="DIR", help="folder, manifest.jsonl, or fadtk's statistics (FILE.npz, FILE.npz:MODEL)"

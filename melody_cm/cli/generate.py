@@ -16,6 +16,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # What Python makes of bytes of the c
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
     parser.add_argument("pipeline", metavar="DIR", help="a folder written by `melody-cm export`, or owner/name")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="one clip each; may be repeated")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (# comments), or .csv or .jsonl")

@@ -6,10 +6,12 @@ import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument("--size", default="tiny", help="of needs and cost: tiny, cpu, small or paper (default: tiny)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print one paragraph a recipe."""
     for recipe in melody_cm.list_recipes(arguments.size):
         minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min on one core"
         print(f"{recipe.name}: {recipe.purpose}")

@@ -8,6 +8,7 @@ from melody_cm.cli.options import add_placement, add_setting, chosen_placement, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument(
         "name",
         help="melody-speed, melody-schedule, melody-network, melody-passes, musiccm-quality, musiccm-discriminator, "
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Reproduce one table after the other, and print the verdicts."""
     placement = chosen_placement(arguments)
     setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"reproduce-{setting.size}")

@@ -11,6 +11,7 @@ from melody_cm.cli.options import add_setting, chosen_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
     add_setting(parser)
     parser.add_argument("--run", required=True, help="name of the run; results go to RUNS/NAME/SYSTEM/STAGE")

@@ -9,10 +9,12 @@ import melody_cm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what report.html saved, one a listener")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print both tables."""
     votes = melody_cm.read_votes(arguments.files)
     Console().print(*melody_cm.vote_sheets(votes), sep="\n")
     return 0
