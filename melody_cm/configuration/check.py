@@ -52,13 +52,10 @@ def check_slot(value: Any, kind: Any, at: Keys, named: Named, also: tuple[type, 
 def check_arguments(
     arguments: Any, target: Any, at: Keys, named: Named, also: tuple[type, ...] = (), linked: Iterable[str] = ()
 ) -> None:
-    """Check the arguments of a class or function.
+    """Check the arguments of a class or function as `check_slot` does; a needed one that is missing is an error too.
 
     Args:
         linked: arguments that are filled in later.
-
-    Raises:
-        ValueError: as `check_slot`; a needed argument is missing.
     """
     if not isinstance(arguments, Mapping):
         raise ValueError(f"{named(at)}: expected keys and values, got {arguments!r}")
@@ -71,11 +68,7 @@ def check_arguments(
 
 
 def refuse_unknown(place: str, key: str, known: Sequence[str]) -> None:
-    """Refuse a key that is not known: the place and the nearest valid key in one line.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Refuse a key that is not known with a ValueError: the place and the nearest valid key in one line."""
     if key not in known:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
         hint = f"the nearest valid key is {near[0]!r}" if near else "this takes no arguments"

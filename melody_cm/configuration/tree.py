@@ -53,11 +53,7 @@ class Config:
         self.origins[at] = str(origin)
 
     def get(self, key: str) -> Any:
-        """The value of a dotted key, in which `init_args` may be left out.
-
-        Raises:
-            KeyError: there is no such key.
-        """
+        """The value of a dotted key, in which `init_args` may be left out; a KeyError if there is none."""
         node: Any = self.tree
         for part in self.place(key):
             if not isinstance(node, Mapping):
@@ -76,11 +72,7 @@ class Config:
         return at
 
     def link(self) -> None:
-        """Put in the values that links stand for.
-
-        Raises:
-            ValueError: a link to no key, or to another link.
-        """
+        """Put in the values that links stand for; a ValueError for a link to no key, or to another link."""
         for at, value in list(leaves(self.tree)):
             found = LINK.fullmatch(value) if isinstance(value, str) else None
             if found:
@@ -120,24 +112,17 @@ class Config:
 
 
 def load_config(file: Path) -> dict[str, Any]:
-    """The content of a preset with the presets that it names put in.
-
-    Raises:
-        FileNotFoundError, ValueError: a file is missing or is no YAML of keys and values.
-    """
+    """The content of a preset with the presets that it names put in; errors as of `read_yaml`."""
     config = Config()
     config.merge(read_yaml(file), Path(file))
     return config.tree
 
 
 def parse_overrides(arguments: Sequence[str], first_keys: Sequence[str]) -> list[tuple[str, Any]]:
-    """`--a.b 1 --c.d=x` as dotted keys and YAML values.
+    """`--a.b 1 --c.d=x` as dotted keys and YAML values; a ValueError for anything else.
 
     Args:
         first_keys: what an override may begin with.
-
-    Raises:
-        ValueError: something that is no override.
     """
     pairs, rest = [], list(arguments)
     while rest:

@@ -20,11 +20,8 @@ def shipped(name: str) -> Path:
 
 
 def find_file(name: str | Path, beside: Path | None = None) -> Path:
-    """The file of that name: as it is, beside the YAML file that names it, or among what ships with the package.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The file of that name: as it is, beside the YAML file that names it, or among what ships with the package; else a
+    FileNotFoundError."""
     near = [] if beside is None else [beside.parent / name]
     for path in [*near, Path(name), shipped(str(name))]:
         if path.is_file():

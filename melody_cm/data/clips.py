@@ -104,11 +104,7 @@ class RowReader:
         self.root = os.path.join(os.path.abspath(folder), "")
 
     def row(self, line: bytes) -> ManifestRow | None:
-        """The row on a line, or None if its audio is null.
-
-        Raises:
-            ValueError: the row is not what docs/data.md says.
-        """
+        """The row on a line, or None if its audio is null; a ValueError if the row is not what docs/data.md says."""
         try:
             row = _decode(line.decode())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -135,11 +131,7 @@ class RowReader:
             return None if fields.get("audio", "") is None else self.clip_of(fields, where)
 
     def clip_of(self, fields: dict[str, Any], where: str) -> Clip:
-        """The clip of a row's fields, which name a sound file.
-
-        Raises:
-            ValueError: the row is not what docs/data.md says.
-        """
+        """The clip of a row's fields, which name a sound file; a ValueError if the row is not what docs/data.md says."""
         row = self.complete(check_row(fields))
         return Clip(
             id=str(row.id),
@@ -156,11 +148,7 @@ class RowReader:
 
 
 def read_split(name: str) -> Split:
-    """The split of a name that the field uses; another name than ours is told in the log, once each.
-
-    Raises:
-        ValueError: no such name.
-    """
+    """The split of a name that the field uses, else a ValueError; another name than ours is told in the log, once each."""
     if name in SPLITS:
         return name
     if name not in OTHER_NAMES:
@@ -185,11 +173,7 @@ def located(where: object) -> Iterator[None]:
 
 
 def load_row(line: bytes) -> dict[str, Any]:
-    """All fields of the JSON object on a line or in a file.
-
-    Raises:
-        ValueError: it is no JSON object, or not UTF-8.
-    """
+    """All fields of the JSON object on a line or in a file; a ValueError if it is none, or not UTF-8."""
     text = decode(line)
     try:
         row = json.loads(text)
@@ -205,11 +189,7 @@ def load_row(line: bytes) -> dict[str, Any]:
 
 
 def check_row(fields: dict[str, Any]) -> ManifestRow:
-    """The row with these fields.
-
-    Raises:
-        ValueError: a field is missing or has another type; the message says what is needed.
-    """
+    """The row with these fields; a ValueError says what is needed where one is missing or has another type."""
     try:
         row = msgspec.convert(fields, ManifestRow)
         row.split = row.split and read_split(row.split)

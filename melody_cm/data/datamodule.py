@@ -84,11 +84,7 @@ class MusicDataModule(LightningDataModule):
         self.corpus.clips()
 
     def split_clips(self, split: Split) -> Sequence[Clip]:
-        """The clips of a split.
-
-        Raises:
-            ValueError: it has none.
-        """
+        """The clips of a split; a ValueError if it has none."""
         if not self._clips:
             self._clips = self.corpus.splits()
             self._refuse_padding([clip for clips in self._clips.values() for clip in spread(clips, LOOKED_AT)])

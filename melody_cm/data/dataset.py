@@ -93,11 +93,7 @@ class MusicDataset(Dataset[MusicBatch]):
                 yield example
 
     def read(self, epoch: int, item: int) -> MusicBatch:
-        """The clip itself.
-
-        Raises:
-            AudioProblem: the clip is bad; the message begins with its file and row.
-        """
+        """The clip itself, or an AudioProblem whose message begins with its file and row."""
         clip = self.clips[item]
         row = self._caption_row(clip, epoch, item)
         return MusicBatch(
@@ -115,11 +111,8 @@ class MusicDataset(Dataset[MusicBatch]):
         return {"waveform": waveform, "frame_mask": (torch.arange(waveform.shape[-1]) < samples)[None]}
 
     def read_waveform(self, clip: Clip, start: float, seconds: float) -> tuple[Tensor, int]:
-        """Seconds of a clip's file as a crop (1, 1, t), and how many of its samples are not padding.
-
-        Raises:
-            AudioProblem: they are bad.
-        """
+        """Seconds of a clip's file as a crop (1, 1, t), and how many of its samples are not padding; an AudioProblem if
+        they are bad."""
         with located(clip.where):
             waveform = read_audio(clip.audio, start, seconds, self.sample_rate)
         length = round(self.seconds * self.sample_rate)
@@ -160,8 +153,7 @@ class MusicDataset(Dataset[MusicBatch]):
 def audible_start(clip: Clip, seconds: float) -> float:
     """Where evaluation begins to hear a clip: at the first of its crops, end to end and the last one, with sound.
 
-    Raises:
-        AudioProblem: all of it is silent, or bad in another way.
+    An AudioProblem if all of it is silent, or bad in another way.
     """
     length = audio_info(clip.audio).seconds - clip.start
     length = length if clip.duration is None else min(length, clip.duration)

@@ -60,11 +60,8 @@ class FluidSynth:
         self.identity = hash_data(self.described)
 
     def render(self, midi: Path) -> Float[np.ndarray, " t"]:
-        """The whole MIDI file as it sounds, levelled.
-
-        Raises:
-            MidiProblem: not a MIDI file, damaged, silent, or longer than half an hour.
-        """
+        """The whole MIDI file as it sounds, levelled; a MidiProblem if it is no MIDI file, damaged, silent, or longer
+        than half an hour."""
         with TemporaryDirectory() as scratch:
             wav = Path(scratch) / "fluidsynth.wav"
             self._play(midi, wav)
@@ -103,11 +100,8 @@ def level(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarr
 def cut_out(
     waveform: Float[np.ndarray, " t"], start: float, duration: float | None, sample_rate: int
 ) -> Float[np.ndarray, " n"]:
-    """n = duration * sample_rate samples from `start` (seconds) on, zeros behind the end; up to the end if None.
-
-    Raises:
-        MidiProblem: nothing can be heard there.
-    """
+    """n = duration * sample_rate samples from `start` (seconds) on, zeros behind the end; up to the end if None. A
+    MidiProblem if nothing can be heard there."""
     first = round(start * sample_rate)
     length = max(len(waveform) - first, 0) if duration is None else round(duration * sample_rate)
     found = waveform[first : first + length]

@@ -61,11 +61,7 @@ class FolderScan:
 
 
 def scan_folder(path: Path) -> FolderScan:
-    """What is found below a folder.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
+    """What is found below a folder; a FileNotFoundError if there is none."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
     scan = FolderScan()

@@ -33,11 +33,7 @@ def cache_folder() -> Path:
 
 
 def require_writable(folder: Path) -> Path:
-    """The folder, which may not be there yet, if files can be written into it; asked before long work.
-
-    Raises:
-        OSError: they cannot.
-    """
+    """The folder, which may not be there yet, if files can be written into it, else an OSError; asked before long work."""
     try:
         place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
         tempfile.TemporaryFile(dir=place).close()
@@ -47,14 +43,7 @@ def require_writable(folder: Path) -> Path:
 
 
 def require_shared_memory(wanted: float, fix: str) -> None:
-    """Refuse to begin what would wait for ever, because shared memory does not hold it.
-
-    Args:
-        wanted: bytes.
-
-    Raises:
-        OSError: there is less.
-    """
+    """Refuse with an OSError what would wait for ever, because shared memory does not hold the `wanted` bytes."""
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else wanted
     if free < wanted:
         raise OSError(
@@ -65,11 +54,7 @@ def require_shared_memory(wanted: float, fix: str) -> None:
 
 @contextmanager
 def naming_lost_workers(work: str, fix: str) -> Iterator[None]:
-    """Say in one line what to do about a process of a loader that was killed, or from which nothing comes.
-
-    Raises:
-        OSError: there was one.
-    """
+    """Say by a one-line OSError what to do about a process of a loader that was killed, or from which nothing comes."""
     try:
         yield
     except RuntimeError as error:

@@ -188,11 +188,8 @@ def manifest_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]], force: bool) -> None:
-    """Write rows as a manifest that appears whole.
-
-    Raises:
-        ValueError: something else is there, and `force` does not allow to replace it.
-    """
+    """Write rows as a manifest that appears whole; a ValueError if something else is there and not to be replaced by
+    `force`."""
 
     def write(aside: Path) -> None:
         with aside.open("w", encoding="utf-8") as file:

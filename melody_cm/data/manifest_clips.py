@@ -59,11 +59,7 @@ class ManifestClips(Sequence[Clip]):
         return [self.reader.row(line).audio for _, line in self.lines()]
 
     def lines(self) -> Iterator[tuple[str, bytes]]:
-        """Each row with its place, for messages.
-
-        Raises:
-            ValueError: the manifest has changed since it was opened.
-        """
+        """Each row with its place, for messages; a ValueError if the manifest has changed since it was opened."""
         with self.path.open("rb") as file:
             if stamp_of(file.fileno()) != self.stamp:
                 raise ValueError(f"{self.path}: changed while it was in use; start again")
@@ -76,12 +72,7 @@ class ManifestClips(Sequence[Clip]):
 
 
 def open_clips(path: Path, reader: RowReader) -> ManifestClips:
-    """Read a manifest once and check all of it.
-
-    Raises:
-        FileNotFoundError: there is no such manifest.
-        ValueError: a row that cannot be understood, an id of two rows, or a piece in two splits.
-    """
+    """Read a manifest once and check all of it; errors as of `Corpus.clips`, or a FileNotFoundError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
     with path.open("rb") as file:

@@ -67,11 +67,7 @@ def evaluation_batches(items: Sequence[int], batch_size: int, rank: int = 0, num
 
 
 def share_of(batch_size: int, num_processes: int) -> int:
-    """Clips of a micro-batch for each process.
-
-    Raises:
-        ValueError: the processes cannot share evenly.
-    """
+    """Clips of a micro-batch for each process; a ValueError if the processes cannot share evenly."""
     if batch_size < 1 or batch_size % num_processes:
         raise ValueError(
             f"batch_size is {batch_size} for {num_processes} processes; it counts the clips of all of them: "

@@ -15,11 +15,7 @@ LINE_END = re.compile(r"\r\n?|\n")
 
 
 def decode(data: bytes) -> str:
-    """The text of bytes.
-
-    Raises:
-        ValueError: they are not UTF-8.
-    """
+    """The text of bytes; a ValueError if they are not UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -28,11 +24,7 @@ def decode(data: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ValueError: it is not UTF-8; the message names the file.
-    """
+    """The text of a file; a ValueError that names it if it is not UTF-8."""
     try:
         return decode(path.read_bytes())
     except ValueError as error:

@@ -102,11 +102,8 @@ def generate_files(
 
 
 def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
-    """The music of a file as a prompt.
-
-    Raises:
-        AudioProblem: it cannot be read, is silent or too long to be held in memory.
-    """
+    """The music of a file as a prompt; an AudioProblem if it cannot be read, is silent or too long to be held in
+    memory."""
     seconds = audio_info(path).seconds
     if seconds > MAX_PROMPT_SECONDS:
         raise AudioProblem(
@@ -119,9 +116,8 @@ def read_prompt(path: Path, sample_rate: int) -> AudioPrompt:
 def continued(pipeline: PretrainedPipeline, path: Path, request: Request) -> Blocks:
     """The music of a file and what follows it, at constant memory, one clip a prompt; checked before it begins.
 
-    Raises:
-        ValueError, AudioProblem: the system cannot continue music; a file that cannot be read, is silent or too short,
-            or has not less than `request.seconds` of music.
+    A ValueError or AudioProblem if the system cannot continue music, or if the file cannot be read, is silent or too
+    short, or has not less than `request.seconds` of music.
     """
     editor, info = _open_given(pipeline, path)
     seconds = request.seconds or 0.0
@@ -155,13 +151,10 @@ def continued(pipeline: PretrainedPipeline, path: Path, request: Request) -> Blo
 def inpainted(
     pipeline: PretrainedPipeline, path: Path, from_seconds: float, to_seconds: float, request: Request
 ) -> Blocks:
-    """The music of a file with new music in a hole, at constant memory, one clip a prompt.
+    """The music of a file with new music in a hole, at constant memory, one clip a prompt. The hole is filled first,
+    then the file is read from its beginning.
 
-    The hole is filled first, then the file is read from its beginning.
-
-    Raises:
-        ValueError, AudioProblem: the system cannot inpaint music; a file that cannot be read, or a hole that cannot be
-            filled.
+    A ValueError or AudioProblem if the system cannot inpaint, the file cannot be read or the hole not be filled.
     """
     editor, info = _open_given(pipeline, path)
     count, rate = max(1, len(request.prompts)), editor.sample_rate
@@ -233,11 +226,8 @@ class ClipFile:
     facts: dict[str, Any]
 
     def is_to_be_made(self, overwrite: bool) -> bool:
-        """False if the same request made it before.
-
-        Raises:
-            ValueError: something else is there, and `overwrite` does not allow to replace it.
-        """
+        """False if the same request made it before; a ValueError if something else is there and not to be replaced by
+        `overwrite`."""
         beside = self.path.with_suffix(".json")
         if not (self.path.exists() or beside.exists()):
             return True

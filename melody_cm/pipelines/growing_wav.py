@@ -21,11 +21,7 @@ BLOCK = 2**16  # Samples that are encoded at a time.
 
 
 def check_size(seconds: float | int, sample_rate: int) -> None:
-    """Refuse lengths that no WAV file holds.
-
-    Raises:
-        ValueError: more than 4 GiB of 24-bit samples.
-    """
+    """Refuse with a ValueError lengths that no WAV file holds: more than 4 GiB of 24-bit samples."""
     longest = MAX_BYTES / 3 / sample_rate
     if seconds > longest:
         raise ValueError(f"{seconds:g} seconds asked for, but a WAV file at {sample_rate} Hz holds {longest:.0f} s")

@@ -141,12 +141,8 @@ class LongMusic:
         return window_starts(self.frames, window, max(1, window // 2), self.request.loop)
 
     def check(self) -> None:
-        """Refuse what does not fit music of that length.
-
-        Raises:
-            ValueError: a prompt time beyond the end, changing prompts in music of one window, or a loop that is shorter
-                than a window or no whole number of latent frames.
-        """
+        """Refuse what does not fit music of that length with a ValueError: a prompt time beyond the end, changing
+        prompts in music of one window, or a loop that is shorter than a window or no whole number of latent frames."""
         seconds, longest, times = self.request.seconds, self.pipeline.max_seconds, self.request.prompt_at
         if times and times[-1][0] >= seconds:
             raise ValueError(

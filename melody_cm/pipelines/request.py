@@ -145,11 +145,7 @@ class Batch(Request):
         return self.stopwatch.part(name)
 
     def split(self, batch_size: int) -> "list[Batch]":
-        """The same clips in batches; a clip keeps its key, and so its sound.
-
-        Raises:
-            ValueError: batch_size below 1.
-        """
+        """The same clips in batches of at least 1; a clip keeps its key, and so its sound."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         rows = [slice(start, start + batch_size) for start in range(0, len(self.prompts), batch_size)]
@@ -169,11 +165,7 @@ def clip_keys(seed: int | Sequence[int], count: int) -> list[tuple[int, int]]:
 
 
 def check_music(waveform: Float[Tensor, "b 1 t"], what: str) -> None:
-    """Refuse what is no music.
-
-    Raises:
-        ValueError: it is empty, silent or not finite; the message begins with `what` it is.
-    """
+    """Refuse with a ValueError what is empty, silent or not finite; the message begins with `what` it is."""
     if not waveform.shape[-1]:
         raise ValueError(f"{what} has 0 samples; give at least 1")
     if not waveform.isfinite().all():

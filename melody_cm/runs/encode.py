@@ -65,11 +65,8 @@ def encode(
 
 
 def encoders(recipe: Recipe) -> nn.ModuleList:
-    """The parts of a recipe's model that may hold frozen encoders; nothing else is built.
-
-    Raises:
-        FileNotFoundError: a frozen stage is not finished.
-    """
+    """The parts of a recipe's model that may hold frozen encoders; nothing else is built. A FileNotFoundError if a
+    frozen stage is not finished."""
     model = recipe.config["model"]
     places = annotations(find_class(model["class_path"], LightningModule))
     slots = {name: slot for name, slot in model["init_args"].items() if slot is not None}

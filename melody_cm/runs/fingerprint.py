@@ -67,11 +67,7 @@ def stage_weights(stage: str) -> str:
 
 
 def check_inputs(stage: str) -> None:
-    """Refuse a stage that was trained on an earlier version of what it reads.
-
-    Raises:
-        ValueError: it was.
-    """
+    """Refuse with a ValueError a stage that was trained on an earlier version of what it reads."""
     for needed, weights in read_json(stage_folder(stage) / "finished.json")["inputs"].items():
         if stage_weights(needed) != weights:
             raise ValueError(f"{stage} was trained on an earlier {needed}; train {stage} again with --retrain")
@@ -79,11 +75,7 @@ def check_inputs(stage: str) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """What finished.json or begun.json says; None where it is not there.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """What finished.json or begun.json says; None where it is not there. A ValueError if it is damaged."""
     try:
         state = read_json(path)
     except FileNotFoundError:
@@ -98,11 +90,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
-    """What finished.json says, or None if the stage is not finished.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """What finished.json says, or None if the stage is not finished; a ValueError if it is damaged."""
     return read_state(folder / "finished.json")
 
 
@@ -113,11 +101,7 @@ def write_finished(folder: Path, made_from: Fingerprint, outcome: dict[str, Any]
 
 
 def check_finished(folder: Path) -> None:
-    """Refuse a finished stage whose export is gone or damaged.
-
-    Raises:
-        ValueError: it is; the message says how to have it again.
-    """
+    """Refuse a finished stage whose export is gone or damaged with a ValueError that says how to have it again."""
     done = read_finished(folder) or {}
     fix = f"`melody-cm finish {folder}` writes it again from last.ckpt, --retrain trains the stage anew"
     known = done.get("exports")  # Not said by versions before this one.

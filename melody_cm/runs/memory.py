@@ -167,11 +167,8 @@ def training_memory(stage: LightningModule, recipe: Recipe) -> Memory | None:
 
 
 def stage_on_meta(recipe: Recipe, setting: Setting) -> LightningModule:
-    """The LightningModule of a recipe with weights that take no memory; stages that it reads are built, not loaded.
-
-    Raises:
-        FileNotFoundError, ValueError: a network that cannot be built so, such as one of public weights.
-    """
+    """The LightningModule of a recipe with weights that take no memory; stages that it reads are built, not loaded. A
+    FileNotFoundError or ValueError for a network that cannot be built so, such as one of public weights."""
     untrained = stages_from(lambda stage, kind: _untrained(stage, kind, recipe, setting))
     with offline(recipe.path), untrained, LiveBytes():  # Which answers what is read.
         return build_module(recipe, _on_meta).to("meta")

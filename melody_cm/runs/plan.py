@@ -126,11 +126,7 @@ def _disk(parameters: int) -> str:
 
 
 def count_parameters(recipe: Recipe, setting: Setting) -> int:
-    """Parameters of the networks that a recipe trains.
-
-    Raises:
-        FileNotFoundError, ValueError: as `stage_on_meta`.
-    """
+    """Parameters of the networks that a recipe trains; errors as of `stage_on_meta`."""
     return learning_parameters(stage_on_meta(recipe, setting))
 
 

@@ -30,12 +30,8 @@ def say(line: str) -> None:
 
 @contextmanager
 def one_training(folder: Path) -> Iterator[None]:
-    """Keep a second command from training the same run. The first process of a training holds the lock for all of
-    them; the others end when it is gone, whatever they wait for.
-
-    Raises:
-        ValueError: another command trains it.
-    """
+    """Keep a second command from training the same run, by a ValueError. The first process of a training holds the lock
+    for all of them; the others end when it is gone, whatever they wait for."""
     folder.mkdir(parents=True, exist_ok=True)
     if is_first_process():
         taken = f"{folder} is being trained by another command; wait for it, or use another --run"

@@ -95,11 +95,7 @@ class Recipe:
 
     @property
     def planned_steps(self) -> int:
-        """Optimizer steps, or batches to gather for a stage that is fitted.
-
-        Raises:
-            ValueError: none.
-        """
+        """Optimizer steps, or batches to gather for a stage that is fitted; a ValueError if there are none."""
         trainer = self.config["trainer"]
         steps = trainer.get("limit_train_batches", trainer.get("max_steps"))
         if not isinstance(steps, int) or steps < 1:
@@ -155,11 +151,8 @@ class Setting:
 
 
 def find_recipe(recipe: Path | str, beside: Path | None = None) -> Path:
-    """The file of a recipe, given by its path or name; a name is also looked for in the folder of the recipe `beside`.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The file of a recipe, given by its path or name, else a FileNotFoundError; a name is also looked for in the
+    folder of the recipe `beside`."""
     if str(recipe).endswith(".yaml"):
         return find_file(recipe, beside).resolve()
     folders = [] if beside is None else [beside.parent.parent]
@@ -176,11 +169,7 @@ def recipe_name(path: Path) -> str:
 
 
 def find_machine(machine: str) -> Path:
-    """The overlay of a machine.
-
-    Raises:
-        ValueError: there is none of that name or path.
-    """
+    """The overlay of a machine, by name or path; a ValueError if there is none."""
     named = shipped("configs/machines") / f"{machine}.yaml"
     if not named.is_file() and not Path(machine).is_file():
         known = ", ".join(sorted(file.stem for file in named.parent.glob("*.yaml")))
@@ -189,11 +178,7 @@ def find_machine(machine: str) -> Path:
 
 
 def check_recipe(config: Config) -> None:
-    """Refuse every key and value that no constructor takes.
-
-    Raises:
-        ValueError: file, key and what fits.
-    """
+    """Refuse every key and value that no constructor takes with a ValueError: file, key and what fits."""
     for key in config.tree:
         refuse_unknown(config.named((key,)), key, RECIPE_KEYS)
     for key in ("model", "data", "trainer"):

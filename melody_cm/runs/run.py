@@ -256,13 +256,9 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
 
 
 def refuse_other(folder: Path, made_from: Fingerprint) -> None:
-    """Refuse a finished stage, or one with a checkpoint to go on from, that was made from something else.
-
-    That it is to have more steps than before is no hindrance: it goes on from its last.ckpt.
-
-    Raises:
-        ValueError: it was, or its state files are damaged.
-    """
+    """Refuse with a ValueError a finished stage, or one with a checkpoint to go on from, that was made from something
+    else, or whose state files are damaged. That it is to have more steps than before is no hindrance: it goes on
+    from its last.ckpt."""
     known, last = read_finished(folder), (folder / "last.ckpt").is_file()
     begun = read_state(folder / "begun.json") if last else None
     state = begun if known is None else known

@@ -15,11 +15,7 @@ SAMPLING = ("schedule", "sampler", "num_steps", "guidance_scale")
 
 
 def preset_of(system: str | Path) -> Path:
-    """The preset of a system: a file, or the name of one that ships.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The preset of a system: a file, or the name of one that ships; a ValueError if there is none."""
     if Path(system).suffix == ".yaml":
         return Path(system)
     preset = shipped("configs/pipeline") / f"{system}.yaml"
@@ -36,12 +32,10 @@ def stages_of(preset: Path) -> list[str]:
 
 
 def open_system(preset: Path) -> Pipeline:
-    """A system built from the finished stages of the current run.
+    """A system built from the finished stages of the current run. Schedule, sampler, steps and guidance come with the
+    stage that was trained for them, and so does the length.
 
-    Schedule, sampler, steps and guidance come with the stage that was trained for them, and so does the length.
-
-    Raises:
-        FileNotFoundError, ValueError: a stage is not finished, or reads a stage that was trained again since.
+    A FileNotFoundError if a stage is not finished, a ValueError if it reads one that was trained again since.
     """
     config = load_config(preset)
     for stage in stages_of(preset):

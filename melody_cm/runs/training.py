@@ -298,11 +298,7 @@ def load_training(recipe: Recipe, folder: Path) -> tuple[LightningModule, MusicD
 
 
 def refuse_spoilt(networks: Mapping[str, Network], trainer: Trainer) -> None:
-    """Refuse to export a network with weights that are not finite.
-
-    Raises:
-        ValueError: there is one.
-    """
+    """Refuse with a ValueError to export a network with weights that are not finite."""
     for slot, network in networks.items():
         for name, value in network.state_dict().items():
             if value.is_floating_point() and not bool(value.isfinite().all()):

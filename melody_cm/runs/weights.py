@@ -83,11 +83,8 @@ class StartingWeights:
         module.start_from(found, self.source)
 
     def adopt(self, stages: Iterable[str], run: Path) -> None:
-        """Put stages that are not finished in a run there, as finished ones that others can read.
-
-        Raises:
-            ValueError: the system does not hold one of them.
-        """
+        """Put stages that are not finished in a run there, as finished ones that others can read; a ValueError if the
+        system does not hold one of them."""
         for stage in dict.fromkeys(stages):
             folder, networks = run / stage, self._of(stage)
             if (folder / "finished.json").is_file():

@@ -106,21 +106,13 @@ def load_network(folder: Path, own: bool = False) -> Network:
 
 
 def assemble(kind: Any, arguments: Mapping[str, Any], parts: Mapping[str, Network]) -> Any:
-    """An object from the plain data of some of its arguments and the networks of others, each of the kind that its
-    place takes.
-
-    Raises:
-        ValueError: one is not; arguments that it does not have, or lacks.
-    """
+    """An object from the plain data of some of its arguments and the networks of others. A ValueError if one is not of
+    the kind that its place takes, is not known, or is missing."""
     return _call(kind, {**arguments, **parts}, ())
 
 
 def check_export(folder: Path) -> None:
-    """Refuse an exported network whose files are not what was written.
-
-    Raises:
-        FileNotFoundError, ValueError: they are not.
-    """
+    """Refuse an exported network whose files are not what was written: FileNotFoundError, ValueError."""
     config = _read_config(folder)
     if hash_tensors(read_weights(folder)) != config["weights"]:
         raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
@@ -161,21 +153,13 @@ def stages_from(source: Callable[[str, Any], Network]) -> Iterator[None]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Put `weights` into a network whose names and shapes they must match exactly.
-
-    Raises:
-        ValueError: as `check_weights`.
-    """
+    """Put `weights` into a network whose names and shapes they must match exactly; errors as of `check_weights`."""
     check_weights(network, weights, source)
     network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that are not those of a network.
-
-    Raises:
-        ValueError: names or shapes differ; the message names `source` and the first difference.
-    """
+    """Refuse weights of other names or shapes than a network's: the ValueError names `source` and the first difference."""
     own = network.state_dict()
     if difference := sorted(set(own) ^ set(weights)):
         where = "missing from" if difference[0] in own else "not known to the network but in"
@@ -190,11 +174,8 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of an exported network by their names in it, put together from its own file and those of its parts.
-
-    Raises:
-        ValueError: a file is damaged.
-    """
+    """The weights of an exported network by their names in it, put together from its own file and those of its parts; a
+    ValueError if a file is damaged."""
     weights: dict[str, Tensor] = {}
     for file in [folder / "model.safetensors", *sorted(folder.rglob(DIFFUSERS_WEIGHTS))]:
         prefix = "".join(f"{part}." for part in file.relative_to(folder).parts[:-1])

@@ -21,11 +21,8 @@ PLAIN = str | int | float | bool | tuple | list | dict | None
 
 
 def describe(value: Any) -> Any:
-    """The plain data (JSON types only) from which `build` makes an equal object.
-
-    Raises:
-        ValueError: an argument is neither plain data nor Configurable.
-    """
+    """The plain data (JSON types only) from which `build` makes an equal object; a ValueError if an argument is neither
+    plain data nor Configurable."""
     if isinstance(value, Network) and value.frozen:
         return value.origin
     if isinstance(value, Configurable):
@@ -75,12 +72,8 @@ def trust_module(name: str) -> None:
 
 
 def refuse_foreign(config: Any, file: Any) -> None:
-    """Refuse the configuration of an export, which may come from anywhere, if building it would import a module that is
-    neither melody_cm's, nor imported already, nor trusted: importing runs its code.
-
-    Raises:
-        ValueError: it would; or a class_path that is no text.
-    """
+    """Refuse with a ValueError the configuration of an export, which may come from anywhere, if building it would
+    import a module that is neither melody_cm's, nor imported already, nor trusted: importing runs its code."""
     if isinstance(config, Mapping):
         if "class_path" in config:
             _refuse_foreign_class(config["class_path"], file)
@@ -146,11 +139,8 @@ def fields_of(annotation: Any) -> type | None:
 
 
 def checked(value: Any, annotation: Any) -> Any:
-    """Plain data as the type that it is annotated with: a list as a tuple, a whole number as a float.
-
-    Raises:
-        ValueError: it is not of that type; the message says what is expected.
-    """
+    """Plain data as the type that it is annotated with: a list as a tuple, a whole number as a float; else a ValueError
+    that says what is expected."""
     adapter = _adapter(annotation)
     if adapter is None:
         return value

@@ -20,11 +20,7 @@ def current_run() -> Path:
 
 
 def stage_folder(stage: str) -> Path:
-    """Where a finished stage of the current run lives.
-
-    Raises:
-        FileNotFoundError: no finished stage of that name; the message names the recipe that makes it.
-    """
+    """Where a finished stage of the current run lives; a FileNotFoundError names the recipe that makes it."""
     folder = current_run() / stage
     if not (folder / "finished.json").is_file():
         raise FileNotFoundError(

@@ -84,11 +84,8 @@ class LanguageModelTraining(Stage):
 
 
 def check_streams(language_model: TokenLM, tokenizers: dict[str, Tokenizer]) -> None:
-    """Refuse tokenizers whose codes are not what the streams of a language model hold.
-
-    Raises:
-        ValueError: names, codebooks, codes or frame rates differ; both sides are named.
-    """
+    """Refuse with a ValueError tokenizers whose names, codebooks, codes or frame rates are not those of a language
+    model's streams."""
     if set(tokenizers) != set(language_model.stream_sizes):
         raise ValueError(
             f"there are tokenizers for {sorted(tokenizers)} but the language model has the streams "

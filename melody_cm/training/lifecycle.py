@@ -107,11 +107,8 @@ class LastCheckpoint(Callback):
             trainer.should_stop = True
 
     def save(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write `last.ckpt`.
-
-        Raises:
-            ValueError: on all processes, if a weight is not finite; the last good checkpoint stays.
-        """
+        """Write `last.ckpt`; a ValueError on all processes if a weight is not finite, and the last good checkpoint
+        stays."""
         if spoilt := first_spoilt(module.state_dict()):
             raise ValueError(
                 f"{spoilt} is not finite after step {module.steps_done}, though no loss or gradient was: a step of "

@@ -69,14 +69,8 @@ class Resumable(LightningModule):
 
 
 def check_sample_rates(training: nn.Module, sample_rate: int) -> None:
-    """Refuse a training with a part that works at another rate than the data's; parts that hear no audio may.
-
-    Args:
-        sample_rate: of the data, Hz.
-
-    Raises:
-        ValueError: there is such a part.
-    """
+    """Refuse with a ValueError a training with a part that works at another rate (Hz) than the data's; parts that hear
+    no audio may."""
     deaf = [f"{name}." for name, module in training.named_modules() if getattr(module, "uses_audio", True) is False]
     for name, module in training.named_modules():
         if name.startswith(tuple(deaf)):

@@ -39,12 +39,10 @@ class SkippedSteps:
         self._noted.append((batch.item, {name: term.detach() for name, term in terms.items()}))
 
     def check(self, module: LightningModule, optimizer: Any) -> None:
-        """Take the gradients away, with which the optimizer's step does nothing, if they or the loss are not finite.
+        """Take the gradients away, with which the optimizer's step does nothing, if they or the loss are not finite; a
+        ValueError after too many steps in a row.
 
         To be called by all processes before each step of an optimizer, with the gradients of the whole batch.
-
-        Raises:
-            ValueError: too many steps in a row were left out; the message says why.
         """
         noted, self._noted = self._noted, []
         values = {name: torch.stack([terms[name].float() for _, terms in noted]).sum() for name in noted[0][1]}

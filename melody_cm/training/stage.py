@@ -60,11 +60,8 @@ class Stage(Resumable, ABC):
         """The weighted terms whose sum is the loss, computed with the given networks (learning or averaged)."""
 
     def start_from(self, weights: Mapping[str, Mapping[str, Tensor]], source: str) -> None:
-        """Give networks other first weights, by slot, before the first step.
-
-        Raises:
-            ValueError: weights of a network of other names or shapes; the message names `source` and the difference.
-        """
+        """Give networks other first weights, by slot, before the first step; a ValueError names `source` and what does
+        not fit."""
         for name, own in weights.items():
             for networks in (self.trained, self.averaged):
                 load_weights(networks[name], own, f"{source}: {name}")

@@ -159,11 +159,7 @@ def open_whole(path: Path) -> Any:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of an output, empty if it has none.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """The index of an output, empty if it has none; a ValueError if it is damaged."""
     if not (folder / INDEX).is_file():
         return {}
     index = read_json(folder / INDEX)

@@ -30,11 +30,8 @@ from melody_cm.storage import write_atomically, write_json
 
 
 def prepare(folder: Path, output: FrozenOutput, data_fingerprint: str, precision: str, again: bool) -> None:
-    """Make the folder of an output ready; what an interrupted command left there is kept if it is still right.
-
-    Raises:
-        ValueError: the output is whole but made from something else, and `again` does not allow to replace it.
-    """
+    """Make the folder of an output ready; what an interrupted command left there is kept if it is still right. A
+    ValueError if the output is whole but made from something else, and not to be replaced (`again`)."""
     expected = {**identity(output, data_fingerprint), "precision": precision}
     try:
         index = read_index(folder)

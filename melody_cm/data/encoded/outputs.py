@@ -143,10 +143,8 @@ def frozen_outputs(model: nn.Module, sample_rate: int) -> list[FrozenOutput]:
     """What the outermost frozen encoders of a model give its training, each once.
 
     A joint embedding inside a conditioner that does not use audio gives text embeddings, any other one audio
-    embeddings. Encoders inside a frozen encoder are not listed: their results are not used outside it.
-
-    Raises:
-        ValueError: two stages give the same thing, which a batch could not tell apart (codes it can).
+    embeddings. Encoders inside a frozen encoder are not listed: their results are not used outside it. A ValueError if
+    two stages give the same thing, which a batch could not tell apart (codes it can).
     """
     found = {output.name: output for output in _walk(model, sample_rate, uses_audio=True)}
     single = [output for output in found.values() if output.kind != "codes"]

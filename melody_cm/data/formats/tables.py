@@ -17,11 +17,8 @@ Rows = Iterator[tuple[str, Callable[[], Fields | None]]]
 
 
 def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
-    """The rows of a UTF-8 table with their places, counted from 1 as a spreadsheet does; empty ones left out.
-
-    Raises:
-        FileNotFoundError: there is no such file; ValueError: it is no table.
-    """
+    """The rows of a UTF-8 table with their places, counted from 1 as a spreadsheet does; empty ones left out. A
+    FileNotFoundError if there is no such file, a ValueError if it is no table."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
@@ -42,12 +39,8 @@ def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
 
 
 def read_rows(path: Path, needed: Sequence[str], translate: Callable[[Fields], Fields | None]) -> Rows:
-    """The rows of a CSV file, translated under the names in its first row.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a needed column is not there.
-    """
+    """The rows of a CSV file, translated under the names in its first row; a ValueError if a `needed` column is not
+    there."""
     rows = read_cells(path)
     header = read_header(path, rows)
     missing = [name for name in needed if name not in header]
@@ -64,11 +57,8 @@ def translate_cells(translate: Callable[[Fields], Fields | None], header: list[s
 
 
 def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
-    """The files of a collection that keeps each split in a file of its own, from sources like train=FILE.
-
-    Raises:
-        ValueError: a source names no split.
-    """
+    """The files of a collection that keeps each split in a file of its own, from sources like train=FILE; else a
+    ValueError."""
     files = []
     for source in sources:
         split, _, path = source.partition("=")
