@@ -131,7 +131,7 @@ class RowReader:
             return None if fields.get("audio", "") is None else self.clip_of(fields, where)
 
     def clip_of(self, fields: dict[str, Any], where: str) -> Clip:
-        """The clip of a row's fields, which name a sound file; a ValueError if the row is not what docs/data.md says."""
+        """The clip of a row's fields, which name a sound file; a ValueError if they are not what docs/data.md says."""
         row = self.complete(check_row(fields))
         return Clip(
             id=str(row.id),
@@ -148,7 +148,7 @@ class RowReader:
 
 
 def read_split(name: str) -> Split:
-    """The split of a name that the field uses, else a ValueError; another name than ours is told in the log, once each."""
+    """The split of a name that the field uses, else a ValueError; another name than ours is logged, once each."""
     if name in SPLITS:
         return name
     if name not in OTHER_NAMES:

@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 def require_writable(folder: Path) -> Path:
-    """The folder, which may not be there yet, if files can be written into it, else an OSError; asked before long work."""
+    """The folder, which may not be there yet, if files can be written into it, else an OSError: before long work."""
     try:
         place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
         tempfile.TemporaryFile(dir=place).close()

@@ -73,7 +73,7 @@ def split_manifest(
 
 
 def shares_of(ratios: Sequence[float]) -> dict[Split, float]:
-    """The share of each split that has one; a ValueError if these are not three numbers from 0, or nothing but zeros."""
+    """The share of each split that has one; a ValueError if these are not three numbers from 0, or all are zeros."""
     total = math.fsum(ratios)
     if len(ratios) != len(SPLITS) or min(ratios) < 0 or not 0 < total < math.inf:
         given = ",".join(f"{ratio:g}" for ratio in ratios)

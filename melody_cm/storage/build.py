@@ -159,7 +159,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights of other names or shapes than a network's: the ValueError names `source` and the first difference."""
+    """Refuse weights of other names or shapes than a network's by a ValueError that names `source` and the first."""
     own = network.state_dict()
     if difference := sorted(set(own) ^ set(weights)):
         where = "missing from" if difference[0] in own else "not known to the network but in"

@@ -84,6 +84,4 @@ class AutoencoderTraining(AdversarialStage):
         autoencoder = self.averaged["autoencoder"]
         return autoencoder.decode(autoencoder.encode(batch.need_waveform()))[..., : batch.frame_mask.shape[-1]]
 
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """What there is to hear of an autoencoder: its reconstruction (b, 1, t)."""
-        return self.reconstruct(batch)
+    sample = reconstruct  # This is what there is to hear.

@@ -97,9 +97,7 @@ class CodecTraining(AdversarialStage):
         codec = self.averaged["codec"]
         return codec.decode_codes(codec.encode_codes(batch.need_waveform()))[..., : batch.frame_mask.shape[-1]]
 
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """What there is to hear of a codec: its reconstruction (b, 1, t)."""
-        return self.reconstruct(batch)
+    sample = reconstruct  # This is what there is to hear.
 
     def _from_everywhere(self, rows: Tensor) -> Tensor:
         return self.all_gather(rows).reshape(-1, *rows.shape[1:])

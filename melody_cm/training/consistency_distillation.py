@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
@@ -11,19 +10,18 @@ from melody_cm.interfaces import (
     AngleSchedule,
     Autoencoder,
     Conditioner,
-    Conditioning,
     Denoiser,
     DiscriminatorContext,
     Sampler,
 )
 from melody_cm.training.adversarial import AdversarialStage, Adversary, Generated
 from melody_cm.training.ema import averaged_copy, update_average
-from melody_cm.training.latent_diffusion import encode_latent, sample_music
+from melody_cm.training.latent_diffusion import LatentMusic, encode_latent
 from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks
 
 
-class ConsistencyDistillation(AdversarialStage):
+class ConsistencyDistillation(LatentMusic, AdversarialStage):
     """Four copies of one network: `teacher` is frozen; `student` learns and starts equal to it; `target` is the fast
     average that belongs to the algorithm; `averaged` is the slow one that is validated and exported.
 
@@ -41,7 +39,6 @@ class ConsistencyDistillation(AdversarialStage):
         ValueError: the schedule visits angles that the grid does not hold, or the grid those that the teacher refuses.
     """
 
-    reads_waveform = False
     begins_as_frozen = ("denoiser",)
 
     def __init__(
@@ -77,7 +74,7 @@ class ConsistencyDistillation(AdversarialStage):
         self.sampler = sampler
         self.num_steps = num_steps
         self.target_decay = target_decay
-        self._check_sample_rates()
+        self.check_sample_rates()
 
     @property
     def student(self) -> Denoiser:
@@ -100,23 +97,6 @@ class ConsistencyDistillation(AdversarialStage):
     def after_step(self) -> None:
         super().after_step()
         update_average(self.target, self.student, self.target_decay)
-
-    @property
-    def uses_audio(self) -> bool:
-        """Whether `sample` needs a batch's waveform, not its captions alone."""
-        return self.conditioner.uses_audio
-
-    @torch.no_grad()
-    def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
-        """Latents, their conditioning and the averaged student: what one step is judged with."""
-        latent = encode_latent(self.autoencoder, batch, self.seed)
-        return latent, self.conditioner.embed(self.conditioner.describe(batch)), self.averaged["denoiser"]
-
-    @torch.no_grad()
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """Music (b, 1, t) for the captions of a batch, by the averaged student, without guidance."""
-        conditioning = self.conditioner.embed(self.conditioner.describe(batch))
-        return sample_music(self, batch, self.averaged["denoiser"], conditioning)
 
 
 def _check_grid(objective: ConsistencyObjective, schedule: AngleSchedule, num_steps: int) -> None:

@@ -50,7 +50,7 @@ class LanguageModelTraining(Stage):
         super().__init__({"language_model": language_model}, optimization, ema_decay, sample_rate, seed)
         slots = {"prompt": prompt, "semantic": semantic, "coarse": coarse, "fine": fine}
         self.tokenizers = torch.nn.ModuleDict({name: each for name, each in slots.items() if each is not None})
-        self._check_sample_rates()
+        self.check_sample_rates()
         check_streams(language_model, dict(self.tokenizers.items()))
         self.target = list(language_model.stream_sizes)[-1]
         self.unigrams = UnigramModel(*language_model.stream_sizes[self.target])

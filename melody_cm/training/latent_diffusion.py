@@ -10,17 +10,59 @@ from melody_cm.training.optimization import Optimization
 from melody_cm.training.stage import Networks, Stage
 
 
-class LatentDiffusion(Stage):
+class LatentMusic:
+    """What stages share whose averaged denoiser makes music in the latents of a frozen autoencoder.
+
+    Attributes:
+        schedule, sampler, num_steps, guidance_scale: how music is drawn while training is watched; 1 is no guidance.
+    """
+
+    autoencoder: Autoencoder
+    conditioner: Conditioner
+    schedule: AngleSchedule
+    sampler: Sampler
+    num_steps: int
+    guidance_scale: float = 1.0
+    reads_waveform = False
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether `sample` needs a batch's waveform, not its captions alone."""
+        return self.conditioner.uses_audio
+
+    @torch.no_grad()
+    def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
+        """Latents, their conditioning and the averaged denoiser, without guidance: what one step is judged with."""
+        return encode_latent(self.autoencoder, batch, self.seed), self._told(batch), self.averaged["denoiser"]
+
+    @torch.no_grad()
+    def sample_latent(self, batch: MusicBatch, num_steps: int) -> Tensor:
+        """Latents (b, c, *axes) of the length of a batch, for its captions or tokens, at any number of steps."""
+        draws, denoiser = batch.draws(self.seed), Guided(self.averaged["denoiser"], self.guidance_scale)
+        shape = self.autoencoder.latent_shape(batch.frame_mask.shape[-1] / self.sample_rate)
+        noise = draws.normal("sampling noise", shape, batch.frame_mask.device)
+        angles, fresh = self.schedule.angles(num_steps), draws.generators("sampler")
+        return self.sampler.sample(denoiser, noise, self._told(batch), angles, fresh)
+
+    @torch.no_grad()
+    def sample(self, batch: MusicBatch) -> Tensor:
+        """The music (b, 1, t) of `sample_latent`, by the averaged networks."""
+        latent = self.sample_latent(batch, self.num_steps)
+        return self.autoencoder.decode(latent)[..., : batch.frame_mask.shape[-1]]
+
+    def _told(self, batch: MusicBatch) -> Conditioning:
+        return self.conditioner.embed(self.conditioner.describe(batch))
+
+
+class LatentDiffusion(LatentMusic, Stage):
     """Trains MeLoDy's dual-path denoiser, MusicCM's teacher and every ablation.
 
     Args:
         autoencoder: the frozen stage whose latents are modelled.
         conditioner, denoiser: learn together.
         objective: the velocity loss and its noise levels.
-        schedule, sampler, num_steps, guidance_scale: how `sample` draws music while training is watched.
+        schedule, sampler, num_steps, guidance_scale: as in `LatentMusic`.
     """
-
-    reads_waveform = False
 
     def __init__(
         self,
@@ -45,7 +87,12 @@ class LatentDiffusion(Stage):
         self.sampler = sampler
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
-        self._check_sample_rates()
+        self.check_sample_rates()
+
+    @property
+    def conditioner(self) -> Conditioner:  # type: ignore[override]
+        """The average of the one that learns."""
+        return self.averaged["conditioner"]
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
         draws = batch.draws(self.seed)
@@ -53,35 +100,6 @@ class LatentDiffusion(Stage):
         conditioner = networks["conditioner"]
         conditioning = conditioner.embed(conditioner.describe(batch))
         return self.objective({"student": networks["denoiser"]}, latent, conditioning, draws).terms
-
-    @property
-    def uses_audio(self) -> bool:
-        """Whether `sample` needs a batch's waveform, not its captions alone."""
-        return self.trained["conditioner"].uses_audio
-
-    @torch.no_grad()
-    def denoising(self, batch: MusicBatch) -> tuple[Tensor, Conditioning, Denoiser]:
-        """Latents, their conditioning and the averaged denoiser, without guidance: what one step is judged with."""
-        conditioner = self.averaged["conditioner"]
-        latent = encode_latent(self.autoencoder, batch, self.seed)
-        return latent, conditioner.embed(conditioner.describe(batch)), self.averaged["denoiser"]
-
-    @torch.no_grad()
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """Music (b, 1, t) for the captions or tokens of a batch, by the averaged networks."""
-        return sample_music(self, batch, *self.guided(batch))
-
-    @torch.no_grad()
-    def sample_latent(self, batch: MusicBatch, num_steps: int) -> Tensor:
-        """The latents (b, c, *axes) behind `sample`, at any number of steps."""
-        return sample_latent(self, batch, *self.guided(batch), num_steps)
-
-    @torch.no_grad()
-    def guided(self, batch: MusicBatch) -> tuple[Denoiser, Conditioning]:
-        """The averaged denoiser with guidance, and the conditioning of a batch."""
-        conditioner = self.averaged["conditioner"]
-        denoiser = Guided(self.averaged["denoiser"], self.guidance_scale)
-        return denoiser, conditioner.embed(conditioner.describe(batch))
 
 
 def encode_latent(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Tensor:
@@ -93,18 +111,3 @@ def encode_latent(autoencoder: Autoencoder, batch: MusicBatch, seed: int) -> Ten
             mean, std = autoencoder.posterior(batch.need_waveform())
         noise = batch.draws(seed).normal("posterior", mean.shape[1:], mean.device)
         return autoencoder.clamp(mean.float() + std.float() * noise)
-
-
-def sample_latent(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning, num_steps: int) -> Tensor:
-    """Draw latents (b, c, *axes) of the length of a batch with a stage's sampler and schedule."""
-    draws = batch.draws(stage.seed)
-    shape = stage.autoencoder.latent_shape(batch.frame_mask.shape[-1] / stage.sample_rate)
-    noise = draws.normal("sampling noise", shape, batch.frame_mask.device)
-    angles = stage.schedule.angles(num_steps)
-    return stage.sampler.sample(denoiser, noise, conditioning, angles, draws.generators("sampler"))
-
-
-def sample_music(stage, batch: MusicBatch, denoiser: Denoiser, conditioning: Conditioning) -> Tensor:
-    """Draw latents and decode them to the length of the batch."""
-    latent = sample_latent(stage, batch, denoiser, conditioning, stage.num_steps)
-    return stage.autoencoder.decode(latent)[..., : batch.frame_mask.shape[-1]]

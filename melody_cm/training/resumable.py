@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.storage import load_weights
@@ -17,14 +17,15 @@ class Resumable(LightningModule):
 
     Attributes:
         batches_seen: micro-batches consumed so far; the data module goes on from here after a resume.
+        sample_rate: of the data, Hz.
         configuration: saved with the checkpoint, as plain data.
         reads_waveform: False where only the parts that a recipe fills in hear music, and not the step itself: then
             what frozen parts made of the music before can stand in for it.
     """
 
     reads_waveform: bool = True
-
     batches_seen: Tensor
+    sample_rate: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,17 +68,13 @@ class Resumable(LightningModule):
         except ValueError as error:
             raise ValueError(f"{error}; start anew with --retrain, which keeps it aside") from error
 
-
-def check_sample_rates(training: nn.Module, sample_rate: int) -> None:
-    """Refuse with a ValueError a training with a part that works at another rate (Hz) than the data's; parts that hear
-    no audio may."""
-    deaf = [f"{name}." for name, module in training.named_modules() if getattr(module, "uses_audio", True) is False]
-    for name, module in training.named_modules():
-        if name.startswith(tuple(deaf)):
-            continue
-        rate = getattr(module, "sample_rate", sample_rate)
-        if rate != sample_rate:
-            raise ValueError(
-                f"{name} works at {rate} Hz but the data has {sample_rate} Hz; "
-                f"set data.sample_rate to {rate}, or make that part, or train its stage, at {sample_rate} Hz"
-            )
+    def check_sample_rates(self) -> None:
+        """Refuse with a ValueError a part that works at another rate than the data's; parts that hear no audio may."""
+        deaf = [f"{name}." for name, module in self.named_modules() if getattr(module, "uses_audio", True) is False]
+        for name, module in self.named_modules():
+            rate = getattr(module, "sample_rate", self.sample_rate)
+            if rate != self.sample_rate and not name.startswith(tuple(deaf)):
+                raise ValueError(
+                    f"{name} works at {rate} Hz but the data has {self.sample_rate} Hz; "
+                    f"set data.sample_rate to {rate}, or make that part, or train its stage, at {self.sample_rate} Hz"
+                )

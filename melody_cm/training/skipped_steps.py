@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melody_cm.batch import MusicBatch
 from melody_cm.training.lifecycle import first_spoilt, remedy
+from melody_cm.training.watch import gradient_norm
 
 log = logging.getLogger(__name__)
 FILE = "skipped.jsonl"
@@ -48,7 +49,8 @@ class SkippedSteps:
         values = {name: torch.stack([terms[name].float() for _, terms in noted]).sum() for name in noted[0][1]}
         # A gradient scaler leaves out what overflows itself, and finds its scale so.
         scaled = getattr(module.trainer.precision_plugin, "scaler", None) is not None
-        checked = [*values.values(), *([] if scaled else _gradient_norm(optimizer))]
+        learning = () if scaled else (each for group in optimizer.param_groups for each in group["params"])
+        checked = [*values.values(), gradient_norm(learning).to(module.device)]
         finite = torch.stack(checked).isfinite().tolist()  # All at once: each reading waits for the GPU.
         spoilt_terms = [name for name, good in zip(values, finite, strict=False) if not good]
         spoilt = not all(finite)
@@ -91,10 +93,3 @@ class SkippedSteps:
         split = getattr(module.trainer.datamodule, "split_clips", None)
         clips = split("train") if split else None
         return [f"item {item}" if clips is None else clips[item].where for item in found if item >= 0]
-
-
-def _gradient_norm(optimizer: Any) -> list[Tensor]:
-    """The norm of all gradients, if there are any."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return [torch.nn.utils.get_total_norm(gradients)] if gradients else []

@@ -14,7 +14,7 @@ from melody_cm.interfaces import Network
 from melody_cm.storage import load_weights
 from melody_cm.training.ema import averaged_copy, update_average, warmed_decay
 from melody_cm.training.optimization import Optimization
-from melody_cm.training.resumable import Resumable, check_sample_rates
+from melody_cm.training.resumable import Resumable
 from melody_cm.training.skipped_steps import SkippedSteps
 from melody_cm.training.watch import gradient_norm, is_written
 
@@ -53,7 +53,7 @@ class Stage(Resumable, ABC):
         self.seed = seed
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.long))
         self.skipped = SkippedSteps()
-        self._check_sample_rates()
+        self.check_sample_rates()
 
     @abstractmethod
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class Stage(Resumable, ABC):
     def log_gradient_norm(self) -> None:
         """Log the norm of the gradients, before they are clipped, where Lightning writes what is logged."""
         if is_written(self.trainer, self):
-            self.log("train/gradient_norm", gradient_norm(self.trained))
+            self.log("train/gradient_norm", gradient_norm(self.trained.parameters()))
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -132,6 +132,3 @@ class Stage(Resumable, ABC):
     def _log_terms(self, split: str, terms: Mapping[str, Tensor], loss: Tensor, batch_size: int) -> None:
         values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}
         self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")
-
-    def _check_sample_rates(self) -> None:
-        check_sample_rates(self, self.sample_rate)

@@ -10,7 +10,7 @@ from torch import Tensor
 from melody_cm.batch import MusicBatch
 from melody_cm.encoders import cluster_stability, codebook_report
 from melody_cm.interfaces import Network, Tokenizer
-from melody_cm.training.resumable import Resumable, check_sample_rates
+from melody_cm.training.resumable import Resumable
 
 HELD_BACK_BATCHES = 8
 
@@ -38,15 +38,11 @@ class TokenizerFitting(Resumable):
     def __init__(self, tokenizer: Tokenizer, sample_rate: int = 24000, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
-
-        self.tokenizer = tokenizer
-        self.sample_rate = sample_rate
-        self.seed = seed
-
+        self.tokenizer, self.sample_rate, self.seed = tokenizer, sample_rate, seed
         self.gathered: list[Tensor] = []
         self.outcome: tuple[float, float] | None = None
         self.report: dict[str, Any] = {}
-        check_sample_rates(self, sample_rate)
+        self.check_sample_rates()
 
     @property
     def exports(self) -> dict[str, Network]:

@@ -51,6 +51,4 @@ class VocoderTraining(AdversarialStage):
         waveform = batch.need_waveform()
         return self.averaged["vocoder"](self.mel(waveform))[..., : waveform.shape[-1]]
 
-    def sample(self, batch: MusicBatch) -> Tensor:
-        """What there is to hear of a vocoder: what it makes of the mels of real music (b, 1, t)."""
-        return self.reconstruct(batch)
+    sample = reconstruct  # This is what there is to hear.

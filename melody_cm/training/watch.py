@@ -1,6 +1,7 @@
 """What people watch beside the loss: learning rate, size of gradients, speed, waiting for data, memory."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -81,9 +82,9 @@ def is_written(trainer: Trainer, module: LightningModule) -> bool:
     return module.between_steps and module.steps_done % max(1, trainer.log_every_n_steps) == 0
 
 
-def gradient_norm(network: nn.Module) -> Tensor:
-    """The norm of all gradients of a network together, before they are clipped."""
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of all their gradients together; 0 if there are none."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
 
 

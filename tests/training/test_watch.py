@@ -19,7 +19,7 @@ FEW = [
 def test_the_gradient_norm_is_that_of_all_gradients_together():
     network = nn.Linear(3, 2)
     network.weight.grad, network.bias.grad = torch.full((2, 3), 2.0), torch.tensor([3.0, 4.0])
-    assert gradient_norm(network) == pytest.approx((6 * 4 + 9 + 16) ** 0.5)
+    assert gradient_norm(network.parameters()) == pytest.approx((6 * 4 + 9 + 16) ** 0.5)
 
 
 def rows(folder, name):
