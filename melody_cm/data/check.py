@@ -23,27 +23,18 @@ Read = AudioInfo | AudioProblem
 
 @dataclass
 class CorpusReport:
-    """What a corpus holds.
+    """What a corpus holds."""
 
-    Attributes:
-        clips: good clips by split; seconds: their length by split.
-        sample_rates, licenses: good clips by sample rate (Hz) and by licence.
-        without_audio: rows whose audio is null; without_caption: good clips that nobody described.
-        problems: one line each, with file and row, in order of the rows.
-        remarks: one line each on clips that are good, but not taken as they are.
-        left_out: what lies in a folder and is no clip, with counts.
-        reasons: problems by reason: those of `AudioProblem.reason`, "bad row", "id twice" and "piece in two splits".
-    """
-
-    clips: Counter[str] = field(default_factory=Counter)
+    clips: Counter[str] = field(default_factory=Counter)  # Good clips by split, and their length.
     seconds: Counter[str] = field(default_factory=Counter)
-    sample_rates: Counter[int] = field(default_factory=Counter)
+    sample_rates: Counter[int] = field(default_factory=Counter)  # Good clips by sample rate (Hz), and by licence.
     licenses: Counter[str] = field(default_factory=Counter)
-    without_audio: int = 0
-    without_caption: int = 0
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    left_out: str = ""
+    without_audio: int = 0  # Rows whose audio is null.
+    without_caption: int = 0  # Good clips that nobody described.
+    problems: list[str] = field(default_factory=list)  # One line each, with file and row, in order of the rows.
+    remarks: list[str] = field(default_factory=list)  # One line each on clips that are good, but not taken as they are.
+    left_out: str = ""  # What lies in a folder and is no clip, with counts.
+    # Problems by `AudioProblem.reason`, "bad row", "id twice", "piece in two splits".
     reasons: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, problem: str) -> None:

@@ -66,28 +66,17 @@ _decode = msgspec.json.Decoder(ManifestRow).decode
 
 @dataclass
 class Clip:
-    """One captioned piece of sound.
+    """One captioned piece of sound."""
 
-    Attributes:
-        id: unique in its corpus.
-        audio: the sound file.
-        start, duration: seconds in that file; None means up to its end.
-        split: train, valid or test.
-        captions: the caption, then its alternatives; empty where nobody described the clip.
-        piece: what must not be split: all clips of one piece belong to one split.
-        where: the file and row that the clip comes from, for messages.
-        fields: everything else its row says.
-    """
-
-    id: str
+    id: str  # Unique in its corpus.
     audio: Path
-    start: float
-    duration: float | None
+    start: float  # Seconds in the sound file.
+    duration: float | None  # Seconds; None means up to its end.
     split: Split
-    captions: list[str]
-    piece: str
-    where: str
-    fields: dict[str, Any] = field(default_factory=dict)
+    captions: list[str]  # The caption, then its alternatives; empty where nobody described the clip.
+    piece: str  # All clips of one piece belong to one split.
+    where: str  # The file and row that the clip comes from, for messages.
+    fields: dict[str, Any] = field(default_factory=dict)  # Everything else its row says.
 
 
 class RowReader:

@@ -32,22 +32,14 @@ class MusicDataset(Dataset[MusicBatch]):
     that all processes and a resumed run see the same; it is reported once, with its row, and not opened again if no
     other crop of it could serve. So does one that is silent where the crop fell, which is not bad. In evaluation, where
     a repeated clip would count twice, it raises: leave bad clips out with `readable` first.
-
-    Args:
-        clips: one split of a corpus; `item` is an index in this list.
-        sample_rate: Hz.
-        seconds: length of a crop; shorter clips are padded with zeros.
-        seed: of crops, captions and replacements.
-        random_crop: training, as opposed to evaluation.
-        strict: raise on bad clips in training too.
     """
 
-    clips: Sequence[Clip]
-    sample_rate: int
-    seconds: float
-    seed: int
-    random_crop: bool
-    strict: bool = False
+    clips: Sequence[Clip]  # One split of a corpus; `item` is an index in this list.
+    sample_rate: int  # Hz.
+    seconds: float  # Length of a crop; shorter clips are padded with zeros.
+    seed: int  # Of crops, captions and replacements.
+    random_crop: bool  # Training, as opposed to evaluation.
+    strict: bool = False  # Raise on bad clips in training too.
 
     def __post_init__(self) -> None:
         # Shared with the loader's worker processes, so that each bad clip is reported once.

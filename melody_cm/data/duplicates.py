@@ -29,32 +29,21 @@ BLOCK = 512
 
 @dataclass
 class Duplicate:
-    """Two clips that sound the same.
-
-    Attributes:
-        first, second: of different splits.
-        similarity: 1 for equal sound, about 0 for any two.
-        offset: seconds by which the sound comes later in the second clip.
-    """
+    """Two clips of different splits that sound the same."""
 
     first: Clip
     second: Clip
-    similarity: float
-    offset: float
+    similarity: float  # 1 for equal sound, about 0 for any two.
+    offset: float  # Seconds by which the sound comes later in the second clip.
 
 
 @dataclass
 class DuplicateReport:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        found: near duplicates across splits, the most similar first.
-        compared: clips that could be read; problems: a line for each other one.
-    """
-
-    found: list[Duplicate] = field(default_factory=list)
-    compared: int = 0
-    problems: list[str] = field(default_factory=list)
+    found: list[Duplicate] = field(default_factory=list)  # Near duplicates across splits, the most similar first.
+    compared: int = 0  # Clips that could be read.
+    problems: list[str] = field(default_factory=list)  # A line for each other one.
 
 
 class Window(NamedTuple):

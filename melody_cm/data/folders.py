@@ -19,14 +19,10 @@ class FolderScan:
     """What is found below a folder.
 
     Links to folders are followed, each folder is entered once, whatever leads to it, and hidden ones are left out.
-
-    Attributes:
-        files: the sound files, sorted.
-        left_out: how many there are of each kind that is not taken: sounds of unread formats by their suffix, hidden
-            sounds and folders, folders that cannot be read, and what `generate` has not finished.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # Sorted.
+    # By kind: unread formats by suffix, hidden or unreadable folders, hidden or unfinished sounds.
     left_out: Counter[str] = field(default_factory=Counter)
 
     def enter(self, folder: Path, entered: set[str]) -> None:

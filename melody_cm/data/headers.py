@@ -45,21 +45,13 @@ CONTAINERS = {
 
 
 class SoundData(NamedTuple):
-    """Where a file's samples are.
+    """Where a file's samples are."""
 
-    Attributes:
-        size_at: the byte at which the header says how many bytes of samples there are.
-        promised: what it says, 0 if it leaves that open.
-        present: bytes from the first sample to the end of the file.
-        order: of the bytes in the header's numbers.
-        unclosed: whether the header is still that of an empty WAV file, though the file is not.
-    """
-
-    size_at: int
-    promised: int
-    present: int
-    order: Order
-    unclosed: bool
+    size_at: int  # The byte at which the header says how many bytes of samples there are.
+    promised: int  # What it says, 0 if it leaves that open.
+    present: int  # Bytes from the first sample to the end of the file.
+    order: Order  # Of the bytes in the header's numbers.
+    unclosed: bool  # Whether the header is still that of an empty WAV file, though the file is not.
 
     def promised_frames(self, frames: int) -> int:
         """How many frames there should be, of which `frames` can be read; more than these if the end is missing."""

@@ -17,19 +17,12 @@ from melody_cm.data.manifest import write_manifest
 
 @dataclass
 class ImportReport:
-    """What became of the rows of a table.
+    """What became of the rows of a table."""
 
-    Attributes:
-        clips: rows of the manifest that have sound, by split.
-        without_audio: rows of the manifest that name no sound file.
-        missing: one line for each row that is left out because its sound file is not there.
-        problems: one line for each row that is left out because it cannot be understood.
-    """
-
-    clips: Counter[str] = field(default_factory=Counter)
-    without_audio: int = 0
-    missing: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    clips: Counter[str] = field(default_factory=Counter)  # Rows of the manifest that have sound, by split.
+    without_audio: int = 0  # Rows of the manifest that name no sound file.
+    missing: list[str] = field(default_factory=list)  # A line for each row left out for want of its sound file.
+    problems: list[str] = field(default_factory=list)  # A line for each row that cannot be understood.
 
 
 def import_corpus(

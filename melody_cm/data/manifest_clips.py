@@ -25,18 +25,12 @@ class ManifestClips(Sequence[Clip]):
     """A read-only sequence of clips.
 
     It holds an array and no open file, so worker processes share it without copying, and it can be pickled.
-
-    Args:
-        path: the manifest.
-        reader: how its rows become clips.
-        table: (n,) where the rows are.
-        stamp: of the manifest when they were there.
     """
 
     path: Path
-    reader: RowReader
-    table: np.ndarray
-    stamp: Stamp
+    reader: RowReader  # How its rows become clips.
+    table: np.ndarray  # (n,) where the rows are.
+    stamp: Stamp  # Of the manifest when they were there.
 
     def __len__(self) -> int:
         return len(self.table)

@@ -19,21 +19,14 @@ class TrainingOrder(Sampler[list[Key]]):
 
     Position p of the stream is item `permutation(seed, epoch)[p % num_items]` of epoch `p // num_items`; micro-batch k
     holds positions k * batch_size to (k + 1) * batch_size - 1, of which each process takes its own run.
-
-    Args:
-        num_items: clips in the data set.
-        batch_size: clips in a micro-batch over all processes; a multiple of num_processes.
-        seed: of the permutations.
-        first_batch: asked at the start of each iteration for the micro-batch to begin with.
-        rank, num_processes: this process, and how many share a micro-batch.
     """
 
-    num_items: int
-    batch_size: int
-    seed: int
-    first_batch: Callable[[], int] = int
+    num_items: int  # Clips in the data set.
+    batch_size: int  # Clips in a micro-batch over all processes; a multiple of num_processes.
+    seed: int  # Of the permutations.
+    first_batch: Callable[[], int] = int  # Asked at the start of each iteration for the micro-batch to begin with.
     rank: int = 0
-    num_processes: int = 1
+    num_processes: int = 1  # How many share a micro-batch.
 
     def __post_init__(self) -> None:
         self.share = share_of(self.batch_size, self.num_processes)

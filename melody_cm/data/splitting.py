@@ -18,20 +18,13 @@ RATIOS = (80.0, 10.0, 10.0)
 
 @dataclass
 class SplitReport:
-    """What each split holds.
+    """What each split holds."""
 
-    Attributes:
-        clips, seconds: by split.
-        pieces: names, by split.
-        unknown: clips whose length neither row nor sound file tells; they are not in `seconds`.
-        empty: splits that should have a share and got no piece.
-    """
-
-    clips: Counter[str] = field(default_factory=Counter)
+    clips: Counter[str] = field(default_factory=Counter)  # By split.
     seconds: Counter[str] = field(default_factory=Counter)
-    pieces: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
-    unknown: int = 0
-    empty: list[Split] = field(default_factory=list)
+    pieces: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})  # Names, by split.
+    unknown: int = 0  # Clips whose length neither row nor sound file tells; they are not in `seconds`.
+    empty: list[Split] = field(default_factory=list)  # Splits that should have a share and got no piece.
 
 
 def split_manifest(

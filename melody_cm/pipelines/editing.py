@@ -24,17 +24,11 @@ from melody_cm.signal import resample
 
 @dataclass
 class Past:
-    """Where music stands: the last of its codes and of its latent, as much as the next window can use.
+    """Where music stands: the last of its codes and of its latent, as much as the next window can use."""
 
-    Attributes:
-        codes: (b, 1, n) semantic codes.
-        latent: (b, c, k).
-        num_codes, num_frames: made so far, counted from the beginning; those above are the last of them.
-    """
-
-    codes: Int[Tensor, "b 1 n"]
+    codes: Int[Tensor, "b 1 n"]  # Semantic codes.
     latent: Float[Tensor, "b c k"]
-    num_codes: int = 0
+    num_codes: int = 0  # Made so far, counted from the beginning; those above are the last of them.
     num_frames: int = 0
 
 

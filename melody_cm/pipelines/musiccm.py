@@ -117,13 +117,10 @@ class LongMusic:
 
     Windows agree with their neighbours only: in few steps news travels about as many windows, so there is no verse and
     chorus.
-
-    Attributes:
-        request: as it was asked for; a `Batch` where music is made.
     """
 
     pipeline: MusicCM
-    request: Request
+    request: Request  # As it was asked for; a `Batch` where music is made.
 
     @property
     def frames(self) -> int:

@@ -118,19 +118,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Request):
-    """A request that was checked and filled in, or a part of one: the clips that are made at once.
-
-    Attributes:
-        keys: a pair (seed, clip index) for each clip; they alone decide every random number of the clip.
-        stopwatch: says how long the parts take.
-    """
+    """A request that was checked and filled in, or a part of one: the clips that are made at once."""
 
     seconds: float
     num_steps: int
     guidance_scale: float
+    # (seed, clip index) of each clip; they alone decide every random number of the clip.
     keys: Sequence[tuple[int, int]]
     device: torch.device
-    stopwatch: "Stopwatch"
+    stopwatch: "Stopwatch"  # Says how long the parts take.
 
     def generators(self, purpose: str, window: int = 0) -> list[torch.Generator]:
         """One generator a clip, fresh at every call; `window` counts the pieces in which long music is made."""
@@ -176,15 +172,10 @@ def check_music(waveform: Float[Tensor, "b 1 t"], what: str) -> None:
 
 @dataclass
 class Stopwatch:
-    """Wall seconds by part; waits for the accelerator before it reads the clock.
+    """Wall seconds by part; waits for the accelerator before it reads the clock."""
 
-    Attributes:
-        device: where the work happens.
-        seconds: by part, since the last lap.
-    """
-
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
+    device: torch.device  # Where the work happens.
+    seconds: dict[str, float] = field(default_factory=dict)  # By part, since the last lap.
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

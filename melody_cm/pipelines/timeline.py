@@ -15,21 +15,13 @@ FADE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Timeline:
-    """The clocks of a system that plans codes and makes latents.
+    """The clocks of a system that plans codes and makes latents."""
 
-    Attributes:
-        sample_rate: Hz.
-        hop_length: samples a latent frame.
-        code_rate: semantic codes a second (Hz).
-        max_seconds: the length that the networks were trained on.
-        num_chunks: pieces of that length which have noise levels of their own.
-    """
-
-    sample_rate: int
-    hop_length: int
-    code_rate: float
-    max_seconds: float
-    num_chunks: int
+    sample_rate: int  # Hz.
+    hop_length: int  # Samples a latent frame.
+    code_rate: float  # Semantic codes a second (Hz).
+    max_seconds: float  # The length that the networks were trained on.
+    num_chunks: int  # Pieces of that length which have noise levels of their own.
 
     @property
     def window(self) -> int:

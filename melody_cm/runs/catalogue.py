@@ -11,19 +11,12 @@ from melody_cm.storage import write_text
 
 @dataclass
 class ListedRecipe:
-    """A recipe that ships.
+    """A recipe that ships."""
 
-    Attributes:
-        name: "melody/4_semantic_lm".
-        purpose: the first sentence of its header.
-        needs: the stages that it reads at a size.
-        minutes: of one core that it takes at that size (benchmarks/step_costs.py); None where not measured.
-    """
-
-    name: str
-    purpose: str
-    needs: list[str]
-    minutes: float | None
+    name: str  # "melody/4_semantic_lm".
+    purpose: str  # The first sentence of its header.
+    needs: list[str]  # The stages that it reads at a size.
+    minutes: float | None  # Of one core, at that size (benchmarks/step_costs.py); None where not measured.
 
 
 def list_recipes(size: str = "tiny") -> list[ListedRecipe]:

@@ -44,19 +44,12 @@ MOMENTS = 2  # Of AdamW, as large as the weights.
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process.
+    """Bytes of one process."""
 
-    Attributes:
-        weights: all parameters and buffers: learning, averaged, frozen.
-        moments: of AdamW.
-        exchange: copies of the gradients that processes hand to each other.
-        step: the most that is alive at once of what a step makes: gradients, what is kept for them, what passes by.
-    """
-
-    weights: int
-    moments: int
-    exchange: int
-    step: int
+    weights: int  # All parameters and buffers: learning, averaged, frozen.
+    moments: int  # Of AdamW.
+    exchange: int  # Copies of the gradients that processes hand to each other.
+    step: int  # The most that is alive at once of what a step makes: gradients, what is kept for them, what passes by.
 
     @property
     def total(self) -> int:

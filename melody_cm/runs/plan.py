@@ -61,15 +61,11 @@ def plan_stages(recipes: Iterable[Path | str], setting: Setting) -> list[Recipe]
 @dataclass
 class Plan:
     """Stages that would be trained, as a table: parameters, memory of each process, steps, expected minutes of one
-    core, disk.
+    core, disk."""
 
-    Attributes:
-        recipes: in order; setting: how they are composed; run: the folder of the run.
-    """
-
-    recipes: list[Recipe]
-    setting: Setting
-    run: Path
+    recipes: list[Recipe]  # In order.
+    setting: Setting  # How they are composed.
+    run: Path  # The folder of the run.
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")

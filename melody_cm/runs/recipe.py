@@ -60,21 +60,13 @@ SET_BY_STEPS = {
 
 @dataclass
 class Recipe:
-    """A composed recipe.
+    """A composed recipe."""
 
-    Attributes:
-        name: "system/stage", or "ablations/group/stage": its path below the folder `recipes`.
-        path: of its file.
-        size: at which it is composed.
-        cost: measured seconds per step, for the plan; None where not measured.
-        config: seed_everything, compile (whether denoisers and language models are, by torch), model, data, trainer.
-    """
-
-    name: str
+    name: str  # "system/stage", or "ablations/group/stage": its path below the folder `recipes`.
     path: Path
     size: str
-    cost: dict[str, float | None] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)  # Measured seconds per step, for the plan.
+    config: dict[str, Any] = field(default_factory=dict)  # seed_everything, compile (by torch), model, data, trainer.
 
     @property
     def needs(self) -> list[str]:

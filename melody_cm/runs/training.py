@@ -35,23 +35,16 @@ MOST_ROWS = 100_000  # Of which licences are counted.
 
 @dataclass
 class Training:
-    """All that trains one stage.
-
-    Attributes:
-        recipe: what is trained; folder: where logs, checkpoint and export go.
-        module, data, trainer: Lightning's three.
-        trace: how the loss moved; checkpoint: keeps last.ckpt.
-        started_from: the exported system that gave the first weights, if any.
-    """
+    """All that trains one stage."""
 
     recipe: Recipe
-    folder: Path
+    folder: Path  # Where logs, checkpoint and export go.
     module: LightningModule
     data: MusicDataModule
     trainer: Trainer
-    trace: LossTrace
-    checkpoint: LastCheckpoint
-    started_from: str | None = None
+    trace: LossTrace  # How the loss moved.
+    checkpoint: LastCheckpoint  # Keeps last.ckpt.
+    started_from: str | None = None  # The exported system that gave the first weights, if any.
 
     @classmethod
     def of(
@@ -214,14 +207,10 @@ class EndNow(Callback):
 
 @dataclass(eq=False)
 class SameTraining(Callback):
-    """Refuses a checkpoint of another training.
+    """Refuses a checkpoint of another training."""
 
-    Args:
-        made_from: what this one is made from; path: of the checkpoint.
-    """
-
-    made_from: Fingerprint
-    path: Path
+    made_from: Fingerprint  # What this one is made from.
+    path: Path  # Of the checkpoint.
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         config = checkpoint.get("configuration") or {"trainer": {}, "data": {}}

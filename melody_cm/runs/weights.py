@@ -23,16 +23,12 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Held:
-    """A network of an exported system.
+    """A network of an exported system."""
 
-    Attributes:
-        stage: that made it; name: its role in the system; weights: its own, by name.
-    """
-
-    stage: str
-    name: str
+    stage: str  # That made it.
+    name: str  # Its role in the system.
     network: Network
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]  # Its own, by name.
 
 
 class StartingWeights:

@@ -51,25 +51,18 @@ class Encoding(Dataset[str | Exception | None]):
 
     Training clips are encoded whole; of validation and test clips, exactly the crop that evaluation sees.
 
-    Args:
-        folder: of the cache; `prepare` has made a folder in it ready for each output.
-        outputs: what is wanted of each clip.
-        clips: by split.
-        sample_rate: Hz.
-        seconds: length of a crop.
-        placement: where the encoders work; the processes share out all GPUs if it names none of them.
-
     Attributes:
         wanted: the outputs that are not whole.
         todo: the clips that they lack, as (split, item).
         bad: what is wrong with those that could not be encoded, by "split/item".
     """
 
-    folder: Path
-    outputs: Sequence[FrozenOutput]
+    folder: Path  # Of the cache; `prepare` has made a folder in it ready for each output.
+    outputs: Sequence[FrozenOutput]  # What is wanted of each clip.
     clips: Mapping[Split, Sequence[Clip]]
-    sample_rate: int
-    seconds: float
+    sample_rate: int  # Hz.
+    seconds: float  # Length of a crop.
+    # Where the encoders work; the processes share out all GPUs if it names none of them.
     placement: Placement = field(default_factory=lambda: Placement(torch.device("cpu")))
 
     def __post_init__(self) -> None:

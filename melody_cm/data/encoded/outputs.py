@@ -52,17 +52,11 @@ def value_windows(clip: int, crop: int) -> list[int]:
 
 @dataclass(frozen=True)
 class FrozenOutput:
-    """One output of one frozen encoder.
-
-    Attributes:
-        kind: what it is.
-        network: the frozen encoder.
-        frame_samples: samples of the waveform for each frame; 0 where the output is one value a crop.
-    """
+    """One output of one frozen encoder."""
 
     kind: Kind
-    network: Any
-    frame_samples: int
+    network: Any  # The frozen encoder.
+    frame_samples: int  # Samples of the waveform for each frame; 0 where the output is one value a crop.
 
     @property
     def name(self) -> str:
