@@ -4,7 +4,7 @@ Typing a constructor argument with one of these classes is what lets a recipe fi
 Axes: b batch, c channels, t samples, l frames, f mel bins, d width, n sequence, q codebooks. A latent is (b, c, *axes)
 with its first axis after the channels running over time: (b, c, l) for waveforms, (b, c, l, f) for mels.
 An angle is a noise level in [0, pi/2]: `noisy = cos(angle) * latent + sin(angle) * noise`; angle 0 is clean.
-`network.py` says what all of them are, `values.py` what they hand to each other; `judges.py` holds discriminators and such.
+`network.py` says what all of them are, `values.py` what they hand to each other; `judges.py` holds those that judge.
 """
 
 from abc import ABC, abstractmethod
