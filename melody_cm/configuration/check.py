@@ -27,13 +27,9 @@ Named = Callable[[Keys], str]
 def check_slot(value: Any, kind: Any, at: Keys, named: Named, also: tuple[type, ...] = ()) -> None:
     """Check the value of one place: a class with its arguments, a stage, a list of such, or plain data.
 
-    Args:
-        kind: the type of the place.
-        at: its keys; named: how a place is called for people.
-        also: base classes that are allowed beside `Configurable`.
-
-    Raises:
-        ValueError: an unknown key, a value or class of the wrong kind; the message names file, key and what fits.
+    `kind` is the type of the place, `at` its keys, `named` how a place is called for people; base classes in `also` are
+    allowed beside `Configurable`. A ValueError for an unknown key, or a value or class of the wrong kind, names file,
+    key and what fits.
     """
     if isinstance(value, str) and value.startswith(STAGE):
         if not any(issubclass(each, Network | FeatureNetwork) for each in classes_in(kind)):
@@ -76,15 +72,8 @@ def refuse_unknown(place: str, key: str, known: Sequence[str]) -> None:
 
 
 def open_slot(source: Any, kind: type) -> Any:
-    """The object of a preset: read, checked and built.
-
-    Args:
-        source: a YAML file, or its content with `class_path` and `init_args`.
-        kind: what it must be.
-
-    Raises:
-        FileNotFoundError, ValueError: it cannot be read, is not of that kind, or does not take these arguments.
-    """
+    """The object of a preset (a YAML file, or its content with `class_path` and `init_args`): read, checked and built.
+    A FileNotFoundError or ValueError if it cannot be read, is not of that kind, or does not take these arguments."""
     config = Config()
     if isinstance(source, Mapping):
         config.tree = dict(source)

@@ -119,19 +119,11 @@ def read_audio(path: str | Path, start_seconds: float, seconds: float | None, sa
 def scan_audio(
     path: str | Path, start_seconds: float, seconds: float | None, remark: Callable[[str], object] = id
 ) -> AudioInfo:
-    """Read a part of a file to find what `read_audio` would find wrong, without keeping it, however long it is.
+    """Read a part of a file to find what `read_audio` would find wrong, without keeping it, however long it is;
+    arguments and errors as there.
 
-    Args:
-        path: as of `read_audio`.
-        start_seconds: where the part begins in the file.
-        seconds: length of the part, None for everything up to the end.
-        remark: called with a line for what `read_audio` mends: samples beyond 1, and channels that cancel.
-
-    Returns:
-        What the header says.
-
-    Raises:
-        AudioProblem: as of `read_audio`.
+    `remark` is called with a line for what `read_audio` mends: samples beyond 1, and channels that cancel. Returns what
+    the header says.
     """
     with _open(path) as sound:
         available = sound.available(start_seconds)
@@ -271,10 +263,8 @@ class Heard:
         finite = np.isfinite(samples)
         bad = int(samples.size - np.count_nonzero(finite))
         samples = samples[finite] if bad else samples
-        self.low, self.high = (
-            min(self.low, samples.min(initial=math.inf)),
-            max(self.high, samples.max(initial=-math.inf)),
-        )
+        self.low = min(self.low, samples.min(initial=math.inf))
+        self.high = max(self.high, samples.max(initial=-math.inf))
         self.bad += bad
         return self
 

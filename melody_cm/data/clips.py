@@ -80,13 +80,8 @@ class Clip:
 
 
 class RowReader:
-    """Turns rows into clips.
-
-    Args:
-        folder: what the paths of sound files are relative to.
-        default_split: the split of rows that name none.
-        allow_outside: take sound files outside the folder.
-    """
+    """Turns rows into clips; paths of sound files are relative to `folder`, and lie in it unless `allow_outside` is
+    set."""
 
     def __init__(self, folder: Path, default_split: Split = "train", allow_outside: bool = False) -> None:
         self.folder, self.default_split, self.allow_outside = folder, default_split, allow_outside

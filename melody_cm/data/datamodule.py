@@ -68,14 +68,9 @@ class MusicDataModule(LightningDataModule):
         for name, value in sizes.items():
             if value <= 0:
                 raise ValueError(f"{name} is {value}; a positive number is needed")
-        self.corpus = corpus
-        self.sample_rate = sample_rate
-        self.seconds = seconds
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.strict = strict
-        self.valid_clips = valid_clips
+        self.corpus, self.sample_rate, self.seconds = corpus, sample_rate, seconds
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed, self.strict, self.valid_clips = seed, strict, valid_clips
         self.encoded: EncodedClips | None = None
         self._clips: dict[Split, Sequence[Clip]] = {}
 

@@ -28,12 +28,10 @@ class Key(NamedTuple):
 
 
 def hash_contents(paths: Sequence[str], memory: Path) -> list[int]:
-    """A hash of the content of each file and of nothing else; 0 where there is no file.
+    """A hash of the content of each file (an absolute path) and of nothing else; 0 where there is no file.
 
-    Args:
-        paths: the files, absolute.
-        memory: the file that keeps hashes for the next time. It may be removed; if it cannot be written, a warning
-            says so, and the next time takes as long.
+    The file `memory` keeps hashes for the next time. It may be removed; if it cannot be written, a warning says so, and
+    the next time takes as long.
     """
     keys = {path: key for path in dict.fromkeys(paths) if (key := _key(path))}
     known = _recall(memory)

@@ -31,18 +31,10 @@ class MidiProblem(ValueError):
 
 
 class FluidSynth:
-    """The installed FluidSynth with one sound font; gives mono waveforms of 24000 Hz.
+    """The installed FluidSynth with one sound font (.sf2; Debian's by default); gives mono waveforms of 24000 Hz.
 
-    Args:
-        sound_font: a .sf2 file; that of Debian's fluid-soundfont-gm by default.
-
-    Attributes:
-        described: what the sound depends on besides the MIDI file: versions of recipe and program, the sound font.
-        identity: a hash of it.
-
-    Raises:
-        FileNotFoundError: no program or no sound font; the message names the packages to install.
-        ValueError: the file is no sound font.
+    `described` says what the sound depends on besides the MIDI file: versions of recipe and program, the sound font;
+    `identity` is a hash of it. A FileNotFoundError names the packages to install.
     """
 
     def __init__(self, sound_font: Path = SOUND_FONT) -> None:

@@ -73,9 +73,7 @@ def open_clips(path: Path, reader: RowReader) -> ManifestClips:
         stamp = stamp_of(file.fileno())
         checked = np.fromiter(_places(path, file, reader), CHECKED)
     clips = ManifestClips(path, reader, checked, stamp)
-    for column in ("id", "piece"):
-        _refuse_conflicts(clips, column)
-    _refuse_leaks(clips)
+    _refuse_conflicts(clips)
     return ManifestClips(path, reader, repack_fields(checked[[name for name, _ in PLACE]]), stamp)
 
 
@@ -99,21 +97,14 @@ def _places(path: Path, file: BinaryIO, reader: RowReader) -> Iterator[tuple[int
         offset += len(line)
 
 
-def _refuse_conflicts(clips: ManifestClips, column: str) -> None:
-    """Equal texts have equal hashes, so only rows with equal hashes are read to see whether they conflict."""
-    _, firsts, inverse = np.unique(clips.table[column], return_index=True, return_inverse=True)
-    first = firsts[inverse]
-    splits = clips.table["split"]
-    suspects = first != np.arange(len(first)) if column == "id" else splits != splits[first]
-    for place in np.flatnonzero(suspects).tolist():
-        refuse_conflicts(clips._part(clips.table[[first[place], place]]))
-
-
-def _refuse_leaks(clips: ManifestClips) -> None:
-    """Files that clips of several splits lie in are looked at closely: their parts may not overlap."""
-    _, firsts, inverse = np.unique(clips.table["audio"], return_index=True, return_inverse=True)
-    splits = clips.table["split"]
-    shared = np.zeros(len(firsts), bool)
-    shared[inverse[splits != splits[firsts[inverse]]]] = True
-    if shared.any():
-        refuse_conflicts(clips._part(clips.table[shared[inverse]]))
+def _refuse_conflicts(clips: ManifestClips) -> None:
+    """Equal texts have equal hashes: only rows that share an id, or a piece or a file across splits, are read again."""
+    splits, suspects = clips.table["split"], np.zeros(len(clips), bool)
+    for column in ("id", "piece", "audio"):
+        _, firsts, inverse = np.unique(clips.table[column], return_index=True, return_inverse=True)
+        first = firsts[inverse]
+        unlike = first != np.arange(len(first)) if column == "id" else splits != splits[first]
+        shared = np.zeros(len(firsts), bool)
+        shared[inverse[unlike]] = True
+        suspects |= shared[inverse]
+    refuse_conflicts(clips._part(clips.table[suspects]))

@@ -50,10 +50,7 @@ class TrainingOrder(Sampler[list[Key]]):
 def evaluation_batches(items: Sequence[int], batch_size: int, rank: int = 0, num_processes: int = 1) -> list[list[Key]]:
     """Batches of (-1, item) keys in order; process `rank` takes every num_processes-th item, and none is repeated.
 
-    Args:
-        items: the items of all processes.
-        batch_size: clips in a batch over all processes; the last ones may be smaller.
-        rank, num_processes: this process, and how many share the items.
+    `batch_size` counts the clips in a batch over all processes; the last ones may be smaller.
     """
     keys, share = [(EVALUATION_EPOCH, item) for item in items[rank::num_processes]], share_of(batch_size, num_processes)
     return [keys[start : start + share] for start in range(0, len(keys), share)]

@@ -65,16 +65,8 @@ class Rendering:
     """A folder that becomes a corpus: the rows of a manifest, the sound of their MIDI files, and all files they name.
 
     Sound files appear whole or not at all, and the manifest names them when all are there; until then it says of each
-    row that it has no sound. A rendering that was stopped goes on with what is missing.
-
-    Args:
-        path: the manifest, or a folder that holds a manifest.jsonl.
-        folder: new, empty, or an earlier rendering.
-        synthesizer: plays the MIDI files.
-
-    Raises:
-        FileNotFoundError: no such manifest.
-        ValueError: `folder` is something else.
+    row that it has no sound. A rendering that was stopped goes on with what is missing. The folder is new, empty, or an
+    earlier rendering, else a ValueError.
     """
 
     def __init__(self, path: str, folder: Path, synthesizer: FluidSynth) -> None:

@@ -75,11 +75,7 @@ def _json_rows(text: str) -> list[Any]:
         raise ValueError(f"no JSON lines of prompts: {error}") from error
 
 
-def _csv_rows(text: str) -> list[Any]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-TABLES = {".csv": _csv_rows, ".jsonl": _json_rows}
+TABLES = {".csv": lambda text: list(csv.DictReader(io.StringIO(text, newline=""))), ".jsonl": _json_rows}
 
 
 def by_numbers(name: str) -> list[str | int]:

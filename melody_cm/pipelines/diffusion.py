@@ -29,11 +29,7 @@ LONGEST_SECONDS = 43200.0
 
 
 class Counted(Denoiser):
-    """A denoiser that tells after each call which of a sampler's steps it was.
-
-    Args:
-        tell: called with (step, num_steps), step from 1 on.
-    """
+    """A denoiser that calls `tell` with (step, num_steps) after each of its calls, step from 1 on."""
 
     def __init__(self, denoiser: Denoiser, num_steps: int, tell: Callable[[int, int], Any]) -> None:
         super().__init__()

@@ -20,13 +20,8 @@ audio.save("piano.wav")
 def model_card(
     name: str, sample_rate: int, seconds: float, networks: Mapping[str, nn.Module], history: Mapping[str, Any]
 ) -> str:
-    """The text of a model card.
-
-    Args:
-        name: of the system's class; sample_rate: Hz; seconds: that it was trained on.
-        networks: by role.
-        history: by stage, how it was trained, as `runs.systems.history` tells it; empty if nobody knows.
-    """
+    """The text of a model card of a system: its class's name, Hz, seconds that it was trained on, networks by role, and
+    how each stage was trained, as `runs.systems.history` tells it; empty if nobody knows."""
     intro = f"# {name}\n\nText to instrumental music with melody_cm: {sample_rate} Hz mono, trained on {seconds:g} s.\n"
     parts = [
         f"- `{role}`: {type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"

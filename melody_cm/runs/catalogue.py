@@ -26,9 +26,7 @@ def list_recipes(size: str = "tiny") -> list[ListedRecipe]:
         if path.parent.name == "compare":
             continue
         recipe = setting.compose(path)
-        seconds = recipe.cost.get("seconds_per_step")
-        minutes = None if seconds is None else recipe.planned_steps * seconds / 60
-        found.append(ListedRecipe(recipe.name, _purpose(path), recipe.needs, minutes))
+        found.append(ListedRecipe(recipe.name, _purpose(path), recipe.needs, recipe.minutes))
     return found
 
 

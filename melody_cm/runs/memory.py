@@ -57,14 +57,8 @@ class Memory:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make while it is entered.
-
-    Args:
-        known: tensors that are not counted.
-
-    Attributes:
-        now: bytes that are alive; peak: the most that ever were.
-    """
+    """Counts the bytes of the tensors that operations make while it is entered, but for those that are `known`: `now`
+    says how many are alive, `peak` the most that ever were."""
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
@@ -134,16 +128,11 @@ def _fused_attention(
 
 
 def training_memory(stage: LightningModule, recipe: Recipe) -> Memory | None:
-    """What each process needs for a step of a stage that learns; None for one that is fitted.
+    """What each process needs for a step of a stage that learns (of `stage_on_meta`); None for one that is fitted.
 
-    Frozen encoders run in the step, as they do where nothing was encoded before.
-
-    Args:
-        stage: of `stage_on_meta`.
-        recipe: its own; the trainer there says how many processes share the batch, and how precisely they compute.
-
-    Raises:
-        ValueError: a step that cannot be taken without values.
+    Frozen encoders run in the step, as they do where nothing was encoded before. The recipe's trainer says how many
+    processes share the batch, and how precisely they compute. A ValueError for a step that cannot be taken without
+    values.
     """
     if not isinstance(stage, Stage):
         return None

@@ -86,7 +86,7 @@ class Plan:
         Console(width=max(console.width, 120)).print(self)
 
     def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
-        minutes = "not measured" if (expected := _minutes(recipe)) is None else f"{expected:.1f}"
+        minutes = "not measured" if (expected := recipe.minutes) is None else f"{expected:.1f}"
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
         return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, _disk(parameters)]
@@ -94,7 +94,7 @@ class Plan:
     def _total(self, counts: list[int]) -> list[str]:
         """The last row; minutes are those of what is to do, as far as they were measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
-        known = [minutes for recipe in to_do if (minutes := _minutes(recipe)) is not None]
+        known = [recipe.minutes for recipe in to_do if recipe.minutes is not None]
         minutes = f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
         steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
         return ["together", f"{len(to_do)} to do", millions, "", str(steps), minutes, _disk(sum(counts))]
@@ -111,19 +111,8 @@ class Plan:
         return learning_parameters(stage), shown
 
 
-def _minutes(recipe: Recipe) -> float | None:
-    """Of one core, to train it; None where nobody measured it."""
-    seconds = recipe.cost.get("seconds_per_step")
-    return None if seconds is None else recipe.planned_steps * seconds / 60
-
-
 def _disk(parameters: int) -> str:
     return f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
-
-
-def count_parameters(recipe: Recipe, setting: Setting) -> int:
-    """Parameters of the networks that a recipe trains; errors as of `stage_on_meta`."""
-    return learning_parameters(stage_on_meta(recipe, setting))
 
 
 def learning_parameters(stage: LightningModule) -> int:

@@ -86,6 +86,12 @@ class Recipe:
         return f"--- # {self.name} at size {self.size}\n{content}"
 
     @property
+    def minutes(self) -> float | None:
+        """Of one core, to train it; None where nobody measured it."""
+        seconds = self.cost.get("seconds_per_step")
+        return None if seconds is None else self.planned_steps * seconds / 60
+
+    @property
     def planned_steps(self) -> int:
         """Optimizer steps, or batches to gather for a stage that is fitted; a ValueError if there are none."""
         trainer = self.config["trainer"]

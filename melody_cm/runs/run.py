@@ -209,14 +209,10 @@ class Run:
 
 
 def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeights | None = None) -> None:
-    """Train, resume or skip one stage.
+    """Train, resume or skip one stage, whose networks begin with `start`.
 
-    Args:
-        start: what its networks begin with.
-
-    Raises:
-        Interrupted: a signal or the time asked to stop, during the stage or just after it.
-        ValueError: it was made from something else, or is damaged, and `retrain` was not asked for.
+    `Interrupted` if a signal or the time asked to stop, during the stage or just after it; a ValueError if it was made
+    from something else, or is damaged, and `retrain` was not asked for.
     """
     made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
     if start is not None:

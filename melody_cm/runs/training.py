@@ -50,14 +50,9 @@ class Training:
     def of(
         cls, recipe: Recipe, folder: Path, start: StartingWeights | None = None, end_now: bool = False
     ) -> "Training":
-        """Build everything that a recipe describes.
+        """Build everything that a recipe describes; a ValueError that names it if parts do not fit each other.
 
-        Args:
-            start: what its networks begin with, unless there is a last.ckpt.
-            end_now: end where last.ckpt stands.
-
-        Raises:
-            ValueError: parts that do not fit each other; the message names the recipe.
+        Its networks begin with `start`, unless there is a last.ckpt; with `end_now` it ends where that stands.
         """
         try:
             module, data = build_stage(recipe)
@@ -88,12 +83,9 @@ class Training:
     def fit(self, made_from: Fingerprint) -> dict[str, Any] | None:
         """Train or resume, and leave the export and finished.json.
 
-        Returns:
-            the outcome (steps, loss before and after, seconds), or None if a signal or the time interrupted it.
-
-        Raises:
-            ValueError: last.ckpt is damaged or of another training; too many steps could not be taken.
-            OSError: the disk is full; the last.ckpt of before stays.
+        Returns the outcome (steps, loss before and after, seconds), or None if a signal or the time interrupted it. A
+        ValueError if last.ckpt is damaged or of another training, or too many steps could not be taken; an OSError if
+        the disk is full: the last.ckpt of before stays.
         """
         allow_tf32(self.trainer.strategy.root_device)
         self._read_encoded()

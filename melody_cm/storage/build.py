@@ -119,15 +119,10 @@ def check_export(folder: Path) -> None:
 
 
 def load_stage(stage: str, kind: Any = None) -> Network:
-    """The network of a finished stage of the current run that is of a kind: the real class, frozen.
+    """The network of a finished stage ("system/stage") of the current run that is of a kind: the real class, frozen.
 
-    Args:
-        stage: "system/stage".
-        kind: an interface such as `Denoiser`; needed where the stage exports several networks.
-
-    Raises:
-        FileNotFoundError: the stage is not finished.
-        ValueError: it exports no network of that kind, or several.
+    The kind, an interface such as `Denoiser`, is needed where the stage exports several networks. A FileNotFoundError
+    if the stage is not finished, a ValueError if it exports no network of that kind, or several.
     """
     exports = sorted(path.parent for path in (stage_folder(stage) / "export").glob("*/config.json"))
     kinds = classes_in(kind) or (Network,)

@@ -47,14 +47,8 @@ def class_path(target: Any) -> str:
 
 
 def find_class(path: Any, *also: type) -> Any:
-    """The class, or the function that makes one, of a dotted name.
-
-    Args:
-        also: base classes that are allowed beside `Configurable`: nothing else is ever built from a file.
-
-    Raises:
-        ValueError: there is no such class or function, or it is none of the allowed ones.
-    """
+    """The class, or the function that makes one, of a dotted name: a `Configurable` or of a base in `also`, for nothing
+    else is ever built from a file; else a ValueError."""
     module, _, name = str(path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -11,11 +11,9 @@ from melody_cm.interfaces import Denoiser, TokenLM
 class Compiled(Callback):
     """Compiles the calls of every denoiser and language model of a stage but the averages, which learn nothing.
 
-    Their weights keep their names, so checkpoints are the same with and without. Results differ by rounding.
-
-    Raises:
-        ValueError: the stage has neither; or no compiled call was made in the first step, as where another method than
-            that of `Network.pass_module` does the work.
+    Their weights keep their names, so checkpoints are the same with and without. Results differ by rounding. A
+    ValueError if the stage has neither, or if no compiled call was made in the first step, as where another method than
+    that of `Network.pass_module` does the work.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

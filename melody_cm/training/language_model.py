@@ -108,12 +108,7 @@ def check_streams(language_model: TokenLM, tokenizers: dict[str, Tokenizer]) -> 
 
 class UnigramModel(nn.Module):
     """How often each code of each codebook was seen, as a model of codes; every code counts one more than it was seen,
-    so that an unseen one has a price too.
-
-    Args:
-        num_codebooks: q.
-        codebook_size: codes are 0 .. codebook_size - 1.
-    """
+    so that an unseen one has a price too."""
 
     counts: Tensor
 

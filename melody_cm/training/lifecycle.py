@@ -64,25 +64,15 @@ class LastCheckpoint(Callback):
     """Keeps `last.ckpt` and stops exactly: a signal only sets a flag, which all processes share after each batch.
 
     Lightning's own handler broadcasts inside the signal handler, which hangs when a scheduler signals the whole group.
+    After `max_seconds` the training is interrupted, as by a signal.
 
-    Args:
-        path: of the checkpoint.
-        every_n_steps: how often it is written, in optimizer steps.
-        max_seconds: after so long the training is interrupted, as by a signal.
-
-    Attributes:
-        interrupted: True if a signal or the time ended the training early.
-        signalled: True if a signal came at all.
-        saved_steps: steps that the checkpoint on disk holds; None where none was written or read.
     """
 
     def __init__(self, path: Path, every_n_steps: int, max_seconds: float = math.inf) -> None:
-        self.path = path
-        self.every_n_steps = every_n_steps
-        self.max_seconds = max_seconds
-        self.interrupted = False
+        self.path, self.every_n_steps, self.max_seconds = path, every_n_steps, max_seconds
+        self.interrupted = False  # By a signal or the time.
         self.signalled = False
-        self.saved_steps: int | None = None
+        self.saved_steps: int | None = None  # Which the checkpoint on disk holds, if one was written or read.
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -141,11 +131,7 @@ def is_logged(trainer: Trainer, module: LightningModule) -> bool:
 
 
 class LossTrace(Callback):
-    """Remembers how the training loss moved: the mean of the first and of the last logged steps, across resumes.
-
-    Args:
-        span: how many logged steps each mean covers.
-    """
+    """Remembers how the training loss moved: the mean of its first and last `span` logged steps, across resumes."""
 
     def __init__(self, span: int) -> None:
         self.span = max(1, span)
@@ -180,12 +166,7 @@ class LossTrace(Callback):
 
 
 class StageProgress(Callback):
-    """One progress line a stage, with the loss.
-
-    Args:
-        title: the stage's name.
-        steps: how many the stage has.
-    """
+    """One progress line a stage of so many steps, with its name and the loss."""
 
     def __init__(self, title: str, steps: int) -> None:
         self.title = title

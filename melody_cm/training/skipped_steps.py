@@ -20,13 +20,10 @@ MOST_IN_A_ROW = 10
 
 
 class SkippedSteps:
-    """Watches one training; all its processes leave out the same steps.
+    """Watches one training, all of whose processes leave out the same steps; `count` them so far, across resumes.
 
     What is left out is written to `skipped.jsonl` in the stage's folder: the step, the terms of the loss that were not
     finite, and the clips of the processes where they were (of all, if only the gradient was not).
-
-    Attributes:
-        count: steps left out so far, across resumes.
     """
 
     def __init__(self) -> None:

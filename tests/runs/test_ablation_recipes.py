@@ -6,7 +6,8 @@ import pytest
 
 from melody_cm.configuration import leaves, read_yaml, shipped
 from melody_cm.runs import Setting, plan
-from melody_cm.runs.plan import count_parameters
+from melody_cm.runs.memory import stage_on_meta
+from melody_cm.runs.plan import learning_parameters
 
 ABLATIONS = sorted(shipped("recipes/ablations").rglob("*.yaml"))
 SIZES = ("tiny", "cpu", "small", "paper")
@@ -50,9 +51,12 @@ def test_every_ablation_is_a_few_lines():
 @pytest.mark.parametrize("size", SIZES)
 def test_networks_with_their_conditioner_have_as_many_parameters_as_the_dual_path_denoiser(size):
     setting = Setting(size)
-    expected = count_parameters(setting.compose(BASE), setting)
+    expected = learning_parameters(stage_on_meta(setting.compose(BASE), setting))
     names = ("dual_path", "unet1d", "unet2d")
-    counts = {name: count_parameters(setting.compose(f"ablations/network/{name}"), setting) for name in names}
+    counts = {
+        name: learning_parameters(stage_on_meta(setting.compose(f"ablations/network/{name}"), setting))
+        for name in names
+    }
     assert counts == {name: pytest.approx(expected, rel=0.05) for name in names}
 
 

@@ -9,7 +9,7 @@ from melody_cm.interfaces import Conditioning
 from melody_cm.language_models import CausalTokenLM, Stream
 from melody_cm.runs import Setting
 from melody_cm.runs.memory import AsOnGPU, LiveBytes, Memory, num_processes, stage_on_meta, training_memory
-from melody_cm.runs.plan import count_parameters
+from melody_cm.runs.plan import learning_parameters
 
 
 def memory_of(name: str, setting: Setting) -> Memory | None:
@@ -87,7 +87,7 @@ def test_a_recipe_counts_weights_moments_and_the_share_of_each_process():
     eight = Setting("tiny", "ddp", overrides=["--trainer.devices=8", "--trainer.precision=32-true"])
     recipe = one.compose("melody/6_dual_path_diffusion")
     alone, shared = (memory_of(recipe.name, each) for each in (one, eight))
-    learning = 4 * count_parameters(recipe, one)
+    learning = 4 * learning_parameters(stage_on_meta(recipe, one))
     assert alone.moments == shared.moments == 2 * learning
     assert (alone.exchange, shared.exchange) == (0, learning)
     assert alone.weights == shared.weights >= 2 * learning  # The average, and the frozen autoencoder.

@@ -42,14 +42,8 @@ class Crop(NamedTuple):
 
 
 class EncodedOutput:
-    """One output of one frozen encoder for all clips of a corpus, on disk.
-
-    Args:
-        folder: of the output, whole.
-
-    Attributes:
-        name, stage, kind, frame_samples: as in `FrozenOutput`.
-    """
+    """One output of one frozen encoder for all clips of a corpus, whole in a folder; its attributes are as in
+    `FrozenOutput`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,12 +53,8 @@ class EncodedOutput:
         self.bad: dict[str, str] = index["bad"]
 
     def open(self, split: Split, item: int) -> Any:
-        """The open file of a clip; its metadata says how many `samples` the clip has.
-
-        Raises:
-            AudioProblem: the clip was bad when it was to be encoded.
-            ValueError: the file is missing or cut short.
-        """
+        """The open file of a clip; its metadata says how many `samples` the clip has. An AudioProblem if the clip was
+        bad when it was to be encoded, a ValueError if the file is missing or cut short."""
         if problem := self.bad.get(clip_name(split, item)):
             raise AudioProblem(problem)
         path = clip_file(self.folder, split, item)
@@ -91,18 +81,11 @@ class EncodedClips(NamedTuple):
 
 
 class EncodedDataset(MusicDataset):
-    """Clips whose encoded forms are read instead of, or beside, their sound.
+    """Clips of a split whose encoded forms are read instead of, or beside, their sound; `settings` are those of
+    `MusicDataset`.
 
-    A training crop is that of `MusicDataset`, moved back to where all encoded outputs have a frame. A clip that was bad
-    when it was to be encoded is left out whole.
-
-    Args:
-        encoded: what was made of the clips.
-        split: which split they are.
-        settings: the arguments of `MusicDataset`.
-
-    Attributes:
-        grid: crops begin on multiples of so many samples.
+    A training crop is that of `MusicDataset`, moved back to where all encoded outputs have a frame: to multiples of
+    `grid` samples. A clip that was bad when it was to be encoded is left out whole.
     """
 
     def __init__(self, encoded: EncodedClips, split: Split, *settings: Any) -> None:
@@ -198,17 +181,9 @@ def find_encoded(
 ) -> EncodedClips | None:
     """What a training of `model` can read instead of encoding, or None if nothing is there.
 
-    Waveforms are read as well where the step itself, an encoder that still learns or one that was not run before
-    needs them.
-
-    Args:
-        folder: as `encoded_folder` names it for the data module's corpus, rate and length.
-        model: the LightningModule; its `reads_waveform` says whether its step wants waveforms.
-        sample_rate: Hz of the data module.
-        fingerprint: of the data module; asked only if something is there.
-
-    Raises:
-        ValueError: something there was made from other weights or other music, or its index is damaged.
+    Waveforms are read as well where the step itself (`model.reads_waveform`), an encoder that still learns or one that
+    was not run before needs them. The data module's `fingerprint` is asked only if something is there. A ValueError if
+    that was made from other weights or other music, or its index is damaged.
     """
     outputs = frozen_outputs(model, sample_rate) if folder.is_dir() else []
     indices = {output.name: read_index(folder / output.name) for output in outputs}

@@ -102,14 +102,9 @@ class Encoding(Dataset[str | Exception | None]):
     def run(self, processes: int | None = None) -> Iterator[None]:
         """Encode what there is to do, yield once for each clip, and declare the outputs whole.
 
-        A DataLoader gives every n-th clip to each process. On a CPU a process has one thread: sums then have one order,
-        so that the files do not depend on the number of processes.
-
-        Args:
-            processes: None for one a core, or one a GPU.
-
-        Raises:
-            ValueError, OSError: what the first process failed with; a process was killed.
+        A DataLoader gives every n-th clip to each process (None: one a core, or one a GPU). On a CPU a process has one
+        thread: sums then have one order, so that the files do not depend on the number of processes. What the first
+        process failed with is raised here.
         """
         count = min(processes or available(self.placement.device), len(self.todo))
         if self.placement.device.type != "cpu" and count == 1:

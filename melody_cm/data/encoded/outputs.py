@@ -75,19 +75,11 @@ class FrozenOutput:
 
     @torch.no_grad()
     def encode(self, samples: Tensor, captions: Sequence[str], crop: int, sample_rate: int) -> dict[str, Tensor]:
-        """The fields of a `MusicBatch` for a clip, in the types that are kept.
+        """The fields of a `MusicBatch` for a clip of samples (t,), in the types that are kept: (c, l, ...) for outputs
+        with l frames, else (n, ...), a row for each of n windows or captions; none count as one empty caption.
 
-        Args:
-            samples: (t,) on the encoder's device.
-            captions: its captions; none count as one empty caption.
-            crop: samples of a training crop.
-            sample_rate: Hz.
-
-        Returns:
-            (c, l, ...) for outputs with l frames; else (n, ...), a row for each of n windows or captions.
-
-        Raises:
-            ValueError: numbers that are not finite, or not as many frames as `frame_samples` says.
+        `crop` counts the samples of a training crop. A ValueError for numbers that are not finite, or not as many
+        frames as `frame_samples` says.
         """
         length, size = len(samples), self.frame_samples
         if self.reads_captions:
