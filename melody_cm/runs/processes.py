@@ -28,6 +28,15 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+def wait_until(done: Callable[[], bool], otherwise: str) -> None:
+    """Wait for what the first process does; an OSError that says `otherwise` after a minute."""
+    deadline = time.monotonic() + 60
+    while not done():
+        if time.monotonic() > deadline:
+            raise OSError(otherwise)
+        time.sleep(0.05)
+
+
 @contextmanager
 def one_training(folder: Path) -> Iterator[None]:
     """Keep a second command from training the same run, by a ValueError. The first process of a training holds the lock

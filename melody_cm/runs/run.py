@@ -3,7 +3,6 @@
 import logging
 import re
 import shutil
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from melody_cm.runs.fingerprint import (
     read_state,
 )
 from melody_cm.runs.plan import plan
-from melody_cm.runs.processes import is_first_process, one_training, say
+from melody_cm.runs.processes import is_first_process, one_training, say, wait_until
 from melody_cm.runs.recipe import Recipe, Setting, build_data
 from melody_cm.runs.systems import open_system, preset_of
 from melody_cm.runs.training import Training
@@ -243,7 +242,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
         say(f"{recipe.name}: interrupted; saved after {training.steps_taken} steps. {same}")
         raise Interrupted
     if is_first_process():
-        for kept in (replaced(folder), unfinished(folder)):
+        for kept in kept_aside(folder):
             shutil.rmtree(kept, ignore_errors=True)
     say(sentence(recipe.name, outcome))
     if training.checkpoint.signalled:
@@ -278,29 +277,23 @@ def shortened(lines: Sequence[str]) -> str:
     return "; ".join(lines[:4]) + (" ..." if len(lines) > 4 else "")
 
 
-def replaced(folder: Path) -> Path:
-    """Where a stage waits until its successor is finished."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def unfinished(folder: Path) -> Path:
-    """Where a successor waits that was itself replaced before it was finished."""
-    return folder.with_name(f".{folder.name}.unfinished")
+def kept_aside(folder: Path) -> tuple[Path, Path]:
+    """Where a stage waits until its successor is finished; and a successor that was replaced before it was finished."""
+    return folder.with_name(f".{folder.name}.replaced"), folder.with_name(f".{folder.name}.unfinished")
 
 
 def set_aside(folder: Path) -> Path:
     """Move a stage that is to be trained anew; it is deleted when its successor is finished. One process moves it."""
-    old = replaced(folder)
+    old, unfinished = kept_aside(folder)
     if old.exists() and not (folder / "finished.json").exists():  # A finished stage is kept before an unfinished one.
-        old = unfinished(folder)
+        old = unfinished
     if is_first_process():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    deadline = time.monotonic() + 60
-    while any((folder / name).exists() for name in ("finished.json", "last.ckpt")):
-        if time.monotonic() > deadline:
-            raise OSError(f"{folder} could not be moved out of the way; move it by hand")
-        time.sleep(0.05)
+    states = [folder / name for name in ("finished.json", "last.ckpt")]
+    wait_until(
+        lambda: not any(state.exists() for state in states), f"{folder} could not be moved away; move it by hand"
+    )
     return old
 
 

@@ -1,6 +1,5 @@
 """Weights to start from: an exported system gives a stage its first weights, and the stages that it needs."""
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,12 @@ from torch.nn import Module
 
 from melody_cm.interfaces import Network
 from melody_cm.pipelines import PretrainedPipeline
-from melody_cm.runs.processes import is_first_process, say
+from melody_cm.runs.processes import is_first_process, say, wait_until
 from melody_cm.runs.recipe import Recipe
 from melody_cm.runs.systems import SAMPLING
 from melody_cm.storage import hash_tensors, read_json, save_network, write_json
 from melody_cm.storage.description import STAGE
 from melody_cm.training.stage import Stage
-
-PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -95,7 +92,8 @@ class StartingWeights:
                 for each in networks:
                     _save(each, folder / "export" / each.name)
                 write_json(folder / "finished.json", self._adopted(networks))
-            _wait_for(folder / "finished.json")
+            finished = folder / "finished.json"
+            wait_until(finished.is_file, f"{finished} was not written by the first process")
             say(f"{stage}: taken from {self.source}")
 
     def _of(self, stage: str) -> list[Held]:
@@ -140,12 +138,3 @@ def _save(held: Held, folder: Path) -> None:
     config = read_json(file)
     config["init_args"] |= {name: f"{STAGE}{stage}" for name, stage in held.network.left_out.items()}
     write_json(file, config)
-
-
-def _wait_for(path: Path) -> None:
-    """Wait until the first process has written a file."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not path.is_file():
-        if time.monotonic() > deadline:
-            raise OSError(f"{path} was not written by the first process within {PATIENCE_SECONDS:g} s")
-        time.sleep(0.05)

@@ -62,12 +62,8 @@ class Adversary(Configurable, nn.Module):
                 f"start {start} + warmup {warmup} + ramp {ramp} are shares of the steps and must be 0 or more, and "
                 "below 1 together: make them smaller"
             )
-        self.discriminator = discriminator
-        self.loss = loss
-        self.optimization = optimization
-        self.start = start
-        self.warmup = warmup
-        self.ramp = ramp
+        self.discriminator, self.loss, self.optimization = discriminator, loss, optimization
+        self.start, self.warmup, self.ramp = start, warmup, ramp
 
     def weight(self, progress: float) -> float:
         """How much the generator hears of it when `progress` of the training's steps are done, 0 to 1."""
@@ -128,9 +124,7 @@ class AdversarialStage(Stage):
         if accumulate < 1:
             raise ValueError(f"accumulate is {accumulate}; a step needs at least 1 micro-batch")
         self.automatic_optimization = False
-        self.adversary = adversary
-        self.gradient_clip = gradient_clip
-        self.accumulate = accumulate
+        self.adversary, self.gradient_clip, self.accumulate = adversary, gradient_clip, accumulate
         self._gathered: list[MusicBatch] = []
 
     @abstractmethod
@@ -158,10 +152,7 @@ class AdversarialStage(Stage):
         kept = self.generate(self.trained, batch) if self.accumulate == 1 else None
         if opposed := self.opposed:
             self._move_discriminator(batches, kept)
-        terms = self._move_generator(batches, kept, opposed)
-        loss = torch.stack(list(terms.values())).sum()
-        self._log_terms("train", terms, loss, len(batch))
-        return loss
+        return self._log_terms("train", self._move_generator(batches, kept, opposed), len(batch))
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.max_steps
@@ -175,7 +166,7 @@ class AdversarialStage(Stage):
     def _move_discriminator(self, batches: Sequence[MusicBatch], kept: Generated | None) -> None:
         optimizer = self._own(self.optimizers(), 1)
         # Lightning would count these steps as steps of the training.
-        optimizer._on_before_step = optimizer._on_after_step = _uncounted
+        optimizer._on_before_step = optimizer._on_after_step = lambda: None
         gathered: list[dict[str, Tensor]] = []
         for batch in batches:
             with torch.no_grad():
@@ -234,10 +225,6 @@ class AdversarialStage(Stage):
     def _own(one_or_all: Any, place: int) -> Any:
         """Lightning gives a list of several, but a single one bare."""
         return one_or_all[place] if isinstance(one_or_all, list) else one_or_all
-
-
-def _uncounted() -> None:
-    pass
 
 
 def _mean(gathered: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

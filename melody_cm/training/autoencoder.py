@@ -43,8 +43,7 @@ class AutoencoderTraining(AdversarialStage):
     ) -> None:
         trained = {"autoencoder": autoencoder}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
-        self.reconstruction_loss = reconstruction_loss
-        self.kl_weight = kl_weight
+        self.reconstruction_loss, self.kl_weight = reconstruction_loss, kl_weight
         self.report: dict[str, float] = {}
 
     def generate(self, networks: Networks, batch: MusicBatch) -> Generated:

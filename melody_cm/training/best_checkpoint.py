@@ -28,8 +28,7 @@ class BestCheckpoint(Callback):
     """
 
     def __init__(self, monitor: str, mode: Literal["min", "max"] = "min") -> None:
-        self.monitor = monitor
-        self.mode = mode
+        self.monitor, self.mode = monitor, mode
         self._best: float | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,7 +59,9 @@ class BestCheckpoint(Callback):
 
     def _keep(self, trainer: Trainer, module: LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
-        if value is None or not math.isfinite(value) or not self._is_better(float(value)):
+        if value is None or not math.isfinite(value):
+            return
+        if self._best is not None and not (value < self._best if self.mode == "min" else value > self._best):
             return
         self._best = float(value)
         folder = Path(trainer.default_root_dir)
@@ -68,8 +69,3 @@ class BestCheckpoint(Callback):
         if trainer.is_global_zero:
             record = {"monitor": self.monitor, "mode": self.mode, "value": self._best, "step": int(module.steps_taken)}
             write_json(folder / "best.json", record)
-
-    def _is_better(self, value: float) -> bool:
-        if self._best is None:
-            return True
-        return value < self._best if self.mode == "min" else value > self._best

@@ -60,8 +60,7 @@ class CodecTraining(AdversarialStage):
     ) -> None:
         trained = {"codec": codec}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
-        self.reconstruction_loss = reconstruction_loss
-        self.commitment_weight = commitment_weight
+        self.reconstruction_loss, self.commitment_weight = reconstruction_loss, commitment_weight
         self.perplexity = CodebookPerplexity(codec.num_codebooks, codec.codebook_size)
         self._seen: list[tuple[Tensor, Tensor]] = []
 

@@ -24,18 +24,13 @@ class Compiled(Callback):
             raise ValueError("compile is for denoisers and language models, and this stage has neither; leave it out")
         for network in networks:
             network.pass_module.compile()
-        self._before: int | None = _frames()
+        self._before: int | None = counters["frames"]["ok"]  # That torch compiled in this process.
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._before is None or not pl_module.between_steps:
             return
-        if _frames() == self._before:
+        if counters["frames"]["ok"] == self._before:
             raise ValueError("compile is true, but the first step made no compiled call; leave it out")
         self._before = None
-
-
-def _frames() -> int:
-    """How many frames torch compiled in this process."""
-    return counters["frames"]["ok"]

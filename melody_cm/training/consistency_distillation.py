@@ -65,15 +65,9 @@ class ConsistencyDistillation(LatentMusic, AdversarialStage):
         student = averaged_copy(teacher).requires_grad_(True).train()
         trained = {"denoiser": student}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed, adversary, gradient_clip, accumulate)
-        self.target = averaged_copy(student)
-        self.teacher = teacher
-        self.autoencoder = autoencoder
-        self.conditioner = conditioner
-        self.objective = objective
-        self.schedule = schedule
-        self.sampler = sampler
-        self.num_steps = num_steps
-        self.target_decay = target_decay
+        self.target, self.target_decay = averaged_copy(student), target_decay
+        self.teacher, self.autoencoder, self.conditioner = teacher, autoencoder, conditioner
+        self.objective, self.schedule, self.sampler, self.num_steps = objective, schedule, sampler, num_steps
         self.check_sample_rates()
 
     @property

@@ -81,12 +81,9 @@ class LatentDiffusion(LatentMusic, Stage):
     ) -> None:
         trained = {"denoiser": denoiser, "conditioner": conditioner}
         super().__init__(trained, optimization, ema_decay, sample_rate, seed)
-        self.autoencoder = autoencoder
-        self.objective = objective
-        self.schedule = schedule
-        self.sampler = sampler
-        self.num_steps = num_steps
-        self.guidance_scale = guidance_scale
+        self.autoencoder, self.objective = autoencoder, objective
+        self.schedule, self.sampler = schedule, sampler
+        self.num_steps, self.guidance_scale = num_steps, guidance_scale
         self.check_sample_rates()
 
     @property

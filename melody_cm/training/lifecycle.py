@@ -169,8 +169,7 @@ class StageProgress(Callback):
     """One progress line a stage of so many steps, with its name and the loss."""
 
     def __init__(self, title: str, steps: int) -> None:
-        self.title = title
-        self.steps = steps
+        self.title, self.steps = title, steps
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -47,10 +47,8 @@ class Stage(Resumable, ABC):
         super().__init__()
         self.trained = nn.ModuleDict(trained)
         self.averaged = nn.ModuleDict({name: averaged_copy(network) for name, network in trained.items()})
-        self.optimization = optimization
-        self.ema_decay = ema_decay
-        self.sample_rate = sample_rate
-        self.seed = seed
+        self.optimization, self.ema_decay = optimization, ema_decay
+        self.sample_rate, self.seed = sample_rate, seed
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.long))
         self.skipped = SkippedSteps()
         self.check_sample_rates()
@@ -74,13 +72,10 @@ class Stage(Resumable, ABC):
     def training_step(self, batch: MusicBatch, batch_idx: int) -> Tensor:
         terms = self.losses(self.trained, batch)
         self.skipped.note(batch, terms)
-        loss = torch.stack(list(terms.values())).sum()
-        self._log_terms("train", terms, loss, len(batch))
-        return loss
+        return self._log_terms("train", terms, len(batch))
 
     def validation_step(self, batch: MusicBatch, batch_idx: int) -> None:
-        terms = self.losses(self.averaged, batch)
-        self._log_terms("val", terms, torch.stack(list(terms.values())).sum(), len(batch))
+        self._log_terms("val", self.losses(self.averaged, batch), len(batch))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.skipped.check(self, optimizer)
@@ -129,6 +124,9 @@ class Stage(Resumable, ABC):
         super().on_load_checkpoint(checkpoint)
         self.skipped.count = checkpoint.get("skipped_steps", 0)
 
-    def _log_terms(self, split: str, terms: Mapping[str, Tensor], loss: Tensor, batch_size: int) -> None:
+    def _log_terms(self, split: str, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
+        """Log the terms of a loss and their sum, which is returned."""
+        loss = torch.stack(list(terms.values())).sum()
         values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}
         self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")
+        return loss
