@@ -50,13 +50,9 @@ UNKNOWN_FRAMES = 1 << 48
 
 
 class AudioProblem(ValueError):
-    """A sound file, or the part of it that was asked for, which cannot serve as music.
-
-    Args:
-        message: one line that names the file.
-        reason: the same in a word or two, for counting. It has a default because a DataLoader raises the errors of
-            its workers anew from their message alone.
-    """
+    """A sound file, or the part of it that was asked for, which cannot serve as music: one line that names the file,
+    and the reason in a word or two, for counting. It has a default because a DataLoader raises errors anew from
+    their message alone."""
 
     def __init__(self, message: str, reason: Reason = "unreadable") -> None:
         super().__init__(printable(message))

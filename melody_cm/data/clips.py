@@ -131,19 +131,15 @@ class RowReader:
         )
 
 
+@cache
 def read_split(name: str) -> Split:
     """The split of a name that the field uses, else a ValueError; another name than ours is logged, once each."""
     if name in SPLITS:
         return name
     if name not in OTHER_NAMES:
         raise ValueError(f"split is {name!r}; use one of {', '.join(SPLITS)} (or of {', '.join(OTHER_NAMES)})")
-    _tell(name)
-    return OTHER_NAMES[name]
-
-
-@cache
-def _tell(name: str) -> None:
     log.warning("split %r is read as %r", name, OTHER_NAMES[name])
+    return OTHER_NAMES[name]
 
 
 @contextmanager

@@ -156,12 +156,7 @@ class FolderCorpus(Corpus):
 
 def open_corpus(path: str) -> Corpus:
     """The corpus at a path: a manifest, a folder with one, a plain folder of sound files, or a YAML file that describes
-    a corpus as recipes do.
-
-    Raises:
-        FileNotFoundError: there is nothing at the path.
-        ValueError: it is another kind of file, or describes no corpus.
-    """
+    a corpus as recipes do; else a FileNotFoundError or ValueError."""
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such manifest or folder")

@@ -141,11 +141,8 @@ class EditingPipeline(DiffusionPipeline):
         return GeneratedAudio(whole, self.sample_rate, made.timings)
 
     def hole(self, seconds: float, from_seconds: float, to_seconds: float) -> Hole:
-        """Where a hole lies in music of that length, and which window of the music is looked at to fill it.
-
-        Raises:
-            ValueError: as `Hole`.
-        """
+        """Where a hole lies in music of that length, and which window of it is looked at to fill it; a ValueError as of
+        `Hole`."""
         length, begin, end = (round(value * self.sample_rate) for value in (seconds, from_seconds, to_seconds))
         return Hole(self.timeline, length, begin, end)
 

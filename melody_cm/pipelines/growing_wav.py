@@ -56,17 +56,13 @@ def pcm(waveform: Float[Tensor, "1 t"], sample_bytes: int) -> bytes:
 
 
 class GrowingWav:
-    """Mono PCM, block after block; its header is right after each, so whatever stops the writing leaves all before.
+    """Mono PCM of 2 or 3 bytes a sample, block after block; its header is right after each, so whatever stops the
+    writing leaves all before.
 
-    Until it is finished its name ends in `.partial.wav`; so it does if the block in which it is used raises an error. A
-    path of another suffix (`FORMATS` of `melody_cm.audio`) is encoded from it at the end.
-    A sample x is stored as round(x * 2^15) (or 2^23), so that samples that were read from such a file come back as
-    they were.
-
-    Args:
-        path: of the finished file, which replaces an older one.
-        sample_rate: Hz.
-        sample_bytes: 2 or 3 a sample.
+    Until it is finished its name ends in `.partial.wav`; so it does if the block in which it is used raises an error.
+    Then it replaces an older file at `path`; for another suffix (`FORMATS` of `melody_cm.audio`) it is encoded from it.
+    A sample x is stored as round(x * 2^15) (or 2^23), so that samples that were read from such a file come back as they
+    were.
     """
 
     def __init__(self, path: Path, sample_rate: int, sample_bytes: int = 2) -> None:

@@ -68,10 +68,7 @@ class Hole:
     """Samples `begin` up to `end` of music of `length` samples, to be made anew (arXiv 2305.15719, appendix C).
 
     The 20 ms on either side, where new and given sound are cross-faded, are made anew too. Nothing of what was in the
-    hole is used.
-
-    Raises:
-        ValueError: no such place in the music, too long a hole, or too little music around it.
+    hole is used. A ValueError for no such place in the music, too long a hole, or too little music around it.
     """
 
     timeline: Timeline

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import LightningModule
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from melody_cm.data.encoded import Encoding, FrozenOutput, encoded_folder, frozen_outputs, prepare
+from melody_cm.data.jobs import progress
 from melody_cm.interfaces import Autoencoder, Codec, Conditioner, JointEmbedding, Tokenizer
 from melody_cm.placement import Placement
 from melody_cm.runs.processes import say
@@ -95,18 +95,16 @@ def _encode(title: str, encoding: Encoding, processes: int | None) -> None:
     if not encoding.wanted:
         return
     results = encoding.run(processes)  # Begins the processes, before the bar has a thread: forking wants only one.
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        for _ in bar.track(results, total=len(encoding.todo), description=f"{title}: encoding"):
-            pass
+    for _ in progress(results, f"{title}: encoding", len(encoding.todo)):
+        pass
     for problem in list(encoding.bad.values())[:3]:
         say(f"left out a bad clip: {problem}")
     say(_sentence(title, encoding, time.monotonic() - started))
 
 
 def _sentence(title: str, encoding: Encoding, seconds: float) -> str:
-    folders = {output.name: encoding.folder / output.name for output in encoding.wanted}
-    sizes = {name: sum(file.stat().st_size for file in folder.rglob("*.*")) for name, folder in folders.items()}
-    written = ", ".join(f"{name} {size / MEBIBYTE:.1f} MiB" for name, size in sizes.items())
+    files = {output.name: (encoding.folder / output.name).rglob("*.*") for output in encoding.wanted}
+    sizes = {name: sum(file.stat().st_size for file in those) / MEBIBYTE for name, those in files.items()}
+    written = ", ".join(f"{name} {size:.1f} MiB" for name, size in sizes.items())
     bad = f"; {len(encoding.bad)} bad clips left out, see `melody-cm data check`" if encoding.bad else ""
     return f"{title}: encoded {len(encoding) - len(encoding.bad)} clips in {seconds:.0f} s: {written}{bad}"

@@ -196,11 +196,8 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second command from training the same run; the processes of one training share its lock.
-
-        Raises:
-            ValueError: another command trains it.
-        """
+        """Keep a second command from training the same run, by a ValueError; the processes of one training share its
+        lock."""
         with one_training(self.path):
             if is_first_process():
                 sweep(self.path)

@@ -29,14 +29,8 @@ class Held:
 
 
 class StartingWeights:
-    """An exported system whose networks a training begins with.
-
-    Args:
-        source: a folder written by `melody-cm export`, or `owner/name` on the model hub.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such system, or it does not say which stages made it.
-    """
+    """An exported system (as of `PretrainedPipeline.from_pretrained`) whose networks a training begins with. A
+    FileNotFoundError if there is none, a ValueError if it does not say which stages made it."""
 
     def __init__(self, source: Path | str) -> None:
         self.source = str(source)
@@ -55,11 +49,8 @@ class StartingWeights:
         return {each.name: hash_tensors(each.weights) for each in self._of(stage)}
 
     def give(self, recipe: Recipe, module: Module) -> None:
-        """Let the networks of a stage begin with these weights; a student may begin as its teacher instead.
-
-        Raises:
-            ValueError: the system does not hold them, or they do not fit; or the stage does not learn by gradient.
-        """
+        """Let the networks of a stage begin with these weights; a student may begin as its teacher instead. A
+        ValueError if the system does not hold them, they do not fit, or the stage does not learn by gradient."""
         if not isinstance(module, Stage):
             raise ValueError("this stage is fitted, not trained: it starts from no weights; leave --from out")
         found = {}

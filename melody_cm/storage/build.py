@@ -67,13 +67,9 @@ def build(config: Any, kind: Any = None, *also: type) -> Any:
 def load_network(folder: Path, own: bool = False) -> Network:
     """Rebuild a network in evaluation mode from a folder written by `save_network`, which may come from anywhere.
 
-    Args:
-        own: it is a stage of the current run, whose recipes are programs of the user: their modules are imported, and
-            the model hub may be asked. Else only what `refuse_foreign` lets through is built, and offline.
-
-    Raises:
-        FileNotFoundError: the folder holds no exported network.
-        ValueError: its parts do not fit each other.
+    A stage of the current run is one's `own`: its recipes are programs of the user, so their modules are imported, and
+    the model hub may be asked. Else only what `refuse_foreign` lets through is built, and offline. A FileNotFoundError
+    if the folder holds no exported network, a ValueError if its parts do not fit each other.
     """
     folder = Path(folder)
     config = _read_config(folder)

@@ -22,13 +22,9 @@ from melody_cm.storage.hashing import hash_tensors
 def save_network(network: Network, folder: Path, portable: bool = False, half: bool = False) -> None:
     """Write a network to a folder, replacing what is there only when all of it is on disk.
 
-    Args:
-        portable: leave out (as null) the frozen networks that are arguments of this one, which exist only inside a
-            run, and note the stages that they and this one came from.
-        half: store matrices and kernels in fp16, which halves the files; what is read are fp32 numbers again.
-
-    Raises:
-        ValueError: a weight that fp16 cannot hold.
+    A `portable` one leaves out (as null) the frozen networks that are arguments of this one, which exist only inside a
+    run, and notes the stages that they and this one came from. With `half`, matrices and kernels are stored in fp16,
+    which halves the files (a ValueError for a weight that it cannot hold); what is read are fp32 numbers again.
     """
     arguments = {name: describe(value) for name, value in network.init_arguments.items()}
     notes = {}

@@ -11,18 +11,14 @@ from melody_cm.training.stage import Networks, Stage
 
 
 class LatentMusic:
-    """What stages share whose averaged denoiser makes music in the latents of a frozen autoencoder.
-
-    Attributes:
-        schedule, sampler, num_steps, guidance_scale: how music is drawn while training is watched; 1 is no guidance.
-    """
+    """What stages share whose averaged denoiser makes music in the latents of a frozen autoencoder."""
 
     autoencoder: Autoencoder
     conditioner: Conditioner
     schedule: AngleSchedule
     sampler: Sampler
-    num_steps: int
-    guidance_scale: float = 1.0
+    num_steps: int  # How music is drawn while training is watched.
+    guidance_scale: float = 1.0  # 1 is none.
     reads_waveform = False
 
     @property
