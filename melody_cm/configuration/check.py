@@ -42,7 +42,10 @@ def check_slot(value: Any, kind: Any, at: Keys, named: Named, also: tuple[type, 
         for index, item in enumerate(value):
             check_slot(item, kind, (*at, str(index)), named, also)
     elif kind is not None:
-        _check_plain(value, kind, at, named)
+        try:
+            checked(value, kind)
+        except ValueError as error:
+            raise ValueError(f"{named(at)}: {error}") from error
 
 
 def check_arguments(
@@ -98,10 +101,3 @@ def _check_object(value: Mapping[str, Any], kind: Any, at: Keys, named: Named, a
         raise ValueError(f"{named(at)}: {value['class_path']} is no {wanted}, which this place takes")
     linked = ("sample_rate", "seed") if at == ("model",) else ()
     check_arguments(value.get("init_args") or {}, target, (*at, "init_args"), named, also, linked)
-
-
-def _check_plain(value: Any, kind: Any, at: Keys, named: Named) -> None:
-    try:
-        checked(value, kind)
-    except ValueError as error:
-        raise ValueError(f"{named(at)}: {error}") from error

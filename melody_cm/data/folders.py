@@ -25,33 +25,6 @@ class FolderScan:
     # By kind: unread formats by suffix, hidden or unreadable folders, hidden or unfinished sounds.
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, folder: Path, entered: set[str]) -> None:
-        """Add what is below a folder; `entered` are the real paths of those seen before."""
-        try:
-            # Folders that lie here come before links, so that a file is called by its own place.
-            places = sorted(os.scandir(folder), key=lambda place: (place.is_symlink(), place.name))
-        except OSError as error:
-            self.left_out[f"unreadable folder {folder} ({error.strerror})"] += 1
-            return
-        for place in places:
-            self._take(place, folder / place.name, entered)
-
-    def _take(self, place: os.DirEntry[str], path: Path, entered: set[str]) -> None:
-        suffix, hidden = path.suffix.lower(), place.name.startswith(".")
-        if place.is_dir():
-            real = os.path.realpath(path)
-            if hidden:
-                self.left_out["hidden folder"] += 1
-            elif real not in entered:
-                entered.add(real)
-                self.enter(path, entered)
-        elif suffix in AUDIO_SUFFIXES and not (hidden or place.name.endswith(".partial.wav")):
-            self.files.append(path)
-        elif suffix in AUDIO_SUFFIXES:
-            self.left_out["hidden file" if hidden else "unfinished .partial.wav"] += 1
-        elif suffix in UNREAD_SUFFIXES and not hidden:
-            self.left_out[suffix] += 1
-
     def __str__(self) -> str:
         return ", ".join(f"{count} {name}" for name, count in sorted(self.left_out.items()))
 
@@ -60,10 +33,35 @@ def scan_folder(path: Path) -> FolderScan:
     """What is found below a folder; a FileNotFoundError if there is none."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    scan = FolderScan()
-    scan.enter(path, {os.path.realpath(path)})
-    scan.files.sort()
-    return scan
+    files, left_out, entered = [], [], set()
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(f"unreadable folder {error.filename} ({error.strerror})")
+
+    for folder, folders, names in os.walk(path, onerror=unreadable, followlinks=True):
+        here, real = Path(folder), os.path.realpath(folder)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        left_out += ["hidden folder" for name in folders if name.startswith(".")]
+        # Folders that lie here come before links, so that a file is called by its own place.
+        shown = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(shown, key=lambda name: ((here / name).is_symlink(), name))
+        for name in names:
+            if reason := _why_not(name):
+                left_out.append(reason)
+            elif reason == "":
+                files.append(here / name)
+    return FolderScan(sorted(files), Counter(left_out))
+
+
+def _why_not(name: str) -> str | None:
+    """Why a file is not taken: empty if it is, None if it is no sound."""
+    suffix, hidden = os.path.splitext(name)[1].lower(), name.startswith(".")
+    if suffix in AUDIO_SUFFIXES:
+        return "hidden file" if hidden else "unfinished .partial.wav" if name.endswith(".partial.wav") else ""
+    return suffix if suffix in UNREAD_SUFFIXES and not hidden else None
 
 
 def folder_files(path: Path) -> list[Path]:

@@ -109,16 +109,7 @@ def _is_float(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and x.is_meta
 
 
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
+def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_):
     if attn_mask is not None:  # Becomes numbers that are added.
         attn_mask = query.new_empty(attn_mask.shape).expand(*query.shape[:3], key.shape[2])
     repeats = query.shape[1] // key.shape[1]

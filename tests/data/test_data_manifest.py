@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_read_costs_no_other_its_place(full_of_things, m
 
     def refused(path):
         if str(path).endswith("sub"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
 
     monkeypatch.setattr("melody_cm.data.folders.os.scandir", refused)
