@@ -72,11 +72,7 @@ class AudioInfo(NamedTuple):
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """The header of a sound file.
-
-    Raises:
-        AudioProblem: there is no such file, or it is no sound file.
-    """
+    """The header of a sound file; an AudioProblem if there is none, or it is no sound file."""
     with _open(path) as sound:
         return sound.info
 
@@ -137,11 +133,8 @@ def scan_audio(
 
 
 def stream_audio(path: str | Path, sample_rate: int) -> Iterator[Float[Tensor, " t"]]:
-    """A whole file as mono fp32 blocks at `sample_rate` Hz, which may be silent: together what `read_audio` reads.
-
-    Raises:
-        AudioProblem: unreadable or truncated.
-    """
+    """A whole file as mono fp32 blocks at `sample_rate` Hz, which may be silent: together what `read_audio` reads. An
+    AudioProblem if it is unreadable or truncated."""
     with _open(path) as sound:
         blocks = sound.blocks(0, sound.frames)
         if sound.rate != sample_rate:
@@ -153,11 +146,8 @@ def stream_audio(path: str | Path, sample_rate: int) -> Iterator[Float[Tensor, "
 
 
 def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate: int) -> None:
-    """Write a mono waveform in [-1, 1] with 16 bits, as WAV or FLAC by the file's suffix.
-
-    Raises:
-        ValueError: another suffix, or more than one channel.
-    """
+    """Write a mono waveform in [-1, 1] with 16 bits, as WAV or FLAC by the file's suffix; a ValueError for another
+    suffix, or for more than one channel."""
     path = Path(path)
     formats = {".wav": "WAV", ".flac": "FLAC"}
     if path.suffix.lower() not in formats:

@@ -58,10 +58,8 @@ class CorpusReport:
 def check_corpus(corpus: str | Corpus) -> CorpusReport:
     """Everything that can be said about a corpus, or the one at a path (see `open_corpus`).
 
-    Every clip is read through, on all cores; memory grows by some hundred bytes a row.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no corpus at the path, or no row of it can be told from another.
+    Every clip is read through, on all cores; memory grows by some hundred bytes a row. A FileNotFoundError or
+    ValueError if there is no corpus at the path, or no row of it can be told from another.
     """
     corpus, report, conflicts = open_corpus(corpus) if isinstance(corpus, str) else corpus, CorpusReport(), Conflicts()
     report.left_out = corpus.left_out()

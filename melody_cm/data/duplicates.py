@@ -55,11 +55,8 @@ class Window(NamedTuple):
 
 
 def find_duplicates(corpus: str | Corpus, threshold: float = THRESHOLD) -> DuplicateReport:
-    """Compare all clips of each split of a corpus, or of the one at a path, with all clips of the others.
-
-    Raises:
-        ValueError: threshold not between 0 and 1.
-    """
+    """Compare all clips of each split of a corpus, or of the one at a path, with all clips of the others; a ValueError
+    for a threshold that is not above 0 and up to 1."""
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; give a similarity above 0, up to 1")
     clips = (open_corpus(corpus) if isinstance(corpus, str) else corpus).clips()

@@ -123,10 +123,8 @@ def write_corpus(folder: Path, num_clips: int, seed: int = 0, seconds: float = 1
     """Render procedural music as FLAC files and a manifest; `folder` appears when all of it is there.
 
     Until then the clips gather in a hidden folder beside it, where a rendering that was stopped goes on. Equal
-    arguments give equal bytes; where they lie in `folder` already, nothing is done.
-
-    Raises:
-        ValueError: `folder` holds something else, or a size is too small.
+    arguments give equal bytes; where they lie in `folder` already, nothing is done. A ValueError if it holds something
+    else, or a size is too small.
     """
     SyntheticCorpus(num_clips, seconds, seed, sample_rate).write(folder)
 

@@ -37,15 +37,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_prompts(path: Path, column: str | None = None) -> list[str]:
-    """The prompts in a file: those of a column of a .csv or .jsonl; else a line each. Empty lines, and comments that
-    begin with #, are none.
+    """The prompts in a file: those of a column of a .csv or .jsonl (None: the first of `COLUMNS` that is there); else a
+    line each. Empty lines, and comments that begin with #, are none.
 
-    Args:
-        column: None for the first of `COLUMNS` that is there.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8, or has no such column, or a row without a text there.
+    A FileNotFoundError if there is no such file, a ValueError if it is not UTF-8, has no such column, or a row without
+    a text there.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts; give a text file with one prompt a line")

@@ -28,14 +28,12 @@ def check_size(seconds: float | int, sample_rate: int) -> None:
 
 
 def stream_wav(blocks: Iterable[GeneratedAudio], seconds: float | int, file: Any) -> None:
-    """Write one clip as a 16-bit WAV to a stream that cannot be rewound, such as the standard output, block by block.
+    """Write one clip (else a ValueError) as a 16-bit WAV to a stream that cannot be rewound, such as the standard
+    output, block by block.
 
     Args:
         seconds: how long all blocks are together, which the header says at once.
         file: takes bytes by `write`.
-
-    Raises:
-        ValueError: several clips.
     """
     with wave.open(file, "wb") as stream:
         for number, block in enumerate(blocks):

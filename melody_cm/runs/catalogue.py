@@ -31,15 +31,9 @@ def list_recipes(size: str = "tiny") -> list[ListedRecipe]:
 
 
 def copy_recipe(recipe: str, file: Path) -> Path:
-    """Copy a recipe that ships, to be edited; it works from anywhere, at every size.
-
-    Args:
-        recipe: its name, such as "melody/4_semantic_lm" or "compare/tiny".
-        file: a new file.
-
-    Raises:
-        FileNotFoundError: no such recipe; FileExistsError: the file is there already.
-    """
+    """Copy a recipe that ships, such as "melody/4_semantic_lm" or "compare/tiny", to a new file to be edited; it works
+    from anywhere, at every size. A FileNotFoundError for no such recipe, a FileExistsError if the file is there
+    already."""
     source, file = find_recipe(recipe.removeprefix("recipes/").removesuffix(".yaml")), Path(file)
     if file.exists():
         raise FileExistsError(f"{file} is there already; give a new file")

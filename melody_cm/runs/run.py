@@ -66,14 +66,8 @@ def train(
 
 
 def finish(folder: Path | str) -> None:
-    """End a stage where its last.ckpt stands; see `Run.finish`.
-
-    Args:
-        folder: of the stage, RUNS/RUN/SYSTEM/STAGE.
-
-    Raises:
-        FileNotFoundError, ValueError: it is no stage that was begun by this version, or cannot be finished.
-    """
+    """End a stage where its last.ckpt stands; see `Run.finish`. The folder is RUNS/RUN/SYSTEM/STAGE, and a
+    FileNotFoundError or ValueError says if it is no stage that was begun by this version, or cannot be finished."""
     folder = Path(folder)
     stage = (read_state(folder / "begun.json") or {}).get("stage")
     if not isinstance(stage, str) or not folder.resolve().as_posix().endswith(f"/{stage}"):
@@ -178,9 +172,8 @@ class Run:
     def check(self, recipes: Sequence[Recipe]) -> None:
         """Refuse to judge a run that is not what a command says, or whose stages do not belong together.
 
-        Raises:
-            FileNotFoundError, ValueError: a stage is missing, was trained at another size or on other music, or reads
-                a stage that has been trained again since.
+        A FileNotFoundError or ValueError if a stage is missing, was trained at another size or on other music, or reads
+        a stage that has been trained again since.
         """
         self.enter()
         for recipe in recipes:
@@ -323,11 +316,8 @@ def quieten() -> None:
 
 
 def open_source(source: str) -> PretrainedPipeline:
-    """A system of any source: a folder written by `melody-cm export`, RUNS/RUN/SYSTEM, demo:NAME or owner/name.
-
-    Raises:
-        FileNotFoundError, ValueError: no system there.
-    """
+    """A system of any source: a folder written by `melody-cm export`, RUNS/RUN/SYSTEM, demo:NAME or owner/name; a
+    FileNotFoundError or ValueError if there is none."""
     folder = Path(source)
     if not (folder / "config.json").is_file() and any(folder.parent.glob("*/*/finished.json")):
         return Run(folder.parent).pipeline(folder.name)

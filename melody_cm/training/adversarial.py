@@ -31,7 +31,7 @@ class Generated(NamedTuple):
 
 
 class Adversary(Configurable, nn.Module):
-    """A discriminator and all that says how it takes part.
+    """A discriminator and all that says how it takes part; a ValueError for shares that leave no step, or are below 0.
 
     Args:
         discriminator: learns in turn with the generator.
@@ -40,9 +40,6 @@ class Adversary(Configurable, nn.Module):
         start: share of the training's steps that pass before it joins (paper silent; a trained decoder first).
         warmup: share of the steps in which it then learns alone, unheard by the generator.
         ramp: share of the steps over which its weight then rises from 0.
-
-    Raises:
-        ValueError: a start, warmup or ramp outside [0, 1), or no step left after them.
     """
 
     def __init__(

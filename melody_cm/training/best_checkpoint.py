@@ -17,14 +17,12 @@ VALIDATION_LOSS = "val/loss"
 class BestCheckpoint(Callback):
     """Keeps `best.ckpt`, saved whenever a metric is better than ever before; `best.json` says value and step.
 
-    A resumed training reads the best so far from `best.json`, so that both files always agree.
+    A resumed training reads the best so far from `best.json`, so that both files always agree. A ValueError if nothing
+    logs `monitor`.
 
     Args:
         monitor: what an evaluation among the callbacks logs (val/fad_logmel, val/si_snri, ...), or val/loss.
         mode: whether the smallest ("min") or the largest ("max") value is best.
-
-    Raises:
-        ValueError: nothing logs `monitor`.
     """
 
     def __init__(self, monitor: str, mode: Literal["min", "max"] = "min") -> None:

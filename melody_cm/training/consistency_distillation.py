@@ -25,7 +25,8 @@ class ConsistencyDistillation(LatentMusic, AdversarialStage):
     """Four copies of one network: `teacher` is frozen; `student` learns and starts equal to it; `target` is the fast
     average that belongs to the algorithm; `averaged` is the slow one that is validated and exported.
 
-    With an adversary the student's clean latents are also judged beside those of real music.
+    With an adversary the student's clean latents are also judged beside those of real music. A ValueError if the
+    schedule visits angles that the objective's grid does not hold, or the grid those that the teacher refuses.
 
     Args:
         autoencoder, conditioner: frozen stages, as the teacher was trained with.
@@ -34,9 +35,6 @@ class ConsistencyDistillation(LatentMusic, AdversarialStage):
         schedule, sampler, num_steps: how the student is sampled, at angles of the objective's grid.
         adversary, gradient_clip, accumulate: as in `AdversarialStage`.
         target_decay: of the target network.
-
-    Raises:
-        ValueError: the schedule visits angles that the grid does not hold, or the grid those that the teacher refuses.
     """
 
     begins_as_frozen = ("denoiser",)

@@ -13,19 +13,17 @@ SPLITS = ("train", "valid")
 
 
 class JointEmbeddingTraining(Stage):
-    """Trains a joint embedding on clips and their captions; negatives are all other clips of the global batch.
+    """Trains a joint embedding on clips and their captions; negatives are all other clips of the global batch. Clips
+    without captions are a ValueError before the first step.
 
-    In validation they are those of the process's own share, so `val/contrastive` falls with more processes; recall
-    over the whole held-back split (`RetrievalCallback`) does not depend on them.
+    In validation they are those of the process's own share, so `val/contrastive` falls with more processes; recall over
+    the whole held-back split (`RetrievalCallback`) does not depend on them.
 
     Args:
         joint_embedding: learns.
 
     Attributes:
         width: d of the embedding.
-
-    Raises:
-        ValueError: clips without captions, before the first step.
     """
 
     def __init__(
