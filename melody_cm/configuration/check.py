@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.configuration.tree import Config, Keys
-from melody_cm.configuration.yaml_file import read_yaml
 from melody_cm.interfaces import FeatureNetwork, Network
 from melody_cm.storage.build import build
 from melody_cm.storage.description import (
@@ -81,7 +80,7 @@ def open_slot(source: Any, kind: type) -> Any:
     if isinstance(source, Mapping):
         config.tree = dict(source)
     else:
-        config.merge(read_yaml(Path(source)), Path(source))
+        config.merge(Path(source))
     if "class_path" not in config.tree:
         raise ValueError(f"{config.named(())} describes no {kind.__name__}; it needs class_path and init_args of one")
     check_slot(config.tree, kind, (), config.named)

@@ -33,9 +33,9 @@ class Config:
         self.tree: dict[str, Any] = {}
         self.origins: dict[Keys, str] = {}
 
-    def merge(self, overlay: Mapping[str, Any], file: Path) -> None:
-        """Put the keys of an overlay, read from a file, over those that are there."""
-        _merge(self.tree, self._with_presets(dict(overlay), file, ()))
+    def merge(self, file: Path, overlay: Mapping[str, Any] | None = None) -> None:
+        """Put the keys of a file, or of an overlay in it, over those that are there."""
+        _merge(self.tree, self._with_presets(dict(read_yaml(file) if overlay is None else overlay), Path(file), ()))
 
     def set(self, key: str, value: Any, origin: Path | str = COMMAND_LINE) -> None:
         """Set one value by its dotted key, in which `init_args` may be left out; a preset's path puts it in."""
@@ -114,7 +114,7 @@ class Config:
 def load_config(file: Path) -> dict[str, Any]:
     """The content of a preset with the presets that it names put in; errors as of `read_yaml`."""
     config = Config()
-    config.merge(read_yaml(file), Path(file))
+    config.merge(file)
     return config.tree
 
 

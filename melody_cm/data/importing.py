@@ -54,7 +54,8 @@ def import_corpus(
         raise ValueError(f"there is no format {form!r}; use one of {', '.join(FORMATS)}")
     for name in set(options) - set(inspect.signature(FORMATS[form]).parameters):
         raise ValueError(f"the format {form} has no option {name}")
-    folder = audio or _folder_of(sources[0])
+    table = Path(sources[0].partition("=")[2] or sources[0])
+    folder = audio or (table if table.is_dir() else table.parent)
     if not allow_outside and not folder.resolve().is_relative_to(out.parent.resolve()):
         place = f"{out} does not lie above {folder}, which holds the sound files"
         raise ValueError(f"{place}; give another --out, or --allow-outside")
@@ -83,12 +84,6 @@ def import_corpus(
     refuse_conflicts(clips)
     write_manifest(out, rows, force)
     return report
-
-
-def _folder_of(source: str) -> Path:
-    """The folder of a table."""
-    path = Path(source.partition("=")[2] or source)
-    return path if path.is_dir() else path.parent
 
 
 def _place(fields: Fields, where: str, folder: Path, reader: RowReader) -> tuple[Fields, Clip | None]:

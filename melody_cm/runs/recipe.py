@@ -136,8 +136,7 @@ class Setting:
         path = find_recipe(recipe)
         config = Config()
         _add(config, path, self.size, ())
-        machine = find_machine(self.machine)
-        config.merge(read_yaml(machine), machine)
+        config.merge(find_machine(self.machine))
         if self.corpus is not None:
             config.set("data.corpus", describe(open_corpus(self.corpus)))
         for key, value in parse_overrides(self.overrides, RECIPE_KEYS):
@@ -217,6 +216,6 @@ def _add(config: Config, path: Path, size: str, derived: tuple[Path, ...]) -> No
         raise ValueError(f"{path} has no size {size}; add it below `sizes:`, or train it as it stands: --size paper")
     for overlay in (own, sizes.get(size) or {}):
         changes = overlay.pop("set", None) or {}
-        config.merge(overlay, path)
+        config.merge(path, overlay)
         for key, value in changes.items():
             config.set(key, value, path)

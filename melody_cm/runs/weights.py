@@ -78,7 +78,7 @@ class StartingWeights:
                     f"stage {stage} is not finished in {run}, and {self.source} holds only networks of "
                     f"{', '.join(self.stages)}; train it first"
                 )
-            self.adopt(needed(networks), run)
+            self.adopt([part for each in networks for part in each.network.left_out.values()], run)
             if is_first_process():
                 for each in networks:
                     _save(each, folder / "export" / each.name)
@@ -104,11 +104,6 @@ class StartingWeights:
             "inputs": {},
             "outcome": {},
         }
-
-
-def needed(networks: Iterable[Held]) -> list[str]:
-    """The stages that these networks had as frozen parts."""
-    return [stage for each in networks for stage in each.network.left_out.values()]
 
 
 def _held(pipeline: PretrainedPipeline) -> Iterator[Held]:

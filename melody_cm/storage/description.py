@@ -141,7 +141,8 @@ def checked(value: Any, annotation: Any) -> Any:
     try:
         found = adapter.validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"{_shown(value)} is no valid value: {_reasons(error)}") from error
+        shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+        raise ValueError(f"{shown} is no valid value: {_reasons(error)}") from error
     return found if isinstance(found, PLAIN) else value
 
 
@@ -157,7 +158,3 @@ def _reasons(error: ValidationError) -> str:
     """What was expected; of a union each alternative once."""
     found = dict.fromkeys(each["msg"].removeprefix("Input should be ") for each in error.errors(include_url=False))
     return "it should be " + ", or ".join(list(found)[:6])
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."

@@ -56,7 +56,10 @@ class RepresentationLearning(Stage):
         sample_rate: int = 24000,
         seed: int = 0,
     ) -> None:
-        _check_widths(semantic_encoder, heads)
+        widths = {"context_width": semantic_encoder.width, "feature_width": semantic_encoder.conv_width}
+        for name, width in widths.items():
+            if (given := heads.init_arguments[name]) != width:
+                raise ValueError(f"the heads' {name} {given} must be the encoder's, {width}; set it")
         if not 0 < mask_share < 1 or mask_span < 1 or num_negatives < 1:
             raise ValueError(
                 f"mask_share {mask_share:g} must be between 0 and 1, mask_span {mask_span} and num_negatives "
@@ -101,10 +104,3 @@ class RepresentationLearning(Stage):
             noise = -(-uniform.clamp(min=SMALLEST_UNIFORM).log()).log()
         context, features, size = encoder.masked(waveform, mask, self.feature_gradient_scale)
         return heads(context, features, mask, negatives, noise, self.gumbel_temperature), size
-
-
-def _check_widths(encoder: Wav2Vec2ConformerEncoder, heads: MaskedPrediction) -> None:
-    needed = {"context_width": encoder.width, "feature_width": encoder.conv_width}
-    for name, width in needed.items():
-        if heads.init_arguments[name] != width:
-            raise ValueError(f"the heads' {name} {heads.init_arguments[name]} must be the encoder's, {width}; set it")

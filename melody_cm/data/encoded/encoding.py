@@ -83,8 +83,11 @@ class Encoding(Dataset[str | Exception | None]):
         split, item = key
         clip = self.clips[split][item]
         try:
-            start = clip.start if split == "train" else audible_start(clip, self.seconds)
-            samples = read_audio(clip.audio, start, self._heard_seconds(clip, split), self.sample_rate)
+            start, seconds = clip.start, clip.duration
+            if split != "train":
+                start = audible_start(clip, self.seconds)
+                seconds = min(seconds or float("inf"), self.crop / self.sample_rate)
+            samples = read_audio(clip.audio, start, seconds, self.sample_rate)
             for output in self.wanted:
                 if key in self.lacking[output.name]:
                     with self.placement.computing():
@@ -145,11 +148,6 @@ class Encoding(Dataset[str | Exception | None]):
         if device.type == "cuda" and device.index is None:
             self.placement = replace(self.placement, device=torch.device("cuda", worker % torch.cuda.device_count()))
         self.placement.put(output.network for output in self.wanted)
-
-    def _heard_seconds(self, clip: Clip, split: Split) -> float | None:
-        if split == "train":
-            return clip.duration
-        return min(clip.duration or float("inf"), self.crop / self.sample_rate)
 
 
 def available(device: torch.device) -> int:
