@@ -165,7 +165,7 @@ class Run:
             made_from.start = begun.get("start") or {}
             if changed := made_from.differences(begun):
                 raise ValueError(f"{folder} was made from something else: {shortened(changed)}; it cannot be finished")
-            outcome = Training.of(recipe, folder, end_now=True).fit(made_from)
+            outcome = Training(recipe, folder, end_now=True).fit(made_from)
             if outcome is not None:
                 say(sentence(stage, outcome))
 
@@ -222,7 +222,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
     if recipe.foreign:
         say(f"{recipe.name}: runs code from outside melody_cm: {', '.join(recipe.foreign)}")
     try:
-        training = Training.of(recipe, folder, start)
+        training = Training(recipe, folder, start)
         outcome = training.fit(made_from)
     except BaseException:
         put_back(folder, old)

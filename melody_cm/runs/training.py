@@ -33,52 +33,32 @@ from melody_cm.training.watch import TrainingWatch
 MOST_ROWS = 100_000  # Of which licences are counted.
 
 
-@dataclass
 class Training:
-    """All that trains one stage."""
+    """All that trains one stage, built from its recipe; a ValueError that names it if parts do not fit each other.
 
-    recipe: Recipe
-    folder: Path  # Where logs, checkpoint and export go.
-    module: LightningModule
-    data: MusicDataModule
-    trainer: Trainer
-    trace: LossTrace  # How the loss moved.
-    checkpoint: LastCheckpoint  # Keeps last.ckpt.
-    started_from: str | None = None  # The exported system that gave the first weights, if any.
+    Its networks begin with `start`, unless there is a last.ckpt; with `end_now` it ends where that stands.
+    """
 
-    @classmethod
-    def of(
-        cls, recipe: Recipe, folder: Path, start: StartingWeights | None = None, end_now: bool = False
-    ) -> "Training":
-        """Build everything that a recipe describes; a ValueError that names it if parts do not fit each other.
-
-        Its networks begin with `start`, unless there is a last.ckpt; with `end_now` it ends where that stands.
-        """
+    def __init__(
+        self, recipe: Recipe, folder: Path, start: StartingWeights | None = None, end_now: bool = False
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.started_from = None if start is None else start.source
+        steps, settings = recipe.planned_steps, recipe.config["trainer"]
+        logged = max(1, steps // settings.get("log_every_n_steps", 50))  # 50 is Lightning's default.
         try:
-            module, data = build_stage(recipe)
+            self.module, self.data = build_stage(recipe)
             if start is not None:
-                start.give(recipe, module)
-            steps = recipe.planned_steps
-            every = recipe.config["trainer"].get("log_every_n_steps", 50)  # 50 is Lightning's default.
-            logged = max(1, steps // every)
-            trace = LossTrace(span=max(1, min(20, logged // 5)))
-            every = max(1, min(500, steps // 4))
-            checkpoint = LastCheckpoint(folder / "last.ckpt", every, max_seconds(recipe.config["trainer"]))
-            own = [
-                trace,
-                TrainingWatch(),
-                StageProgress(recipe.name, steps),
-                checkpoint,
-                *([Compiled()] if recipe.config.get("compile") else []),
-                *([EndNow()] if end_now else []),
-            ]
-            trainer = build_trainer(recipe, folder, own)
+                start.give(recipe, self.module)
+            self.trace = LossTrace(span=max(1, min(20, logged // 5)))
+            self.checkpoint = LastCheckpoint(folder / "last.ckpt", max(1, min(500, steps // 4)), max_seconds(settings))
+            own = [self.trace, TrainingWatch(), StageProgress(recipe.name, steps), self.checkpoint]
+            own += [Compiled()] if recipe.config.get("compile") else []
+            self.trainer = build_trainer(recipe, folder, own + ([EndNow()] if end_now else []))
         except FileNotFoundError:
             raise
         except (ValueError, TypeError) as error:
             raise ValueError(f"{recipe.name}: {error}") from error
-        source = None if start is None else start.source
-        return cls(recipe, folder, module, data, trainer, trace, checkpoint, source)
 
     def fit(self, made_from: Fingerprint) -> dict[str, Any] | None:
         """Train or resume, and leave the export and finished.json.

@@ -64,7 +64,7 @@ def _entered(run, monkeypatch):
 
 
 def training_of(stage, music, run, *overrides):
-    return Training.of(recipe_of(stage, music, *overrides), run / stage)
+    return Training(recipe_of(stage, music, *overrides), run / stage)
 
 
 @torch.no_grad()

@@ -66,10 +66,10 @@ def test_a_stage_begins_with_the_weights_and_keeps_the_frozen_parts(exports, tin
 def test_it_is_the_tuned_teacher_that_is_distilled(exports, tmp_path):
     """The same option makes the student of what the run has, and takes the rest from the export."""
     run = train("musiccm/3_teacher", tmp_path / "tuned", exports / "musiccm_teacher")
-    module = Training.of(*_student(run, exports / "musiccm_teacher")).module
+    module = Training(*_student(run, exports / "musiccm_teacher")).module
     tuned = load_network(run.folder("musiccm/3_teacher") / "export/denoiser", own=True).state_dict()
     assert all(torch.equal(value, tuned[name]) for name, value in module.student.state_dict().items())
-    module = Training.of(*_student(run, exports / "musiccm")).module
+    module = Training(*_student(run, exports / "musiccm")).module
     known = load_network(exports / "musiccm" / "denoiser").state_dict()
     for network in (module.student, module.target, module.averaged["denoiser"]):
         assert all(torch.equal(value, known[name]) for name, value in network.state_dict().items())
@@ -98,8 +98,8 @@ def test_every_stage_that_learns_starts_from_a_system_that_has_it(system, stage,
     start, run = StartingWeights(exports / system), Run(tmp_path / "run").enter()
     (recipe,) = plan(stage, Setting("tiny", overrides=FEW))
     start.adopt(recipe.needs, run.path)
-    before = Training.of(recipe, tmp_path / "new").module
-    module = Training.of(recipe, tmp_path / "new", start).module
+    before = Training(recipe, tmp_path / "new").module
+    module = Training(recipe, tmp_path / "new", start).module
     assert set(start.hashes(stage)) == set(slots)
     for own in start._of(stage):
         for networks in (module.trained, module.averaged):

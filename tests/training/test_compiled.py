@@ -103,7 +103,7 @@ def test_a_training_says_where_it_runs_and_lets_that_device_round_to_tf32(file, 
 
 def test_a_recipe_has_the_flag_and_is_the_same_training_with_it(file, tmp_path):
     plain, flagged = (Setting("tiny", overrides=each).compose(file) for each in ([], ["--compile=true"]))
-    kinds = [{type(each) for each in Training.of(recipe, tmp_path).trainer.callbacks} for recipe in (plain, flagged)]
+    kinds = [{type(each) for each in Training(recipe, tmp_path).trainer.callbacks} for recipe in (plain, flagged)]
     assert [Compiled in each for each in kinds] == [False, True]
     assert lasting(plain.config) == lasting(flagged.config)
     with pytest.raises(ValueError, match="neither true nor false"):
