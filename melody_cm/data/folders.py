@@ -36,7 +36,9 @@ def scan_folder(path: Path) -> FolderScan:
     files, left_out, entered = [], [], set()
 
     def unreadable(error: OSError) -> None:
-        left_out.append(f"unreadable folder {error.filename} ({error.strerror})")
+        if (real := os.path.realpath(error.filename)) not in entered:
+            left_out.append(f"unreadable folder {error.filename} ({error.strerror})")
+            entered.add(real)
 
     for folder, folders, names in os.walk(path, onerror=unreadable, followlinks=True):
         here, real = Path(folder), os.path.realpath(folder)
