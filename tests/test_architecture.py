@@ -9,7 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "melody_cm"
 LEVELS = {
-    **dict.fromkeys(["audio", "interfaces", "batch", "judges", "network", "values", "placement", "randomness"], 0),
+    **dict.fromkeys(
+        ["audio", "interfaces", "batch", "judges", "network", "tokens", "values", "placement", "randomness"], 0
+    ),
     **dict.fromkeys(["storage", "signal"], 1),
     **dict.fromkeys(["configuration", "nn", "losses", "diffusion"], 2),
     **dict.fromkeys(["autoencoders", "discriminators", "denoisers", "language_models", "encoders", "data"], 3),

@@ -251,17 +251,13 @@ def _write(
     """The files of one batch after another; what is finished is on disk, also when the rest is never made."""
     for clips, blocks in parts:
         if any([clip.is_to_be_made(overwrite) for clip in clips]):
-            _write_batch(clips, _told(blocks, on_block), sample_bytes)
+            _write_batch(clips, blocks, sample_bytes, on_block)
         yield from (clip.path for clip in clips)
 
 
-def _told(blocks: Blocks, on_block: Callable[[float], Any]) -> Blocks:
-    for block in blocks:
-        yield block
-        on_block(len(block) * block.seconds)
-
-
-def _write_batch(clips: Sequence[ClipFile], blocks: Blocks, sample_bytes: int) -> None:
+def _write_batch(
+    clips: Sequence[ClipFile], blocks: Blocks, sample_bytes: int, on_block: Callable[[float], Any]
+) -> None:
     """A WAV is renamed after its JSON is there, so no finished one is without."""
     timings: Counter[str] = Counter()
     clips[0].path.parent.mkdir(parents=True, exist_ok=True)
@@ -272,6 +268,7 @@ def _write_batch(clips: Sequence[ClipFile], blocks: Blocks, sample_bytes: int) -
             for file, waveform in zip(files, block.waveform, strict=True):
                 file.write(waveform)
             timings.update(block.timings)
+            on_block(len(block) * block.seconds)
         for file, clip in zip(files, clips, strict=True):
             length = {"batch_size": len(clips), "seconds": file.samples / file.sample_rate, "timings": dict(timings)}
             clip.path.unlink(missing_ok=True)
