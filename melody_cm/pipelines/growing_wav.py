@@ -58,9 +58,9 @@ class GrowingWav:
     writing leaves all before.
 
     Until it is finished its name ends in `.partial.wav`; so it does if the block in which it is used raises an error.
-    Then it replaces an older file at `path`; for another suffix (`FORMATS` of `melody_cm.audio`) it is encoded from it.
-    A sample x is stored as round(x * 2^15) (or 2^23), so that samples that were read from such a file come back as they
-    were.
+    When it is, it replaces an older file at `path`, encoded if that has another suffix (`FORMATS` of
+    `melody_cm.audio`). A sample x is stored as round(x * 2^15) (or 2^23), so that samples that were read from such a
+    file come back as they were.
     """
 
     def __init__(self, path: Path, sample_rate: int, sample_bytes: int = 2) -> None:

@@ -13,11 +13,11 @@ SPLITS = ("train", "valid")
 
 
 class JointEmbeddingTraining(Stage):
-    """Trains a joint embedding on clips and their captions; negatives are all other clips of the global batch. Clips
-    without captions are a ValueError before the first step.
+    """Trains a joint embedding on clips and their captions; negatives are all other clips of the global batch.
 
     In validation they are those of the process's own share, so `val/contrastive` falls with more processes; recall over
-    the whole held-back split (`RetrievalCallback`) does not depend on them.
+    the whole held-back split (`RetrievalCallback`) does not depend on them. A ValueError before the first step if clips
+    have no captions.
 
     Args:
         joint_embedding: learns.
