@@ -88,7 +88,7 @@ def data_wait(recipe: Path, corpus: Path, num_workers: int, steps: int) -> tuple
     overrides = [f"--{name}={value}" for name, value in settings.items()]
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting("tiny", corpus=str(corpus), overrides=overrides)
-        training, clock = Training.of(setting.compose(recipe), Path(folder)), StepClock()
+        training, clock = Training(setting.compose(recipe), Path(folder)), StepClock()
         training.trainer.callbacks.append(clock)
         training.trainer.fit(training.module, training.data)
     return clock.waited(steps // 3)
