@@ -45,6 +45,7 @@ class PretrainedPipeline(Pipeline):
     num_steps: int
     guidance_scale: float
     history: Mapping[str, Any] = {}  # By stage, how it was trained, for the model card.
+    file_hashes: Mapping[str, str] = {}  # Of the weights that were read, by network.
 
     @abstractmethod
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
@@ -279,6 +280,7 @@ class PretrainedPipeline(Pipeline):
             pipeline = storage.assemble(kind, arguments, networks)
         history = config.get("history")
         pipeline.history = history if isinstance(history, Mapping) else {}
+        pipeline.file_hashes = {name: storage.weight_hash(folder / name) for name in names}
         return pipeline
 
 

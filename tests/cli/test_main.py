@@ -206,3 +206,10 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_opening_a_system_waits_for_nothing_that_it_may_not_need():
+    """diffusers, with the compiler that it imports, takes longer than all else together; MeLoDy needs none of it."""
+    script = "import sys, melody_cm; melody_cm.load, melody_cm.generate_files; print('diffusers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
