@@ -243,5 +243,13 @@ def test_stopwatch_adds_up_a_part():
     assert stopwatch.seconds["decoder"] > first > 0
 
 
+def test_stopwatch_counts_a_part_within_another_once(monkeypatch):
+    stopwatch, now = Stopwatch(torch.device("cpu")), iter([0.0, 1.0, 4.0, 9.0])
+    monkeypatch.setattr(stopwatch, "_now", lambda: next(now))
+    with stopwatch.part("decoder"), stopwatch.part("denoiser"):
+        pass
+    assert stopwatch.lap() == {"denoiser": 3.0, "decoder": 6.0}
+
+
 def test_the_autoencoder_decides_the_sample_rate():
     assert toy_melody().sample_rate == ToyAutoencoder().sample_rate
