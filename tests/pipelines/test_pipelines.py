@@ -251,5 +251,15 @@ def test_stopwatch_counts_a_part_within_another_once(monkeypatch):
     assert stopwatch.lap() == {"denoiser": 3.0, "decoder": 6.0}
 
 
+def test_passes_are_recorded_on_a_gpu_alone(monkeypatch):
+    pipeline, asked = toy_musiccm(), []
+    with pytest.raises(ValueError, match="only a CUDA device records passes, and this is on cpu"):
+        pipeline.compile()
+    monkeypatch.setattr(type(pipeline), "device", torch.device("cuda"))
+    monkeypatch.setattr(pipeline.denoiser, "compile", lambda **how: asked.append(how))
+    assert pipeline.compile() is pipeline
+    assert asked == [{"mode": "reduce-overhead"}]
+
+
 def test_the_autoencoder_decides_the_sample_rate():
     assert toy_melody().sample_rate == ToyAutoencoder().sample_rate
