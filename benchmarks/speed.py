@@ -4,7 +4,7 @@
 
 Published sizes with random weights, 10 s of music, one clip. The limit of a row is the time that its multiplications
 would take at the speed of a large matrix product of that precision, measured in the same run. Ratios are medians of
-pairs that take turns. --quick halves the work: one pair, the first rows of each table. Nothing else should run.
+pairs that take turns. --quick takes under five minutes: one pair, the long rows once. Nothing else should run.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,10 +30,11 @@ from transformers import SpeechT5HifiGan
 
 from melody_cm.comparison.baselines import open_baseline
 from melody_cm.interfaces import Conditioning
-from melody_cm.pipelines import MusicCM
+from melody_cm.pipelines import MusicCM, Request
 from melody_cm.placement import Placement, highest_memory
 from melody_cm.runs import Setting
 
+LONG = 3.0  # Seconds, of a row that --quick times once, while its multiplications are counted.
 SECONDS = 10.24
 PROMPT = "a calm piano melody with soft strings"
 START, END = "<!-- speed.py: begin -->", "<!-- speed.py: end -->"
@@ -60,15 +63,20 @@ class Machine:
 class Bench:
     """Times rows and keeps them."""
 
-    def __init__(self, quick: bool, file: Path | None) -> None:
+    def __init__(self, quick: bool, file: Path, size: str) -> None:
         self.machine, self.pairs, self.rows, self.file = Machine(), 1 if quick else 5, [], file
-        self.setting = Setting("paper")
+        self.setting = Setting(size)
+
+    @property
+    def quick(self) -> bool:
+        return self.pairs == 1
 
     def row(self, goal: str, what: str, work: Callable[[], Any], precision: str, seconds: float = SECONDS) -> float:
         """A row of absolute speed, beside the limit of its multiplications; returns the time that it takes."""
         with FlopCounterMode(display=False) as counter:
-            work()
-        spent = statistics.median(_timed(work)[0] for _ in range(min(self.pairs, 3)))
+            spent, _ = _timed(work)
+        if not self.quick or spent < LONG:  # What counting takes shows in short work only.
+            spent = statistics.median(_timed(work)[0] for _ in range(min(self.pairs, 3)))
         limit = counter.get_total_flops() / self.machine.flops[precision]
         self._keep({
             "goal": goal, "what": what, "precision": precision, "seconds": round(spent, 3),
@@ -87,9 +95,8 @@ class Bench:
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
-        if self.file:  # Row by row: a run that is cut off keeps what it had.
-            told = {"machine": self.machine.facts(), "rows": self.rows}
-            self.file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        told = {"machine": self.machine.facts(), "rows": self.rows}  # A run that is cut off keeps what it had.
+        self.file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def unet(bench: Bench) -> None:
@@ -100,7 +107,7 @@ def unet(bench: Bench) -> None:
             one, two = denoise(pipeline, 1), denoise(pipeline, 2)
             bench.row("G5", "U-Net, one pass", one, precision)
             bench.row("", "U-Net, one guided pass (two rows)", two, precision)
-            passes = 5 if bench.pairs > 1 else 2
+            passes = 2 if bench.quick else 5
             bench.ratio("G1", f"U-Net, {passes} guided passes against {passes} of the student", repeat(two, passes),
                         repeat(one, passes), precision=precision, passes_ratio=12.5)  # fmt: skip
 
@@ -139,7 +146,7 @@ def musiccm(bench: Bench) -> None:
         pipeline = random_musiccm(bench.setting)
         if name == "ISTFT":
             pipeline = random_musiccm(bench.setting, istft_of(pipeline))
-        for precision, _ in placements(pipeline):
+        for precision, _ in placements(pipeline, ("bf16",) if bench.quick else ("fp32", "bf16")):
             for steps in (4, 1):
                 work = generate(pipeline, steps)
                 bench.row("G5", f"MusicCM, {steps} step{'s'[: steps - 1]}, {name}", work, precision)
@@ -152,12 +159,12 @@ def melody(bench: Bench) -> None:
     """One guided step of the dual-path diffusion, MeLoDy whole, and how time grows with steps."""
     pipeline = random_melody(bench.setting)
     seconds = pipeline.max_seconds
-    for precision, placed in placements(pipeline, ("bf16",) if bench.pairs == 1 else ("bf16", "fp32")):
+    for precision, placed in placements(pipeline, ("bf16",) if bench.quick else ("bf16", "fp32")):
         with placed.computing():
             step = dual_path_step(pipeline)
             spent = bench.row("G14", "dual-path diffusion, one guided step", step, precision, seconds)
         if precision == "bf16":
-            few, more = (1, 2) if bench.pairs == 1 else (5, 10)
+            few, more = (1, 2) if bench.quick else (5, 10)
             took = {steps: _timed(generate(pipeline, steps, seconds)) for steps in (few, more)}
             for steps, (whole, made) in took.items():
                 parts = {part: round(value, 2) for part, value in made.timings.items()}
@@ -176,6 +183,97 @@ def peers(bench: Bench) -> None:
         spent, _ = _timed(lambda: pipeline.generate([PROMPT], 1.0, 0))
         row = {"goal": "G11", "what": "MusicGen-small of transformers, 1 s", "precision": precision}
         bench._keep({**row, "times_real_time": round(1 / spent, 3)})
+
+
+def batches(bench: Bench) -> None:
+    """What a pass costs for several clips at once: of the U-Net, and of the language model (32 tokens)."""
+    counts, pipeline, melody = ((1, 4) if bench.quick else (1, 4, 16)), *systems(bench)
+    pipeline.to("cpu", torch.bfloat16), melody.to("cpu", torch.bfloat16)
+    for rows in counts:
+        with pipeline.placement.computing():
+            bench.row("", f"U-Net, one pass, {rows} clips", denoise(pipeline, rows), "bf16", rows * SECONDS)
+            prompt = {"prompt": torch.zeros(rows, *melody.semantic_lm.stream_sizes["prompt"][:1], 1, dtype=torch.long)}
+            generators = [torch.Generator().manual_seed(row) for row in range(rows)]
+            spent, _ = _timed(lambda prompt=prompt, own=generators: melody.semantic_lm.sample(prompt, 32, own))
+        row = {"goal": "", "what": f"language model, 32 tokens, {rows} clips", "precision": "bf16"}
+        music = rows * 32 / melody.semantic_frame_rate
+        bench._keep({**row, "seconds": round(spent, 2), "times_real_time": round(music / spent, 3)})
+
+
+def lengths(bench: Bench) -> None:
+    """What long music costs, when its first sound comes, and how memory grows: MusicCM with the ISTFT vocoder in 4
+    steps, MeLoDy in 1 (its share of the first sound is smaller the more steps it takes)."""
+    for pipeline, steps in zip(systems(bench), (4, 1), strict=True):
+        pipeline.to("cpu", torch.bfloat16)
+        first_peak = None
+        for seconds in (10, 30) if bench.quick else (5, 10, 30, 60, 300, 600):
+            forget_highest_memory()
+            whole, first, start = 0.0, None, time.perf_counter()
+            for _ in next(pipeline.streams(Request([PROMPT], seconds, num_steps=steps))):
+                whole = time.perf_counter() - start
+                first = whole if first is None else first
+            peak = highest_memory(torch.device("cpu")) or 0
+            first_peak = first_peak or peak
+            what = f"{type(pipeline).__name__}, {seconds} s, {steps} step{'s'[: steps - 1]}"
+            bench._keep({
+                "goal": "G17, G18", "what": what, "precision": "bf16", "seconds": round(whole, 2),
+                "times_real_time": round(seconds / whole, 3), "first_sound_share": round(first / whole, 3),
+                "peak_gib": round(peak / 2**30, 2), "peak_of_first": round(peak / first_peak, 3),
+            })  # fmt: skip
+
+
+def loading(bench: Bench) -> None:
+    """From a folder to a pipeline, and `melody-cm generate` from its call to the first sound (one step)."""
+    for pipeline in systems(bench):
+        with tempfile.TemporaryDirectory() as folder:
+            pipeline.save_pretrained(folder)
+            seconds, name = pipeline.max_seconds, type(pipeline).__name__
+            del pipeline
+            told = _process(["-c", LOAD, folder])[1].decode().split()
+            for what, spent in zip(("import", "load"), map(float, told), strict=True):
+                bench._keep({"goal": "", "what": f"{name}, {what}", "precision": "fp32", "seconds": spent})
+            words = ["generate", folder, "--prompt", PROMPT, "--seconds", f"{seconds:g}", "--steps", "1", "--out", "-"]
+            first, _ = _process(["-m", "melody_cm.cli.main", "--trust-module", "published", *words])
+            row = {"goal": "", "what": f"{name}, from the command to the first sound, 1 step", "precision": "fp32"}
+            bench._keep({**row, "seconds": round(first, 2)})
+
+
+LOAD = """
+import sys, time
+start = time.perf_counter()
+import melody_cm, melody_cm.storage
+load = melody_cm.load
+imported = time.perf_counter()
+melody_cm.storage.trust_module("published")
+load(sys.argv[1], "cpu")
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+def _process(words: list[str]) -> tuple[float, bytes]:
+    """Seconds until another Python has printed more than the header of a WAV file has, and all that it printed."""
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])])
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env=environment) as process:
+        begun = process.stdout.read(45)
+        first = time.perf_counter() - start
+        rest = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"python {' '.join(words)} failed with exit code {process.returncode}")
+    return first, begun + rest
+
+
+def systems(bench: Bench) -> tuple[Any, Any]:
+    """MusicCM with the ISTFT vocoder, and MeLoDy."""
+    return random_musiccm(bench.setting, istft_of(random_musiccm(bench.setting))), random_melody(bench.setting)
+
+
+def forget_highest_memory() -> None:
+    """Let the highest memory of this process be what it has now, where Linux can."""
+    file = Path("/proc/self/clear_refs")
+    if file.exists():
+        file.write_text("5")
 
 
 def placements(pipeline: Any, names: tuple[str, ...] = ("fp32", "bf16")) -> Iterator[tuple[str, Placement]]:
@@ -241,9 +339,11 @@ def table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if "times_real_time" in row:
+        if "ratio" not in row:
             cells = [row.get(key, "") for key in ("goal", "what", "precision", "seconds", "times_real_time", "tflop")]
             share = f"{row['share_of_limit']:.0%}" if "share_of_limit" in row else ""
+            if "first_sound_share" in row:
+                share = f"first sound after {row['first_sound_share']:.0%}, peak {row['peak_gib']} GiB"
             lines.append("| " + " | ".join(map(str, [*cells, share])) + " |")
     lines += ["", "| goal | what | precision | ratio | from | to | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
@@ -254,7 +354,8 @@ def table(rows: list[Row]) -> str:
 
 
 ROWS: dict[str, Callable[[Bench], None]] = {
-    "unet": unet, "decoders": decoders, "musiccm": musiccm, "melody": melody, "peers": peers
+    "unet": unet, "decoders": decoders, "musiccm": musiccm, "melody": melody, "peers": peers, "batches": batches,
+    "lengths": lengths, "loading": loading,
 }  # fmt: skip
 
 
@@ -263,9 +364,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
-    parser.add_argument("--json", type=Path, help="put the rows into this file")
+    parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="of the table (.md) and its rows (.json)")
+    parser.add_argument("--size", default="paper", help="of the recipes; a small one tries this script out")
     arguments = parser.parse_args()
-    bench = Bench(arguments.quick, arguments.json)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    bench = Bench(arguments.quick, arguments.out.with_suffix(".json"), arguments.size)
     print(json.dumps(bench.machine.facts()), flush=True)
     for name in arguments.rows:
         ROWS[name](bench)
@@ -274,6 +377,7 @@ def main() -> None:
     facts["peak_gib"] = round((peak or 0) / 2**30, 2)
     page = f"{START}\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + f"\n\n{table(bench.rows)}\n{END}"
     print(page)
+    arguments.out.with_suffix(".md").write_text(table(bench.rows) + "\n", encoding="utf-8")
     if arguments.write:
         text = arguments.write.read_text(encoding="utf-8")
         before, after = text.split(START)[0], text.split(END)[1]

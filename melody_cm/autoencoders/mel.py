@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -61,6 +60,8 @@ class MelAutoencoder(Autoencoder):
         mel_mean: float = -4.0,
         mel_std: float = 4.0,
     ) -> None:
+        from diffusers import AutoencoderKL  # Takes its time, which systems without mels need not wait for.
+
         super().__init__()
         settings = MelSettings(sample_rate, n_fft, hop_length, num_mels, f_min, f_max)
         _check_vocoder(settings, vocoder)

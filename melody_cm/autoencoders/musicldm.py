@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder
@@ -79,6 +78,8 @@ def read_autoencoder(folder: str) -> MelAutoencoder:
     Raises:
         FileNotFoundError, ValueError: it cannot be had, or is no autoencoder of mels of the vocoder's kind.
     """
+    from diffusers import AutoencoderKL
+
     vocoder = read_vocoder(folder)
     public = load_part(AutoencoderKL, folder, "vae")
     config = public.config

@@ -62,14 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     A verb's module has `add_arguments(parser)` and `run(arguments) -> exit code`.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    if "--debug" in words:
-        words = ["--debug", *(word for word in words if word != "--debug")]
-    chosen = next((word for word in words if word != "--debug"), "")
+    options = Parser(prog="melody-cm", add_help=False, allow_abbrev=False)
+    _add_options(options)  # They may stand anywhere; the first of the other words is the verb.
+    given, words = options.parse_known_args(sys.argv[1:] if arguments is None else list(arguments))
+    chosen = words[0] if words else ""
     parser = build_parser([chosen] if chosen in VERBS else [])
     if "_ARGCOMPLETE" in os.environ:  # The shell asks what can come next.
         _complete()
-    parsed, rest = parser.parse_known_args(words)
+    parsed, rest = parser.parse_known_args(words, given)
     if rest and not getattr(parsed, "takes_overrides", False):
         known = re.findall(r"--[a-z-]+", parsed.usage)
         parser.error(f"{chosen} knows no argument {rest[0]!r}{nearest(rest[0], known)}")
@@ -82,10 +82,7 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
     """The parser that lists all verbs and knows the arguments of some, whose modules are imported for them."""
     parser = Parser(prog="melody-cm", description="Train, sample and compare MeLoDy and MusicCM.")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument(
-        "--trust-module", action="append", default=[], metavar="NAME", help="let saved systems use classes of a module"
-    )
+    _add_options(parser)
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, purpose in VERBS.items():
         subparser = subparsers.add_parser(name, help=purpose, allow_abbrev=False)
@@ -95,6 +92,14 @@ def build_parser(verbs: Iterable[str]) -> argparse.ArgumentParser:
             verb.add_arguments(subparser)
             subparser.set_defaults(handler=verb.run, usage=subparser.format_usage())
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """What every verb takes."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--trust-module", action="append", default=[], metavar="NAME", help="let saved systems use classes of a module"
+    )
 
 
 def _complete() -> None:

@@ -13,6 +13,6 @@ from melody_cm.diffusion.process import (
     velocity,
     velocity_from_noise,
 )
-from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler
+from melody_cm.diffusion.samplers import ConsistencySampler, DDIMSampler, FramewiseSampler
 from melody_cm.diffusion.shared_restriction import SharedRestriction, select_rows
 from melody_cm.diffusion.timesteps import TimestepDenoiser

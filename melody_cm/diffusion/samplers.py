@@ -3,15 +3,15 @@
 Known frames have angle 0 and are set again after every step, so continuation and inpainting are these same samplers.
 """
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.diffusion.consistency import ConsistencyFunction
-from melody_cm.diffusion.process import ddim_step, diffuse
+from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse
 from melody_cm.interfaces import Angle, Conditioning, Denoiser, Known, Sampler
 from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import normal_rows
@@ -35,8 +35,34 @@ def _frame_angles(angle: Float[Tensor, " b"], known: Known | None) -> Angle:
     return angle if known is None else angle[:, None].masked_fill(known.frames, 0)
 
 
-class DDIMSampler(Sampler):
-    """Deterministic: each step rotates the latent by the velocity predicted; no noise but the first is used."""
+class FramewiseSampler(Sampler):
+    """A sampler whose steps move each frame by its own velocity: only the denoiser looks around, so that a long latent
+    can be sampled from its beginning on (`SharedRestriction.sample_blocks`).
+
+    `draws`: whether a step but the last needs fresh noise.
+    """
+
+    draws: bool = False
+
+    @abstractmethod
+    def move(
+        self,
+        noisy: Tensor,
+        velocity: Tensor,
+        angle_from: Float[Tensor, " b"],
+        angle_to: Float[Tensor, " b"],
+        fresh: Tensor | None,
+    ) -> Tensor:
+        """The latent (b, c, *axes) that the next step begins with, or the result where `fresh` noise is None."""
+
+    def steps(
+        self, noise: Tensor, angles: Float[Tensor, " num_steps_plus_one"], generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Float[Tensor, " b"], Float[Tensor, " b"], Tensor | None]]:
+        """Where each step begins and ends, and its fresh noise."""
+        levels = angles.to(noise.dtype).to(noise.device)[:, None].expand(-1, len(noise))
+        for later, (angle_from, angle_to) in enumerate(pairwise(levels), 2 - len(levels)):
+            fresh = normal_rows(generators, noise.shape[1:], noise.device) if self.draws and later < 0 else None
+            yield angle_from, angle_to, fresh
 
     @torch.no_grad()
     def sample(
@@ -48,37 +74,43 @@ class DDIMSampler(Sampler):
         generators: Sequence[torch.Generator],
         known: Known | None = None,
     ) -> Tensor:
-        """The latent (b, c, *axes) at the last of the angles, which start where `noise` stands."""
+        """The latent (b, c, *axes) after the last step; the first begins with `noise`."""
         _check_known(denoiser, known)
         latent = _impose(at_least_fp32(noise), known)
-        levels = angles.to(latent.dtype).to(latent.device)[:, None].expand(-1, len(latent))
-        for angle_from, angle_to in pairwise(levels):
+        for angle_from, angle_to, fresh in self.steps(latent, angles, generators):
             velocity = denoiser(latent, _frame_angles(angle_from, known), conditioning)
-            latent = _impose(ddim_step(latent, velocity, angle_from, angle_to), known)
+            latent = _impose(self.move(latent, velocity, angle_from, angle_to, fresh), known)
         return latent
 
 
-class ConsistencySampler(Sampler):
+class DDIMSampler(FramewiseSampler):
+    """Deterministic: each step rotates the latent by the velocity predicted; no noise but the first is used."""
+
+    def move(
+        self,
+        noisy: Tensor,
+        velocity: Tensor,
+        angle_from: Float[Tensor, " b"],
+        angle_to: Float[Tensor, " b"],
+        fresh: Tensor | None,
+    ) -> Tensor:
+        """The latent at `angle_to`."""
+        return ddim_step(noisy, velocity, angle_from, angle_to)
+
+
+class ConsistencySampler(FramewiseSampler):
     """Jumps to a clean latent at every angle and adds fresh noise to reach the next; none after the last jump."""
 
-    @torch.no_grad()
-    def sample(
+    draws = True
+
+    def move(
         self,
-        denoiser: Denoiser,
-        noise: Tensor,
-        conditioning: Conditioning,
-        angles: Float[Tensor, " num_steps_plus_one"],
-        generators: Sequence[torch.Generator],
-        known: Known | None = None,
+        noisy: Tensor,
+        velocity: Tensor,
+        angle_from: Float[Tensor, " b"],
+        angle_to: Float[Tensor, " b"],
+        fresh: Tensor | None,
     ) -> Tensor:
-        """The clean latent (b, c, *axes) predicted at the last angle but one."""
-        _check_known(denoiser, known)
-        consistency = ConsistencyFunction(denoiser)
-        noisy = _impose(at_least_fp32(noise), known)
-        first, *later = angles[:-1].to(noisy.dtype).to(noisy.device)[:, None].expand(-1, len(noisy))
-        clean = _impose(consistency(noisy, _frame_angles(first, known), conditioning), known)
-        for angle in later:
-            fresh_noise = normal_rows(generators, noise.shape[1:], noise.device)
-            noisy = _impose(diffuse(clean, fresh_noise, angle), known)
-            clean = _impose(consistency(noisy, _frame_angles(angle, known), conditioning), known)
-        return clean
+        """The clean latent, with fresh noise but for the last time."""
+        clean = clean_from_velocity(noisy, velocity, angle_from)
+        return clean if fresh is None else diffuse(clean, fresh, angle_to)

@@ -1,14 +1,17 @@
 """A long latent seen through overlapping windows (MusicCM, arXiv 2404.13358, section 3.3, Algorithm 1)."""
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from melody_cm.diffusion.samplers import FramewiseSampler
 from melody_cm.interfaces import Angle, Conditioning, Denoiser
 from melody_cm.placement import at_least_fp32
-from melody_cm.signal.windows import window_starts
+from melody_cm.signal.windows import window_starts, windows_of_blocks
 
 HANN_FLOOR = 0.1
 
@@ -85,23 +88,71 @@ class SharedRestriction(Denoiser):
         total = torch.zeros_like(at_least_fp32(noisy))
         weight = torch.zeros(noisy.shape[2], device=noisy.device)
         for several in torch.arange(len(frames)).split(max(1, self.rows // len(noisy))):
-            velocities = self._velocities(noisy, angle, conditioning, frames, several)
+            windows = noisy[:, :, frames[several]].movedim(2, 1)
+            velocities = self._velocities(windows, angle, conditioning, several, len(frames))
             for place, velocity in zip(frames[several], velocities.unbind(1), strict=True):
                 total.index_add_(2, place, (velocity * _along(weights, noisy)).to(total.dtype))
                 weight.index_add_(0, place, weights)
         return total / _along(weight, noisy)
 
+    def sample_blocks(
+        self,
+        sampler: FramewiseSampler,
+        noise: Tensor,
+        conditioning: Conditioning,
+        angles: Float[Tensor, " num_steps_plus_one"],
+        generators: Sequence[torch.Generator],
+    ) -> Iterator[Tensor]:
+        """What `sampler.sample` makes with this denoiser (but of no loop), from the beginning on, up to rounding.
+
+        A step goes on as far as the next one needs it to: a block waits for about num_steps ** 2 / 2 windows, however
+        long the music is.
+        """
+        noise = at_least_fp32(noise)
+        blocks = iter([noise])
+        for step in sampler.steps(noise, angles, generators):
+            blocks = self._moved(blocks, noise.shape[2], conditioning, sampler, *step)
+        return blocks
+
+    def _moved(
+        self,
+        blocks: Iterator[Tensor],
+        length: int,
+        conditioning: Conditioning,
+        sampler: FramewiseSampler,
+        angle_from: Float[Tensor, " b"],
+        angle_to: Float[Tensor, " b"],
+        fresh: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """What one step makes of a noisy latent, both in blocks."""
+        count, done = len(window_starts(length, self.window, self.stride)), 0
+        windows = windows_of_blocks(blocks, length, self.window, self.stride)
+        rest = None  # Weighted velocities, and the weights, of frames that the next window sees too.
+        while several := list(islice(windows, max(1, self.rows // len(angle_from)))):
+            noisy, numbers = torch.stack([window for _, _, window in several], 1), torch.arange(len(several)) + done
+            velocities, done = self._velocities(noisy, angle_from, conditioning, numbers, count), done + len(several)
+            # New tensors at once: the next call may write over what a recorded one gave.
+            weighted = at_least_fp32(velocities) * _along(self.weights.to(noisy.device), noisy[:, 0])
+            for (start, end, window), total in zip(several, weighted.unbind(1), strict=True):
+                weight = self.weights.to(window.device, copy=True)
+                if rest is not None:
+                    total[:, :, : rest[0].shape[2]] += rest[0]
+                    weight[: len(rest[1])] += rest[1]
+                size = end - start
+                fused, rest = total[:, :, :size] / _along(weight[:size], window), (total[:, :, size:], weight[size:])
+                own = None if fresh is None else fresh[:, :, start:end]
+                yield sampler.move(window[:, :, :size], fused, angle_from, angle_to, own)
+
     def _velocities(
         self,
-        noisy: Tensor,
+        windows: Float[Tensor, "b k c w *axes"],
         angle: Float[Tensor, " b"],
         conditioning: Conditioning,
-        frames: Int[Tensor, "n w"],
         several: Int[Tensor, " k"],
+        count: int,
     ) -> Tensor:
-        """(b, k, c, w, ...) of some of the windows, in one call."""
-        windows = noisy[:, :, frames[several]].movedim(2, 1)
-        rows = _condition_rows(len(conditioning.dropped), len(noisy), len(frames), several)
+        """(b, k, c, w, ...) of some of the `count` windows, in one call."""
+        rows = _condition_rows(len(conditioning.dropped), len(windows), count, several)
         velocity = self.denoiser(
             windows.flatten(0, 1), angle.repeat_interleave(len(several)), select_rows(conditioning, rows)
         )

@@ -197,7 +197,8 @@ def _facts(pipeline: PretrainedPipeline, source: Any, request: Request) -> dict[
         "seconds_asked": request.seconds,
         "sample_rate": pipeline.sample_rate,
         **pipeline.placement.facts(),
-        "weights": pipeline.weight_hashes(),
+        # Nobody has changed what was read here, so its weights are not hashed again.
+        "weights": pipeline.weight_hashes() if source is pipeline else pipeline.file_hashes,
         "versions": versions(),
         **request.arrangement(),
     }

@@ -1,6 +1,6 @@
 """MusicCM: consistency-distilled latent diffusion on mel spectrograms (arXiv 2404.13358, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,16 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm import storage
-from melody_cm.diffusion import GridAngles, Guided, SharedRestriction, TimestepDenoiser, lcm_settings
+from melody_cm.diffusion import FramewiseSampler, GridAngles, Guided, SharedRestriction, TimestepDenoiser, lcm_settings
 from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Denoiser, JointEmbedding, Sampler
-from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline
+from melody_cm.pipelines.diffusion import LONGEST_SECONDS, DiffusionPipeline, told
 from melody_cm.pipelines.request import Batch, Request, Windows
 from melody_cm.pipelines.streaming import Waveforms, close_loop, decode_long, each_within
 from melody_cm.pipelines.timeline import FADE_SECONDS
 from melody_cm.signal.windows import window_starts
-
-# Independent windows that are sampled at once, and so the clips of a call.
-ROWS = 8
 
 
 class MusicCM(DiffusionPipeline):
@@ -160,19 +157,26 @@ class LongMusic:
             )
 
     def blocks(self) -> Waveforms:
-        """The music, block by block; sampled as a whole, decoded in pieces."""
+        """The music, block by block; a loop is sampled as a whole, all else from its beginning on."""
         pipeline, batch = self.pipeline, self.request
         shape = list(pipeline.autoencoder.latent_shape(pipeline.max_seconds))
         shape[1] = self.frames
         with batch.part("planner"):
             embeddings = self._embeddings()
-        with batch.part("denoiser"):
-            sample = self._sample_shared if batch.windows == "shared" else self._sample_independent
-            latent = sample(shape, embeddings)
-        blocks = (
-            self._sound_of_loop(latent) if batch.loop else decode_long(pipeline.autoencoder, latent, pipeline.window)
-        )
+        latents = each_within(lambda: batch.part("denoiser"), self._latents(shape, embeddings))
+        if batch.loop:
+            blocks = self._sound_of_loop(next(latents))
+        else:
+            length = self.starts[-1] + pipeline.window
+            blocks = decode_long(pipeline.autoencoder, latents, length, pipeline.window)
         yield from each_within(lambda: batch.part("decoder"), blocks)
+
+    def _latents(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Iterator[Tensor]:
+        """The latent of `shape`, one piece after another."""
+        if self.request.windows == "independent":
+            yield from self._sample_independent(shape, embeddings)
+        else:
+            yield from self._sample_shared(shape, embeddings)
 
     def _embeddings(self) -> Float[Tensor, "b n d"]:
         """What each window of each clip is told: the prompt that holds in its middle."""
@@ -187,23 +191,27 @@ class LongMusic:
             embeddings.append(later[begun[-1]].expand_as(own) if begun else own)
         return torch.stack(embeddings, dim=1)
 
-    def _sample_shared(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Tensor:
+    def _sample_shared(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Iterator[Tensor]:
         pipeline, batch = self.pipeline, self.request
-        guided = Guided(pipeline.denoiser, batch.guidance_scale)
-        shared = SharedRestriction(guided, pipeline.window, loop=batch.loop)
+        guided, noise = Guided(pipeline.denoiser, batch.guidance_scale), batch.noise(shape)
         conditioning = pipeline.conditioner.embed(embeddings.flatten(0, 1))
-        return pipeline.denoise(batch, batch.noise(shape), conditioning, denoiser=shared)
+        if batch.loop or not isinstance(pipeline.sampler, FramewiseSampler):
+            shared = SharedRestriction(guided, pipeline.window, loop=batch.loop, rows=rows_on(batch.device))
+            yield pipeline.denoise(batch, noise, conditioning, denoiser=shared)
+            return
+        shared = SharedRestriction(told(guided, batch), pipeline.window, rows=rows_on(batch.device))
+        angles = pipeline.schedule.angles(batch.num_steps)
+        yield from shared.sample_blocks(pipeline.sampler, noise, conditioning, angles, batch.generators("sampler"))
 
-    def _sample_independent(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Tensor:
+    def _sample_independent(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Iterator[Tensor]:
         """Windows end to end, each from noise of its own; the first is what the trained length gives."""
         pipeline, batch = self.pipeline, self.request
-        clips, shape, latents = len(embeddings), [shape[0], pipeline.window, *shape[2:]], []
-        for several in torch.arange(embeddings.shape[1]).split(max(1, ROWS // clips)):
+        clips, shape = len(embeddings), [shape[0], pipeline.window, *shape[2:]]
+        for several in torch.arange(embeddings.shape[1]).split(max(1, rows_on(batch.device) // clips)):
             noise = torch.cat([batch.noise(shape, int(window)) for window in several])
             conditioning = pipeline.conditioner.embed(embeddings[:, several].transpose(0, 1).flatten(0, 1))
             fresh = [each for window in several for each in batch.generators("sampler", int(window))]
-            latents += pipeline.denoise(batch, noise, conditioning, generators=fresh).split(clips)
-        return torch.cat(latents, dim=2)
+            yield from pipeline.denoise(batch, noise, conditioning, generators=fresh).split(clips)
 
     def _sound_of_loop(self, latent: Tensor) -> Waveforms:
         """The latent decoded with its end before it and its beginning after it."""
@@ -211,4 +219,11 @@ class LongMusic:
         around = window // 2
         longer = torch.cat([latent[:, :, latent.shape[2] - around :], latent, latent[:, :, :around]], dim=2)
         fade, length = round(FADE_SECONDS * self.pipeline.sample_rate), latent.shape[2] * hop_length
-        return close_loop(decode_long(self.pipeline.autoencoder, longer, window), around * hop_length, fade, length)
+        blocks = decode_long(self.pipeline.autoencoder, [longer], longer.shape[2], window)
+        return close_loop(blocks, around * hop_length, fade, length)
+
+
+def rows_on(device: torch.device) -> int:
+    """Windows that are sampled at once, and so the clips of a call. A CPU is hardly faster at more, and the first sound
+    waits for them."""
+    return 2 if device.type == "cpu" else 8

@@ -45,6 +45,7 @@ class PretrainedPipeline(Pipeline):
     num_steps: int
     guidance_scale: float
     history: Mapping[str, Any] = {}  # By stage, how it was trained, for the model card.
+    file_hashes: Mapping[str, str] = {}  # Of the weights that were read, by network.
 
     @abstractmethod
     def make(self, batch: Batch) -> Float[Tensor, "b 1 t"]:
@@ -274,11 +275,13 @@ class PretrainedPipeline(Pipeline):
             raise ValueError(f"{source} holds a {kind.__name__}, not a {cls.__name__}; load it with {kind.__name__}")
         if strays := [name for name in names if name not in list(inspect.signature(kind).parameters)]:
             raise ValueError(f"{file} names a network {strays[0]!r}, which a {kind.__name__} does not have")
-        networks = {name: storage.load_network(_network_folder(folder, config, name)) for name in names}
+        folders = {name: _network_folder(folder, config, name) for name in names}
+        networks = {name: storage.load_network(where) for name, where in folders.items()}
         with storage.offline(file):
             pipeline = storage.assemble(kind, arguments, networks)
         history = config.get("history")
         pipeline.history = history if isinstance(history, Mapping) else {}
+        pipeline.file_hashes = {name: storage.weight_hash(where) for name, where in folders.items()}
         return pipeline
 
 

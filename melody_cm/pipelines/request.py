@@ -179,10 +179,11 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add what happens inside to the part `name`."""
-        start = self._now()
+        """Add what happens inside to the part `name`, but for what other parts in it count."""
+        start, before = self._now(), sum(self.seconds.values())
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+        own = self._now() - start - (sum(self.seconds.values()) - before)
+        self.seconds[name] = self.seconds.get(name, 0.0) + own
 
     def lap(self) -> dict[str, float]:
         """The seconds by part since the last lap."""

@@ -19,7 +19,7 @@ from melody_cm.audio import GeneratedAudio
 from melody_cm.autoencoders import MelAutoencoder
 from melody_cm.interfaces import Autoencoder, Vocoder
 from melody_cm.signal import PHASE_PERIOD
-from melody_cm.signal.windows import window_starts
+from melody_cm.signal.windows import windows_of_blocks
 
 Decode = Callable[[Tensor], Tensor]
 Waveforms = Iterator[Float[Tensor, "b 1 _"]]
@@ -166,17 +166,21 @@ def decode_blocks(
         yield decode(held)[..., decoded * hop_length :]
 
 
-def decode_long(autoencoder: Autoencoder, latent: Float[Tensor, "b c l *f"], window: int) -> Waveforms:
+def decode_long(
+    autoencoder: Autoencoder, latents: Iterable[Float[Tensor, "b c _ *f"]], length: int, window: int
+) -> Waveforms:
     """The waveform of a long latent, block by block.
 
     Args:
+        latents: one after another, `length` frames together.
         window: latent frames of the trained length.
     """
     if isinstance(autoencoder, MelAutoencoder):
-        mels = decode_tiles(latent, autoencoder.decode_mel, window)
-        yield from (block.clamp(-1, 1) for block in vocode(mels, autoencoder.vocoder, latent.device))
+        device = next(autoencoder.parameters()).device
+        mels = decode_tiles(latents, length, autoencoder.decode_mel, window)
+        yield from (block.clamp(-1, 1) for block in vocode(mels, autoencoder.vocoder, device))
         return
-    tiles = decode_tiles(latent, lambda piece: autoencoder.decode(piece).transpose(1, 2), window)
+    tiles = decode_tiles(latents, length, lambda piece: autoencoder.decode(piece).transpose(1, 2), window)
     yield from (tile.transpose(1, 2) for tile in tiles)
 
 
@@ -187,28 +191,30 @@ def tile_weights(length: int) -> Float[Tensor, " length"]:
     return torch.minimum(rise, rise.flip(0))
 
 
-def decode_tiles(latent: Float[Tensor, "b c l *f"], decode: Decode, window: int) -> Iterator[Float[Tensor, "b _ k"]]:
+def decode_tiles(
+    latents: Iterable[Float[Tensor, "b c _ *f"]], length: int, decode: Decode, window: int
+) -> Iterator[Float[Tensor, "b _ k"]]:
     """What tiles of `window` frames decode to, cross-faded; a block is given away when no later tile reaches it.
 
     Args:
+        latents: one after another, `length` frames together.
         decode: (b, c, window, ...) -> (b, window * ratio, k), for any whole ratio.
     """
-    starts = window_starts(latent.shape[2], window, max(1, window // 2))
     sums: Tensor | None = None
-    for place, start in enumerate(starts):
-        decoded = decode(latent[:, :, start : start + window])
+    for start, following, tile in windows_of_blocks(latents, length, window, max(1, window // 2)):
+        decoded = decode(tile)
         ratio = decoded.shape[1] // window
         weights = tile_weights(window * ratio).to(decoded)
         half = len(weights) // 2
-        if place == 0:
+        if start == 0:
             weights[:half] = 1
-        if place == len(starts) - 1:
+        if following == length:
             weights[half:] = 1
         # The weights go along as one more channel, so that what is held back holds both.
         weighted = torch.cat([decoded * weights[:, None], weights[:, None].expand(len(decoded), -1, 1)], dim=2)
         if sums is not None:
             weighted[:, : sums.shape[1]] += sums
-        end = weighted.shape[1] if start == starts[-1] else (starts[place + 1] - start) * ratio
+        end = (following - start) * ratio
         yield weighted[:, :end, :-1] / weighted[:, :end, -1:]
         sums = weighted[:, end:]
 

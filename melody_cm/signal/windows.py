@@ -1,5 +1,8 @@
 """Long audio as windows of equal length, for what hears only so much at once."""
 
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +18,20 @@ def window_starts(length: int, window: int, stride: int, loop: bool = False) -> 
     if length <= window:
         return [0]
     return [*range(0, length - window, stride), length - window]
+
+
+def windows_of_blocks(
+    blocks: Iterable[Float[Tensor, "b c _ *axes"]], length: int, window: int, stride: int
+) -> Iterator[tuple[int, int, Float[Tensor, "b c window *axes"]]]:
+    """The windows of `length` frames that come in blocks, each as soon as it is whole: where it begins, where the next
+    one does (after the last, the end), and what it holds."""
+    waiting = iter(blocks)
+    held = next(waiting)
+    for start, following in pairwise([*window_starts(length, window, stride), length]):
+        while held.shape[2] < min(window, length):
+            held = torch.cat([held, next(waiting)], dim=2)
+        yield start, following, held[:, :, :window]
+        held = held[:, :, following - start :]
 
 
 def whole_windows(waveform: Float[Tensor, "b 1 t"], window: int) -> Float[Tensor, "b l 1 samples"]:

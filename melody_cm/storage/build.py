@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from melody_cm.interfaces import Network
 from melody_cm.storage.description import (
@@ -26,13 +28,15 @@ from melody_cm.storage.description import (
     required,
 )
 from melody_cm.storage.files import read_json
-from melody_cm.storage.hashing import hash_tensors, hash_weights
+from melody_cm.storage.hashing import hash_tensors
 from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
 
 STAGE_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+")
 LARGEST = 2**20  # Of the numbers in an export that may come from anywhere.
 _being_read: list[Path] = []  # Folders whose networks are being built, innermost last.
+# What fills a tensor with random numbers in place. Functions of `nn.init` that a mode does not see call these.
+RANDOM_FILLS = {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -75,8 +79,21 @@ def load_network(folder: Path, own: bool = False) -> Network:
     config = _read_config(folder)
     described = {"class_path": config["class_path"], "init_args": config["init_args"]}
     weights = read_weights(folder)
+    with ThreadPoolExecutor(1) as worker:
+        known = worker.submit(hash_tensors, weights)  # Meanwhile the network is built.
+        network = _filled(folder, described, weights, own)
+    if known.result() != config["weights"]:
+        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
+    network.made_by, network.left_out = (_stages(config.get(name)) for name in ("made_by", "left_out"))
+    return network.eval()
+
+
+def _filled(folder: Path, described: dict[str, Any], weights: Mapping[str, Tensor], own: bool) -> Network:
+    """The network that `described` says, with the weights of its folder."""
     if own:
-        with _reading(folder), torch.device("cpu"):  # Its weights have values even inside a network without.
+        # Its weights have values even inside a network without. First values are drawn here, though for nothing: those
+        # of the network that is trained beside it come from the same random numbers.
+        with _reading(folder), torch.device("cpu"):
             network = build(described)
     else:
         refuse_foreign(described, folder / "config.json")
@@ -84,7 +101,8 @@ def load_network(folder: Path, own: bool = False) -> Network:
         with _reading(folder), offline(folder / "config.json"), _no_more_tensors_than(len(weights), folder):
             with torch.device("meta"):  # Takes no memory, whatever the sizes.
                 check_weights(build(described), weights, str(folder))
-            network = build(described)
+            with _NoFirstValues():
+                network = build(described)
     if not isinstance(network, Network):
         raise ValueError(f"{folder / 'config.json'} describes no network but a {type(network).__name__}")
     check_weights(network, weights, str(folder))
@@ -92,13 +110,26 @@ def load_network(folder: Path, own: bool = False) -> Network:
     for name, value in weights.items():
         if value.dtype != own_types[name]:
             raise ValueError(f"{folder}: {name} is {value.dtype}, not the {own_types[name]} of the network")
-        if not bool(value.isfinite().all()):
+        if not _all_finite(value):
             raise ValueError(f"{folder}: {name} holds numbers that are not finite; export it again")
     network.load_state_dict(weights, strict=False)  # The weights of frozen parts come from their own stages.
-    if hash_weights(network) != config["weights"]:
-        raise ValueError(f"{folder / 'model.safetensors'} is not what config.json describes; export it again")
-    network.made_by, network.left_out = (_stages(config.get(name)) for name in ("made_by", "left_out"))
-    return network.eval()
+    return network
+
+
+def _all_finite(value: Tensor) -> bool:
+    # A NaN is the least and the largest of all; to look at every number by itself takes thirty times as long.
+    ends = value.aminmax() if value.is_floating_point() and value.numel() else [value]
+    return all(bool(each.isfinite().all()) for each in ends)
+
+
+class _NoFirstValues(TorchFunctionMode):
+    """Modules that are built in here draw no random first values for weights that a file has."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in RANDOM_FILLS and named.get("generator") is None:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def assemble(kind: Any, arguments: Mapping[str, Any], parts: Mapping[str, Network]) -> Any:

@@ -199,6 +199,15 @@ def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("--trust-module", "mine", "recipes"), ("recipes", "--trust-module=mine")])
+def test_a_trusted_module_is_named_before_or_after_the_verb(monkeypatch, capsys, words):
+    trusted = []
+    monkeypatch.setattr("melody_cm.storage.trust_module", trusted.append)
+    assert main(list(words)) == 0
+    assert trusted == ["mine"]
+    assert "musiccm/3_teacher" in capsys.readouterr().out
+
+
 def test_help_imports_nothing_heavy():
     script = (
         "import sys; from melody_cm.cli.main import VERBS, build_parser; build_parser(VERBS);"
@@ -206,3 +215,10 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_opening_a_system_waits_for_nothing_that_it_may_not_need():
+    """diffusers, with the compiler that it imports, takes longer than all else together; MeLoDy needs none of it."""
+    script = "import sys, melody_cm; melody_cm.load, melody_cm.generate_files; print('diffusers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

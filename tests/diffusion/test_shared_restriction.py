@@ -121,6 +121,21 @@ def test_windows_in_batches_are_windows_one_at_a_time(sampler, axes):
     assert sizes == [[2, 2, 2], [6, 6, 2], [14, 14, 14]]
 
 
+@pytest.mark.parametrize("sampler", [ConsistencySampler(), DDIMSampler()])
+@pytest.mark.parametrize(("axes", "stride"), [((29,), None), ((29, 3), None), ((31,), 3), ((WINDOW,), None)])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_sampled_from_its_beginning_on_a_latent_is_the_same(sampler, axes, stride, rows):
+    noise, angles = normal_rows(generators(2), (2, *axes)), LinearAngles().angles(4)
+    count = len(window_starts(axes[0], WINDOW, stride or WINDOW // 2))
+    shared = SharedRestriction(FrameMixer(), WINDOW, stride, rows=rows)
+    arguments = (noise, told(torch.linspace(0, 1, 2 * count)), angles)
+    with torch.no_grad():
+        blocks = list(shared.sample_blocks(sampler, *arguments, generators(2, 5)))
+    whole = sampler.sample(shared, *arguments, generators(2, 5))
+    assert len(blocks) == count
+    torch.testing.assert_close(torch.cat(blocks, dim=2), whole, rtol=0, atol=1e-6)
+
+
 def test_every_step_begins_at_the_noise_level_that_its_angle_says():
     levels = []
 

@@ -57,6 +57,11 @@ def test_the_json_says_how_the_clip_was_made(saved, tmp_path):
     assert made["versions"]["torch"] == version("torch")
 
 
+def test_weights_are_hashed_once_as_they_are_read(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("melody_cm.storage.hash_weights", lambda network: pytest.fail("hashed again"))
+    run(saved, "--prompt", "a", "--seconds", 0.5, "--out", tmp_path / "out")
+
+
 def test_a_prompt_without_latin_letters_still_has_a_file(saved, tmp_path):
     run(saved, "--prompt", "静かなピアノ", "--seconds", 0.5, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "000_静かなピアノ_seed0.wav").is_file()

@@ -243,5 +243,23 @@ def test_stopwatch_adds_up_a_part():
     assert stopwatch.seconds["decoder"] > first > 0
 
 
+def test_stopwatch_counts_a_part_within_another_once(monkeypatch):
+    stopwatch, now = Stopwatch(torch.device("cpu")), iter([0.0, 1.0, 4.0, 9.0])
+    monkeypatch.setattr(stopwatch, "_now", lambda: next(now))
+    with stopwatch.part("decoder"), stopwatch.part("denoiser"):
+        pass
+    assert stopwatch.lap() == {"denoiser": 3.0, "decoder": 6.0}
+
+
+def test_passes_are_recorded_on_a_gpu_alone(monkeypatch):
+    pipeline, asked = toy_musiccm(), []
+    with pytest.raises(ValueError, match="only a CUDA device records passes, and this is on cpu"):
+        pipeline.compile()
+    monkeypatch.setattr(type(pipeline), "device", torch.device("cuda"))
+    monkeypatch.setattr(pipeline.denoiser, "compile", lambda **how: asked.append(how))
+    assert pipeline.compile() is pipeline
+    assert asked == [{"mode": "reduce-overhead"}]
+
+
 def test_the_autoencoder_decides_the_sample_rate():
     assert toy_melody().sample_rate == ToyAutoencoder().sample_rate

@@ -17,8 +17,8 @@ def test_a_function_is_called_after_each_step():
     assert told(toy_musiccm(), "a", 0.5, num_steps=2) == [(1, 2), (2, 2)]
 
 
-def test_of_long_music_the_windows_of_a_step_are_one_step_and_each_new_piece_begins_anew():
-    assert told(toy_musiccm(), "a", 2.5, num_steps=2) == [(1, 2), (2, 2)]
+def test_each_new_piece_of_long_music_begins_anew():
+    assert told(toy_musiccm(), "a", 2.5, num_steps=2) == [(1, 2), (2, 2)] * 2, "four windows, two at a time"
     pieces = told(tiny_melody(), "a", 5.0, num_steps=2)
     assert len(pieces) > 2
     assert pieces == [(1, 2), (2, 2)] * (len(pieces) // 2)

@@ -152,14 +152,37 @@ def test_an_export_never_asks_the_hub(tmp_path, monkeypatch):
         load_network(tmp_path / "net")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(tmp_path, value):
-    network = Affine(4)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 37, 99])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, place):
+    network = Affine(100)
     with torch.no_grad():
-        network.linear.bias[0] = value
+        network.linear.bias[place] = value
     save_network(network, tmp_path / "net")
     with pytest.raises(ValueError, match=r"linear.bias holds numbers that are not finite"):
         load_network(tmp_path / "net")
+
+
+class Drawn(Network):
+    """Modules of which each draws its first weights in a way of its own, and numbers that are no weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Linear(3, 3), nn.Embedding(3, 3), nn.LSTM(3, 3), nn.Conv1d(3, 3, 3)])
+        self.own = nn.Parameter(nn.init.trunc_normal_(torch.empty(3, 3)))
+        seeded = torch.Generator().manual_seed(5)
+        self.register_buffer("known", torch.empty(3).normal_(generator=seeded), persistent=False)
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    """Those would be thrown away, and take longer than all else."""
+    network = Drawn()
+    save_network(network, tmp_path / "net")
+    before = torch.get_rng_state()
+    again = load_network(tmp_path / "net")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert hash_weights(again) == hash_weights(network)
+    assert torch.equal(again.known, network.known), "what is drawn from a generator of its own is drawn"
 
 
 class Deep(Network):
