@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import Precision
@@ -36,7 +36,7 @@ from melody_cm.storage.description import STAGE
 
 SIZES = ("tiny", "cpu", "small", "paper")
 RECIPE_KEYS = ("cost", "seed_everything", "compile", "model", "data", "trainer")
-LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, CheckpointIO, ClusterEnvironment)
+LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, ClusterEnvironment)
 SET_BY_US = {
     "default_root_dir": "a stage's folder is RUNS/RUN/SYSTEM/STAGE; choose it with --runs and --run",
     "enable_checkpointing": "last.ckpt is always kept; add lightning's ModelCheckpoint to trainer.callbacks for more",

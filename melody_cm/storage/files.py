@@ -3,16 +3,20 @@
 import errno
 import json
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# What a writer leaves beside its file when it is killed; the number is that of its process.
-LEFT = re.compile(r"\..+\.(\d+)\.part")
+# What a writer leaves beside its file when it is killed: its machine, where that is known, and its process.
+LEFT = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.part")
+SWEPT: set[Path] = set()  # Folders that this process has written into.
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -22,7 +26,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         OSError: the disk is full; the message says how much was wanted.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     try:
         with naming_full_disks(path, aside):
@@ -56,11 +59,20 @@ def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what writers that are dead left below a folder; to be called where no other may write there."""
+    """Delete what writers that are dead, or on other machines, left below a folder, where no other may write now."""
     for path in list(Path(folder).rglob(".*.part")):
-        found = LEFT.fullmatch(path.name)
-        if found and not _is_alive(int(found[1])):
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        _delete_left(path, anywhere=True)
+
+
+def _delete_left(path: Path, anywhere: bool) -> None:
+    """Delete what a dead writer of this machine left, or one of any machine."""
+    found = LEFT.fullmatch(path.name)
+    if not found or not (anywhere or found[1] == _machine()):
+        return
+    if found[1] in (None, _machine()) and _is_alive(int(found[2])):
+        return
+    with suppress(OSError):  # Another process sweeps too.
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,8 +101,10 @@ def read_json(path: Path) -> Any:
 def folder_atomically(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(folder)
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # Killed between the two renames below.
+        old.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -100,7 +114,6 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
                 if file.is_file():
                     file.chmod(0o644)
                     _sync(file)
-        old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
@@ -126,12 +139,27 @@ def _sync(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Where this process writes what is to become `path`; its folder is made, and swept when it is first written to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in SWEPT:
+        SWEPT.add(path.parent)
+        for left in path.parent.glob(".*.part"):
+            _delete_left(left, anywhere=False)
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+@cache
+def _machine() -> str:
+    """Of this machine, and of this container on it: a number of a process says nothing elsewhere."""
+    namespace = ""
+    with suppress(OSError):  # Only Linux has it.
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{platform.node()} {namespace}'.encode()):08x}"
 
 
 def _is_full(folder: Path) -> bool:
     """Whether not even a small file can be written here."""
-    probe = folder / f".probe.{os.getpid()}.part"
+    probe = _aside(folder / "probe")
     try:
         probe.write_bytes(bytes(2**16))
     except OSError as error:

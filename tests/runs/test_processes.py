@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.run
 import yaml
 from safetensors.torch import load_file
 from toy_recipe import toy_recipe
+from two_steps import STAGES
 
 import melody_cm
-from melody_cm.configuration import shipped
 from melody_cm.runs import Interrupted
-from melody_cm.storage import load_network
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).parent / "melody-cm")
@@ -53,10 +55,10 @@ def train(house, run, *overrides, retrain=False):
     return melody_cm.train(house / "recipes/toy", house / "runs" / run, "tiny", overrides=overrides, retrain=retrain)
 
 
-def command(house, run, *arguments):
+def command(house, run, *arguments, launcher=()):
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "training")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    words = [COMMAND, "train", "recipes/toy", "--size", "tiny", "--run", run, *arguments]
+    words = [*launcher, COMMAND, "train", "recipes/toy", "--size", "tiny", "--run", run, *arguments]
     done = subprocess.run(words, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
     return done.returncode, done.stdout + done.stderr
 
@@ -98,24 +100,42 @@ def test_two_processes_stopped_together_resume_and_equal_one(house, undisturbed)
         torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
 
 
+TORCHRUN = re.findall(r"`(torchrun [^`]*)`", (REPOSITORY / "docs/processes.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("line", TORCHRUN)
+def test_torchrun_leaves_to_us_what_is_ours(line):
+    parsed = torch.distributed.run.parse_args(shlex.split(line.replace("node-rank N", "node-rank 1"))[1:])
+    assert parsed.training_script == "melody-cm"
+    assert parsed.training_script_args[0] == "train"
+    assert "--run" in parsed.training_script_args
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["melody/5_audio_vae_gan", "musiccm/1_mel_vae"])
-def test_a_real_stage_in_two_processes_equals_one(tmp_path, stage):
-    corpus = ["--data.corpus.num_clips", "24", "--trainer.max_steps", "3", "--trainer.limit_val_batches", "0"]
-    exported = []
-    for run, arguments in (("one", []), ("two", TWO)):
-        words = [COMMAND, "train", str(shipped(f"recipes/{stage}.yaml")), "--size", "tiny", "--runs", str(tmp_path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MELODY_CM_CACHE": str(tmp_path / "cache")}
-        words += ["--run", run, *corpus, *arguments]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        exported.append(load_network(tmp_path / run / stage / "export/autoencoder").state_dict())
-    one, two = (torch.cat([value.flatten() for value in weights.values()]) for weights in exported)
-    assert len(one) > 10_000, "not the weights"
-    # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so all are judged
-    # together: other clips or noise would move a typical weight by about the learning rate, 1e-4.
-    assert not torch.equal(one, two), "bit-equal sums in other orders? then nothing was compared"
-    assert float((one - two).abs().mean()) < 3e-6
+def test_a_training_of_torchrun_equals_one_process(house, undisturbed):
+    (line,) = [line for line in TORCHRUN if "--nnodes" not in line]
+    launcher = shlex.split(line.replace("--nproc-per-node 8", "--nproc-per-node 2").partition("melody-cm")[0])
+    code, output = command(
+        house, "torchrun", *TWO, launcher=[str(Path(sys.executable).parent / launcher[0]), *launcher[1:]]
+    )
+    assert code == 0, output
+    assert output.count("after 80 steps") == 1
+    for name, value in weights(house, "torchrun").items():
+        torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_stage_in_two_processes_equals_one(tiny_run):
+    words = [sys.executable, str(REPOSITORY / "tests/faults/one_and_two.py"), str(tiny_run)]
+    environment = {**os.environ, "MELODY_CM_CACHE": str(tiny_run.parents[1] / "cache")}
+    environment.pop("MELODY_CM_RUN", None)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len({stage for stage, *_ in rows}) == len(STAGES)
+    # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so that all weights of a
+    # network are judged together. Other clips, noise or statistics would move them by about the learning rate, 1e-4.
+    assert not [row for row in rows if float(row[3]) > 2e-6]
 
 
 def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undisturbed, capsys):

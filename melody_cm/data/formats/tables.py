@@ -35,8 +35,14 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
 
 
 def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
-    """The next row, which must be there: names of columns."""
+    """The next row, which must be there: names of columns.
+
+    Raises:
+        ValueError: there is none, or the table is not UTF-8.
+    """
     for _, cells in rows:
+        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in "".join(cells)):  # UTF-16, or Latin-1.
+            raise ValueError(f"{path}: its names of columns are not UTF-8 text; save it as UTF-8")
         return [name.strip() for name in cells]
     raise ValueError(f"{path}: empty, not even a row of column names")
 
