@@ -89,7 +89,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        state, reason = None, f"{error.__cause__}"
+        state, reason = None, f"{error.__cause__ or error}"
     else:
         reason = "it holds no keys and values"
     if not isinstance(state, dict):

@@ -207,6 +207,9 @@ def check_recipe(config: Config) -> None:
             raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")
     check_arguments(config.tree["trainer"], Trainer, ("trainer",), config.named, LIGHTNING)
     check_arguments(config.tree["data"], MusicDataModule, ("data",), config.named)
+    for key in ("log_every_n_steps", "val_check_interval"):
+        if isinstance(value := config.tree["trainer"].get(key), int | float) and value < 1:
+            raise ValueError(f"{config.named(('trainer', key))}: {value} is no number of steps; give 1 or more")
     for keys, value in leaves(config.tree["trainer"].get("callbacks")):
         if keys[-1:] == ("class_path",) and str(value).endswith(".Timer"):
             place = config.named(("trainer", "callbacks", *keys))

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 2**26  # Of a text that is read whole.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What a writer leaves beside its file when it is killed: its machine, where that is known, and its process.
 LEFT = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.part")
@@ -85,14 +86,31 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file that is no larger than `most`.
+
+    Raises:
+        ValueError: it is, or it is no file; the message names it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_char_device():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path} has more than {most / 2**20:g} MiB, which no such file of ours has")
+    return data
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         ValueError: the file is not JSON; the message names it.
     """
+    data = read_whole(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(data.decode())
     except (ValueError, RecursionError) as error:  # Of numbers with too many digits, and brackets in brackets, too.
         raise ValueError(f"{path} is not valid JSON ({error}); make it again or remove it") from error
 

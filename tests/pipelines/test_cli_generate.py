@@ -251,7 +251,7 @@ def test_prompts_of_a_table(saved, tmp_path):
         ("p.csv", "caption,x\n ,1\n", None, "row 1 has no text in the column 'caption'"),
         ("p.jsonl", '{"caption": 3}\n', None, "row 1 has no text"),
         ("p.jsonl", "[1]\n", None, "but none"),
-        ("p.jsonl", "{\n", None, "no JSON lines of prompts"),
+        ("p.jsonl", "{\n", None, r"p\.jsonl: not a table of prompts \("),
         ("p.txt", "a\n", "caption", "only .csv and .jsonl have columns"),
     ],
 )

@@ -175,6 +175,13 @@ def test_what_the_time_ends_is_not_finished_and_goes_on_to_bit_equal_weights(hou
     assert_bit_equal(weights(house, "late"), undisturbed)
 
 
+@pytest.mark.parametrize("limit", ["soon", "00:00:00:-1", "-5", "{seconds: -1}"])
+def test_a_time_that_is_none_is_refused_before_anything_is_trained(house, limit):
+    with pytest.raises(ValueError, match=r"trainer.max_time is .*; give it as DD:HH:MM:SS"):
+        train(house, "timeless", f"--trainer.max_time={limit}")
+    assert not (house / f"runs/timeless/{STAGE}").exists()
+
+
 def test_what_early_stopping_ends_is_finished_and_says_so(house, capsys):
     arguments = "{monitor: val/loss, patience: 1, mode: max}"
     stopping = f"{{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {arguments}}}"
@@ -227,7 +234,7 @@ def test_a_flipped_bit_in_an_export_is_not_skipped_as_finished(house, name):
     train(house, "flipped", "--trainer.max_steps=3")
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cut", "foreign")]
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cut", "foreign", "a folder")]
 
 
 @pytest.mark.parametrize("kind", ["empty", "not finite", *SLOW])
@@ -239,6 +246,9 @@ def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, un
     whole = torch.load(file, weights_only=True)
     if kind == "empty":
         file.write_bytes(b"")
+    elif kind == "a folder":
+        file.unlink()
+        file.mkdir()
     elif kind == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     elif kind == "foreign":
@@ -257,12 +267,19 @@ def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, un
     "option",
     ["fast_dev_run=true", "limit_train_batches=3", "max_epochs=2", "overfit_batches=2", "min_steps=3", "barebones=true",
      "default_root_dir=/tmp/x", "reload_dataloaders_every_n_epochs=1",
-     "callbacks=[{class_path: lightning.pytorch.callbacks.Timer}]"],
+     "callbacks=[{class_path: lightning.pytorch.callbacks.Timer}]", "log_every_n_steps=0", "val_check_interval=0",
+     "val_check_interval=0.5", "plugins=[{class_path: lightning.pytorch.plugins.io.AsyncCheckpointIO}]"],
 )  # fmt: skip
 def test_an_option_that_is_not_honoured_is_refused_by_name(house, option):
-    with pytest.raises(ValueError, match=rf"trainer.{option.split('=')[0]}.*: (set by melody-cm|use trainer.max_time)"):
+    why = "(set by melody-cm|use trainer.max_time|0.* is no number of steps|.* is not one of melody_cm's)"
+    with pytest.raises(ValueError, match=rf"trainer.{option.split('=')[0]}.*: {why}"):
         train(house, "refused", f"--trainer.{option}")
     assert not (house / "runs/refused").exists()
+
+
+def test_what_lightning_refuses_is_one_line_that_names_the_stage(house):
+    with pytest.raises(ValueError, match=f"{STAGE}: .*gradient accumulation is not supported for manual optimization"):
+        train(house, "lightning", "--trainer.accumulate_grad_batches=3")
 
 
 def test_a_logger_of_the_recipe_stands_beside_ours(house):

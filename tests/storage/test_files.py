@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,18 @@ def test_a_damaged_json_file_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match=r"a.json is not valid JSON"):
         read_json(tmp_path / "a.json")
+
+
+def test_what_cannot_be_a_text_of_ours_is_refused_before_it_fills_the_memory(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(ValueError, match=r"a\.json has more than 64 MiB, which no such file of ours has"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"more than 64 MiB"):
+        read_json(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(ValueError, match=r"b\.json is no file"):
+        read_json(tmp_path / "b.json")
 
 
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
