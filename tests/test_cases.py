@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -130,14 +131,33 @@ def test_names_not_utf8(case, command):
 
 @MOUNTS
 @pytest.mark.slow
-def test_no_writable_home(case):
-    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    words = ["evaluate", "--generated", "../corpus", "--reference", "../corpus"]
+def test_no_writable_home(monkeypatch):
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *MELODY_CM]
+    evaluate = [
+        "evaluate",
+        "--generated",
+        "corpus",
+        "--reference",
+        "corpus",
+        "--embedding",
+        "logmel",
+        "--out",
+        "r.json",
+    ]
     synthetic = ["train", "recipes/melody/5_audio_vae_gan.yaml", "--size", "tiny", "--run", "x", "--dry-run"]
-    home = {"HOME": "/nonexistent"}
-    for code, said in processes([*nobody, *MELODY_CM, *words], [*nobody, *MELODY_CM, *synthetic], each=[home, home]):
+    home = {"HOME": "/nonexistent", "MPLCONFIGDIR": "/nonexistent"}
+    for name in ("MELODY_CM_CACHE", "NUMBA_CACHE_DIR", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with tempfile.TemporaryDirectory() as folder:  # Nobody may enter those of pytest.
+        shutil.copytree(CASES / "corpus", Path(folder) / "corpus", copy_function=shutil.copyfile)
+        for place in (folder, f"{folder}/corpus"):
+            os.chmod(place, 0o777)
+        monkeypatch.chdir(folder)
+        done = processes([*nobody, *evaluate], [*nobody, *synthetic], each=[home, home])
+        assert Path("r.json").is_file()
+    for code, said in done:
         assert code == 0, said
-        assert said.startswith("melody-cm: /nonexistent cannot be written; caches go to /")
+        assert "melody-cm: /nonexistent cannot be written; caches go to /" in said
 
 
 def test_prompt_order_1000(case):

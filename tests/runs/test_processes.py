@@ -135,7 +135,7 @@ def test_every_stage_in_two_processes_equals_one(tiny_run):
     assert len({stage for stage, *_ in rows}) == len(STAGES)
     # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so that all weights of a
     # network are judged together. Other clips, noise or statistics would move them by about the learning rate, 1e-4.
-    assert not [row for row in rows if float(row[3]) > 2e-6]
+    assert not [row for row in rows if float(row[3]) > (1e-5 if "discriminator" in row[1] else 1e-6)]
 
 
 def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undisturbed, capsys):
