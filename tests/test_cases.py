@@ -54,15 +54,15 @@ def command(capsys):
     return command
 
 
-def processes(*all_words, **environments):
-    """Run a command of its own for each list of words, all at once; returns (exit code, what it printed) of each."""
+def processes(*all_words, each=None):
+    """Run lists of words at once, with `each` in their environments; returns (exit code, what it printed) of each."""
     base = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(words, env=base | more, stdout=-1, stderr=subprocess.STDOUT, text=True)
-        for words, more in zip(all_words, environments.get("each", [{}] * len(all_words)), strict=True)
+        for words, more in zip(all_words, each or [{}] * len(all_words), strict=True)
     ]
-    said = [each.communicate(timeout=280)[0] for each in started]
-    return [(each.returncode, text) for each, text in zip(started, said, strict=True)]
+    said = [process.communicate(timeout=1500)[0] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
 MELODY_CM = [sys.executable, "-m", "melody_cm.cli.main"]
@@ -153,7 +153,7 @@ def test_no_writable_home(monkeypatch):
         for place in (folder, f"{folder}/corpus"):
             os.chmod(place, 0o777)
         monkeypatch.chdir(folder)
-        done = processes([*nobody, *evaluate], [*nobody, *synthetic], each=[home, home])
+        done = processes([*nobody, *evaluate, "--out", "r.json"], [*nobody, *synthetic], each=[home, home])
         assert Path("r.json").is_file()
     for code, said in done:
         assert code == 0, said
