@@ -6,7 +6,7 @@ from typing import Any
 
 from melody_cm.configuration import leaves
 from melody_cm.runs.recipe import Recipe
-from melody_cm.storage import check_export, hash_file, read_json, stage_folder, weight_hash, write_json
+from melody_cm.storage import check_export, hash_file, read_keys, stage_folder, weight_hash, write_json
 
 # Where and how fast a stage runs, and how it is watched, does not change what it is.
 RUNTIME_KEYS = (
@@ -72,7 +72,7 @@ def check_inputs(stage: str) -> None:
     Raises:
         ValueError: it was.
     """
-    for needed, weights in read_json(stage_folder(stage) / "finished.json")["inputs"].items():
+    for needed, weights in read_keys(stage_folder(stage) / "finished.json")["inputs"].items():
         if stage_weights(needed) != weights:
             raise ValueError(f"{stage} was trained on an earlier {needed}; train {stage} again with --retrain")
         check_inputs(needed)
@@ -85,16 +85,14 @@ def read_state(path: Path) -> dict[str, Any] | None:
         ValueError: it is damaged.
     """
     try:
-        state = read_json(path)
+        return read_keys(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        state, reason = None, f"{error.__cause__ or error}"
-    else:
-        reason = "it holds no keys and values"
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} is damaged ({reason}); train this stage with --retrain, which keeps it aside")
-    return state
+        reason = error.__cause__ or error
+        raise ValueError(
+            f"{path} is damaged ({reason}); train this stage with --retrain, which keeps it aside"
+        ) from error
 
 
 def read_finished(folder: Path) -> dict[str, Any] | None:

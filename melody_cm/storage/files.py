@@ -115,6 +115,18 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error}); make it again or remove it") from error
 
 
+def read_keys(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds keys and values.
+
+    Raises:
+        ValueError: it does not; the message names it.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no keys and values; make it again or remove it")
+    return data
+
+
 @contextmanager
 def folder_atomically(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""

@@ -122,6 +122,8 @@ def side_by_side(work: Callable[[int], Result], numbers: range) -> Iterator[Resu
     """`work` of each number in turn, as many at once as there are cores."""
     with get_context("fork").Pool(cores()) as pool:
         yield from pool.imap(work, numbers)
+        pool.close()
+        pool.join()  # So that their time is counted.
 
 
 def table(lines: list[Line]) -> str:

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from melody_cm.storage import folder_atomically, read_json, sweep, write_atomically, write_json, write_text
+from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.storage import (
+    folder_atomically,
+    load_network,
+    read_json,
+    sweep,
+    weight_hash,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from melody_cm.storage.files import SWEPT
 
 
@@ -24,6 +34,15 @@ def test_numbers_that_json_does_not_know_are_refused_and_leave_the_old_file(tmp_
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert read_json(tmp_path / "a.json") == {"x": 1}
+
+
+@pytest.mark.parametrize("text", ["true", "null", "[]", '"networks"', "3"])
+def test_json_without_keys_is_named_where_keys_are_due(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "model.safetensors").touch()
+    for read in (weight_hash, load_network, PretrainedPipeline.from_pretrained):
+        with pytest.raises(ValueError, match=r"config\.json holds no keys and values"):
+            read(tmp_path)
 
 
 def test_a_damaged_json_file_is_named(tmp_path):
