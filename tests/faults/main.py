@@ -157,7 +157,7 @@ def main() -> int:
                     print(f"    {text}", flush=True)
     minutes = (time.monotonic() - started) / 60
     busy = sum(getrusage(RUSAGE_CHILDREN)[:2]) / 60
-    note = f"{minutes:.0f} minutes on {cores()} cores, load at the beginning {load:.1f}; {busy:.0f} of processor time."
+    note = f"{minutes:.0f} minutes on {cores()} cores ({busy:.1f} of processor time), load at the beginning {load:.1f}."
     print(f"\n{table(lines)}\n\n{note}")
     if arguments.write:
         text = arguments.write.read_text(encoding="utf-8")
