@@ -32,7 +32,7 @@ from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.randomness import keyed_seed
 from melody_cm.signal.levels import SILENT_PEAK
-from melody_cm.storage import hash_data, read_json, write_json
+from melody_cm.storage import hash_data, read_keys, write_json
 
 PROMPTS_OF_ONE_NOISE = 4  # Six pairs tell a deaf system.
 
@@ -104,7 +104,7 @@ class Clips:
     def make(self, progress: Progress) -> None:
         """Write the clips that are not there yet; clips of an older, different row are deleted first."""
         made_from = self.out / self.file(0, 0).with_name("made_from.json")
-        if not made_from.is_file() or read_json(made_from) != {"key": self.key}:
+        if not made_from.is_file() or read_keys(made_from) != {"key": self.key}:
             shutil.rmtree(made_from.parent, ignore_errors=True)
             write_json(made_from, {"key": self.key})
         task = progress.add_task(self.title, total=len(self.task.clips()))
@@ -193,7 +193,7 @@ class Clips:
 
 def remembered(file: Path, made_from: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """What `make` gave from the same inputs before, read from a file; else it is made now and written there."""
-    kept = read_json(file) if file.is_file() else {}
+    kept = read_keys(file) if file.is_file() else {}
     if kept.get("made_from") != made_from:
         kept = {"made_from": made_from, "made": make()}
         write_json(file, kept)

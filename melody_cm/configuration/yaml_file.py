@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+from melody_cm.storage import read_whole
+
+MOST_BYTES = 2**18  # PyYAML takes seconds for them.
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -37,7 +40,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         FileNotFoundError, ValueError: no such file, or it holds something else; the message names it.
     """
     try:
-        content = parse_yaml(find_file(file).read_text(encoding="utf-8-sig"))
+        content = parse_yaml(read_whole(find_file(file), MOST_BYTES).decode("utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

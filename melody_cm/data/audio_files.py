@@ -212,7 +212,8 @@ class _Sound:
                 yield self._mono(samples)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             at = f"{place / self.rate:.2f} s"
-            if _has_end(self.path, place):
+            # Of an MP3 that was cut nothing more comes, without an error.
+            if file.format == "MP3" or _has_end(self.path, place):
                 raise AudioProblem(f"{self.path}: unreadable at {at} ({error})") from error
             raise AudioProblem(f"{self.path}: truncated, cannot be read on from {at}", "truncated") from error
         # MP3 headers may be off by some frames; more than that is a file whose end is missing.
@@ -334,6 +335,8 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
     if file.samplerate not in SAMPLE_RATES:
         ends = f"{SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}"
         raise UnusableFile(f"{path}: its header says {file.samplerate} Hz; {ends} can be read, so it is damaged")
+    if not file.seekable():
+        raise UnusableFile(f"{path}: {file.subtype_info} cannot be read from any place; write it again as FLAC or PCM")
     if file.frames >= UNKNOWN_FRAMES:
         raise UnusableFile(f"{path}: its header does not say how long it is; write it again with its length")
 

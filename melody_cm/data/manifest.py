@@ -16,9 +16,9 @@ from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.folders import scan_folder
 from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
-from melody_cm.data.texts import printable, read_lines
+from melody_cm.data.texts import lines_of, printable, read_lines
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import hash_data, hash_file, write_atomically
+from melody_cm.storage import hash_data, hash_file, read_whole, write_atomically
 
 log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.jsonl"
@@ -144,7 +144,7 @@ class FolderCorpus(Corpus):
         if described.is_file():
             where = described
             with located(where):
-                row = {name: value for name, value in load_row(where.read_bytes()).items() if value is not None}
+                row = {name: value for name, value in load_row(read_whole(where)).items() if value is not None}
         elif text.is_file():
             captions = read_lines(text)
             row = {"caption": captions[0] if captions else None, "alt_captions": captions[1:]}
@@ -177,7 +177,7 @@ def manifest_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file), start=1):
             if line.strip():
                 yield f"{path}, row {number}", line
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.recfunctions import repack_fields
 
 from melody_cm.data.clips import SPLITS, Clip, ManifestRow, RowReader, Split, refuse_conflicts
+from melody_cm.data.texts import lines_of
 
 # Of each row: the byte at which it begins, its line counted from 1, its split; and hashes that tell conflicts.
 PLACE = [("offset", np.int64), ("number", np.int32), ("split", np.uint8)]
@@ -85,7 +86,7 @@ def stamp_of(file: int | Path) -> Stamp:
 
 def _places(path: Path, file: BinaryIO, reader: RowReader) -> Iterator[tuple[int, int, int, int, int, int]]:
     offset = 0
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(lines_of(file), start=1):
         row: ManifestRow | None = None
         if line.strip():
             try:  # Not `located`, which costs as much as the row.

@@ -5,11 +5,15 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
+
+from melody_cm.storage import read_whole
 
 # Lyrics and lists of tags fill cells that are longer than what Python takes unasked.
-csv.field_size_limit(1 << 30)
+MOST_IN_A_LINE = 1 << 24
+csv.field_size_limit(MOST_IN_A_LINE)
 COLUMNS = ("prompt", "caption", "text")  # Of tables of prompts, the likeliest first.
 LINE_END = re.compile(r"\r\n?|\n")
 
@@ -24,11 +28,26 @@ def decode(data: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; a ValueError that names it if it is not UTF-8."""
+    """The text of a file; a ValueError that names it if it is not UTF-8, or too large."""
+    data = read_whole(path)
     try:
-        return decode(path.read_bytes())
+        return decode(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def lines_of(file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """The lines of an open file.
+
+    Raises:
+        ValueError: one is longer than any row is; the message names the file.
+    """
+    number = 0
+    while line := file.readline(MOST_IN_A_LINE):
+        number += 1
+        if len(line) == MOST_IN_A_LINE:
+            raise ValueError(f"{file.name}, line {number}: longer than {MOST_IN_A_LINE >> 20} MiB, which no row is")
+        yield line
 
 
 def read_lines(path: Path) -> list[str]:
@@ -46,7 +65,12 @@ def read_prompts(path: Path, column: str | None = None) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts; give a text file with one prompt a line")
     if path.suffix.lower() in TABLES:
-        return _column(path, TABLES[path.suffix.lower()](read_text(path)), column)
+        text = read_text(path)
+        try:
+            rows = TABLES[path.suffix.lower()](text)
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise ValueError(f"{path}: not a table of prompts ({error})") from error
+        return _column(path, rows, column)
     if column is not None:
         raise ValueError(f"{path}: only {' and '.join(TABLES)} have columns; leave the column {column!r} out")
     return [line for line in read_lines(path) if not line.startswith("#")]
@@ -65,10 +89,7 @@ def _column(path: Path, rows: list[Any], column: str | None) -> list[str]:
 
 
 def _json_rows(text: str) -> list[Any]:
-    try:
-        return [json.loads(line) for line in LINE_END.split(text) if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON lines of prompts: {error}") from error
+    return [json.loads(line) for line in LINE_END.split(text) if line.strip()]
 
 
 TABLES = {".csv": lambda text: list(csv.DictReader(io.StringIO(text, newline=""))), ".jsonl": _json_rows}

@@ -21,6 +21,7 @@ from melody_cm.data.texts import TABLES, by_numbers, printable, read_lines, read
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.placement import Placement, at_least_fp32
 from melody_cm.signal import resample
+from melody_cm.storage import read_whole
 
 MAX_WORKERS = 16
 AHEAD = 4
@@ -208,7 +209,7 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
 def told_prompt(audio: Path) -> str | None:
     """The prompt in the JSON file that `generate` writes beside a clip; any other file says nothing."""
     try:
-        facts = load_row(audio.with_suffix(".json").read_bytes())
+        facts = load_row(read_whole(audio.with_suffix(".json")))
     except (OSError, ValueError):
         return None
     return facts["prompt"].strip() or None if isinstance(facts.get("prompt"), str) else None

@@ -15,7 +15,7 @@ import msgspec
 from melody_cm.evaluation.score import Score, refuse_unlike
 from melody_cm.evaluation.uncertainty import LEVEL, Part, holm, student, two_way
 from melody_cm.interfaces import EmbeddingIdentity
-from melody_cm.storage.files import read_json, write_json
+from melody_cm.storage.files import read_keys, write_json
 
 SCHEMA_VERSION = 5  # Of all results files; docs/results.schema.json describes it.
 Verdict = Literal["better", "worse", "higher", "lower", "not distinguishable", "too few clips"]
@@ -197,8 +197,8 @@ class Results:
         """
         if not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file; give the results.json of an earlier `melody-cm {verb}`")
-        data = read_json(file)
-        found = (data.get("schema_version"), data.get("verb")) if isinstance(data, dict) else (None, None)
+        data = read_keys(file)
+        found = (data.get("schema_version"), data.get("verb"))
         if found != (SCHEMA_VERSION, verb):
             raise ValueError(
                 f"{file}: results of schema {found[0]!r} and verb {found[1]!r}, but schema {SCHEMA_VERSION} of "

@@ -70,6 +70,9 @@ class GrowingWav:
 
     def __enter__(self) -> "GrowingWav":
         taken = f"{self.partial}: another command is writing it; wait for it, or give another --out"
+        for left in self.partial.parent.glob(".*.partial.wav.lock"):  # A killed command leaves it.
+            with suppress(ValueError), locked(left, "in use"):
+                pass
         with ExitStack() as held:
             held.enter_context(locked(self.partial.with_name(f".{self.partial.name}.lock"), taken))
             self._file = self.partial.open("w+b")

@@ -329,7 +329,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     config = folder / "config.json"
-    if not config.is_file() or "networks" not in storage.read_json(config):
+    if not config.is_file() or "networks" not in storage.read_keys(config):
         raise ValueError(f"{folder} holds something else than a pipeline; give a new folder")
 
 
@@ -362,13 +362,13 @@ def _network_folder(folder: Path, config: Mapping[str, Any], name: str) -> Path:
     if (folder / name).is_dir() or folder.parent != DEMOS or "shares" not in config:
         return folder / name
     neighbour = _demo(config["shares"])
-    return _network_folder(neighbour, storage.read_json(neighbour / "config.json"), name)
+    return _network_folder(neighbour, storage.read_keys(neighbour / "config.json"), name)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no pipeline: config.json is missing; make one with `melody-cm export`")
-    config = storage.read_json(folder / "config.json")
+    config = storage.read_keys(folder / "config.json")
     if missing := [key for key in ("class_path", "networks", "init_args") if key not in config]:
         raise ValueError(f"{folder / 'config.json'} describes no pipeline: it lacks {', '.join(missing)}")
     return config

@@ -6,7 +6,7 @@ from typing import Any
 
 from melody_cm.configuration import leaves
 from melody_cm.runs.recipe import Recipe
-from melody_cm.storage import check_export, hash_file, read_json, stage_folder, weight_hash, write_json
+from melody_cm.storage import check_export, hash_file, read_keys, stage_folder, weight_hash, write_json
 
 # Where and how fast a stage runs, and how it is watched, does not change what it is.
 RUNTIME_KEYS = (
@@ -68,7 +68,7 @@ def stage_weights(stage: str) -> str:
 
 def check_inputs(stage: str) -> None:
     """Refuse with a ValueError a stage that was trained on an earlier version of what it reads."""
-    for needed, weights in read_json(stage_folder(stage) / "finished.json")["inputs"].items():
+    for needed, weights in read_keys(stage_folder(stage) / "finished.json")["inputs"].items():
         if stage_weights(needed) != weights:
             raise ValueError(f"{stage} was trained on an earlier {needed}; train {stage} again with --retrain")
         check_inputs(needed)
@@ -77,16 +77,14 @@ def check_inputs(stage: str) -> None:
 def read_state(path: Path) -> dict[str, Any] | None:
     """What finished.json or begun.json says; None where it is not there. A ValueError if it is damaged."""
     try:
-        state = read_json(path)
+        return read_keys(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        state, reason = None, f"{error.__cause__}"
-    else:
-        reason = "it holds no keys and values"
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} is damaged ({reason}); train this stage with --retrain, which keeps it aside")
-    return state
+        reason = error.__cause__ or error
+        raise ValueError(
+            f"{path} is damaged ({reason}); train this stage with --retrain, which keeps it aside"
+        ) from error
 
 
 def read_finished(folder: Path) -> dict[str, Any] | None:

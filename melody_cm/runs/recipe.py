@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import Precision
@@ -36,7 +36,7 @@ from melody_cm.storage.description import STAGE
 
 SIZES = ("tiny", "cpu", "small", "paper")
 RECIPE_KEYS = ("cost", "seed_everything", "compile", "model", "data", "trainer")
-LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, CheckpointIO, ClusterEnvironment)
+LIGHTNING = (Callback, Logger, Strategy, Profiler, Precision, ClusterEnvironment)
 SET_BY_US = {
     "default_root_dir": "a stage's folder is RUNS/RUN/SYSTEM/STAGE; choose it with --runs and --run",
     "enable_checkpointing": "last.ckpt is always kept; add lightning's ModelCheckpoint to trainer.callbacks for more",
@@ -189,6 +189,9 @@ def check_recipe(config: Config) -> None:
             raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")
     check_arguments(config.tree["trainer"], Trainer, ("trainer",), config.named, LIGHTNING)
     check_arguments(config.tree["data"], MusicDataModule, ("data",), config.named)
+    for key in ("log_every_n_steps", "val_check_interval"):
+        if isinstance(value := config.tree["trainer"].get(key), int | float) and value < 1:
+            raise ValueError(f"{config.named(('trainer', key))}: {value} is no number of steps; give 1 or more")
     for keys, value in leaves(config.tree["trainer"].get("callbacks")):
         if keys[-1:] == ("class_path",) and str(value).endswith(".Timer"):
             place = config.named(("trainer", "callbacks", *keys))

@@ -245,6 +245,8 @@ def refuse_other(folder: Path, made_from: Fingerprint) -> None:
     else, or whose state files are damaged. That it is to have more steps than before is no hindrance: it goes on
     from its last.ckpt."""
     known, last = read_finished(folder), (folder / "last.ckpt").is_file()
+    if (folder / "last.ckpt").exists() and not last:
+        raise ValueError(f"{folder / 'last.ckpt'} is no file; train this stage with --retrain, which keeps it aside")
     begun = read_state(folder / "begun.json") if last else None
     state = begun if known is None else known
     if state is None or (last and made_from.only_wants_more_steps(state)):

@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from melody_cm.configuration import leaves
 from melody_cm.data import MusicDataModule
@@ -57,7 +58,7 @@ class Training:
             self.trainer = build_trainer(recipe, folder, own + ([EndNow()] if end_now else []))
         except FileNotFoundError:
             raise
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             raise ValueError(f"{recipe.name}: {error}") from error
 
     def fit(self, made_from: Fingerprint) -> dict[str, Any] | None:
@@ -81,6 +82,8 @@ class Training:
         try:
             with naming_lost_workers("reads music", "set data.num_workers lower"):
                 self.trainer.fit(self.module, self.data, ckpt_path=str(last) if last.is_file() else None)
+        except MisconfigurationException as error:
+            raise ValueError(f"{self.recipe.name}: {error}") from error
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
             raise KeyboardInterrupt from error
         except OSError as error:
@@ -202,9 +205,21 @@ def music_facts(data: MusicDataModule) -> dict[str, Any]:
 
 
 def max_seconds(trainer: Mapping[str, Any]) -> float:
-    """How long a training may take, in the forms of Lightning's `max_time`; infinite where nothing is said."""
+    """How long a training may take, in the forms of Lightning's `max_time`; infinite where nothing is said.
+
+    Raises:
+        ValueError: it is none of these forms, or below 0.
+    """
     limit = trainer.get("max_time")
-    return math.inf if limit is None else float(Timer(limit).time_remaining() or 0)
+    if limit is None:
+        return math.inf
+    try:
+        seconds = float(Timer(limit).time_remaining() or 0)
+    except Exception as error:  # Of many kinds.
+        raise ValueError(f"trainer.max_time is {limit!r}; give it as DD:HH:MM:SS") from error
+    if seconds < 0:
+        raise ValueError(f"trainer.max_time is {limit!r}, which is over before it begins; give it as DD:HH:MM:SS")
+    return seconds
 
 
 def build_stage(recipe: Recipe) -> tuple[LightningModule, MusicDataModule]:

@@ -13,7 +13,7 @@ from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.runs.processes import is_first_process, say, wait_until
 from melody_cm.runs.recipe import Recipe
 from melody_cm.runs.systems import SAMPLING
-from melody_cm.storage import hash_tensors, read_json, save_network, write_json
+from melody_cm.storage import hash_tensors, read_keys, save_network, write_json
 from melody_cm.storage.description import STAGE
 from melody_cm.training.stage import Stage
 
@@ -121,6 +121,6 @@ def _save(held: Held, folder: Path) -> None:
     """Export a network as its own stage would have: what was left out of the system's export is a stage again."""
     save_network(held.network, folder)
     file = folder / "config.json"
-    config = read_json(file)
+    config = read_keys(file)
     config["init_args"] |= {name: f"{STAGE}{stage}" for name, stage in held.network.left_out.items()}
     write_json(file, config)

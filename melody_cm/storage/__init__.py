@@ -15,6 +15,8 @@ from melody_cm.storage.files import (
     folder_atomically,
     naming_full_disks,
     read_json,
+    read_keys,
+    read_whole,
     sweep,
     write_atomically,
     write_json,

@@ -27,7 +27,7 @@ from melody_cm.storage.description import (
     refuse_foreign,
     required,
 )
-from melody_cm.storage.files import read_json
+from melody_cm.storage.files import read_keys
 from melody_cm.storage.hashing import hash_tensors
 from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
@@ -217,8 +217,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no exported network: {name} is missing")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or not {"class_path", "init_args", "weights"} <= config.keys():
+    config = read_keys(folder / "config.json")
+    if not {"class_path", "init_args", "weights"} <= config.keys():
         raise ValueError(f"{folder / 'config.json'} does not describe a network; export it again")
     return config
 
@@ -268,7 +268,7 @@ def _no_more_tensors_than(count: int, folder: Path) -> Iterator[None]:
 
 
 def _class_of(folder: Path) -> type:
-    return made_by(find_class(read_json(folder / "config.json")["class_path"])) or Network
+    return made_by(find_class(read_keys(folder / "config.json")["class_path"])) or Network
 
 
 def _call(target: Any, arguments: Mapping[str, Any], also: tuple[type, ...]) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 from melody_cm.interfaces import Network
 from melody_cm.storage.build import DIFFUSERS_WEIGHTS, as_read
 from melody_cm.storage.description import STAGE, class_path, describe
-from melody_cm.storage.files import folder_atomically, read_json, write_json
+from melody_cm.storage.files import folder_atomically, read_keys, write_json
 from melody_cm.storage.hashing import hash_tensors
 
 
@@ -46,7 +46,7 @@ def save_network(network: Network, folder: Path, portable: bool = False, half: b
 
 def weight_hash(folder: Path) -> str:
     """The weight hash written when the network was saved."""
-    return read_json(Path(folder) / "config.json")["weights"]
+    return read_keys(Path(folder) / "config.json")["weights"]
 
 
 def _stored(network: Network, half: bool) -> dict[str, Tensor]:

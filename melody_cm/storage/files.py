@@ -3,16 +3,21 @@
 import errno
 import json
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 2**26  # Of a text that is read whole.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# What a writer leaves beside its file when it is killed; the number is that of its process.
-LEFT = re.compile(r"\..+\.(\d+)\.part")
+# What a writer leaves beside its file when it is killed: its machine, where that is known, and its process.
+LEFT = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.part")
+SWEPT: set[Path] = set()  # Folders that this process has written into.
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -22,7 +27,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         OSError: the disk is full; the message says how much was wanted.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     try:
         with naming_full_disks(path, aside):
@@ -56,11 +60,20 @@ def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what writers that are dead left below a folder; to be called where no other may write there."""
+    """Delete what writers that are dead, or on other machines, left below a folder, where no other may write now."""
     for path in list(Path(folder).rglob(".*.part")):
-        found = LEFT.fullmatch(path.name)
-        if found and not _is_alive(int(found[1])):
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        _delete_left(path, anywhere=True)
+
+
+def _delete_left(path: Path, anywhere: bool) -> None:
+    """Delete what a dead writer of this machine left, or one of any machine."""
+    found = LEFT.fullmatch(path.name)
+    if not found or not (anywhere or found[1] == _machine()):
+        return
+    if found[1] in (None, _machine()) and _is_alive(int(found[2])):
+        return
+    with suppress(OSError):  # Another process sweeps too.
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,24 +86,55 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file that is no larger than `most`.
+
+    Raises:
+        ValueError: it is, or it is no file; the message names it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_char_device():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path} has more than {most / 2**20:g} MiB, which no such file of ours has")
+    return data
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         ValueError: the file is not JSON; the message names it.
     """
+    data = read_whole(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(data.decode())
     except (ValueError, RecursionError) as error:  # Of numbers with too many digits, and brackets in brackets, too.
         raise ValueError(f"{path} is not valid JSON ({error}); make it again or remove it") from error
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds keys and values.
+
+    Raises:
+        ValueError: it does not; the message names it.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no keys and values; make it again or remove it")
+    return data
 
 
 @contextmanager
 def folder_atomically(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(folder)
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # Killed between the two renames below.
+        old.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -100,7 +144,6 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
                 if file.is_file():
                     file.chmod(0o644)
                     _sync(file)
-        old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
@@ -126,12 +169,27 @@ def _sync(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Where this process writes what is to become `path`; its folder is made, and swept when it is first written to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in SWEPT:
+        SWEPT.add(path.parent)
+        for left in path.parent.glob(".*.part"):
+            _delete_left(left, anywhere=False)
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+@cache
+def _machine() -> str:
+    """Of this machine, and of this container on it: a number of a process says nothing elsewhere."""
+    namespace = ""
+    with suppress(OSError):  # Only Linux has it.
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{platform.node()} {namespace}'.encode()):08x}"
 
 
 def _is_full(folder: Path) -> bool:
     """Whether not even a small file can be written here."""
-    probe = folder / f".probe.{os.getpid()}.part"
+    probe = _aside(folder / "probe")
     try:
         probe.write_bytes(bytes(2**16))
     except OSError as error:

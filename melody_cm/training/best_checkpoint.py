@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from melody_cm.storage import read_json, write_json
+from melody_cm.storage import read_keys, write_json
 
 log = logging.getLogger(__name__)
 VALIDATION_LOSS = "val/loss"
@@ -37,7 +37,7 @@ class BestCheckpoint(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = Path(trainer.default_root_dir) / "best.json"
-        known = read_json(path) if path.is_file() and int(pl_module.batches_seen) else {}
+        known = read_keys(path) if path.is_file() and int(pl_module.batches_seen) else {}
         same = (known.get("monitor"), known.get("mode")) == (self.monitor, self.mode)
         self._best = trainer.strategy.broadcast(known["value"] if same else None)
 

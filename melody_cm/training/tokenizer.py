@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
@@ -48,6 +49,11 @@ class TokenizerFitting(Resumable):
     def exports(self) -> dict[str, Network]:
         """The stage's result by slot."""
         return {"tokenizer": self.tokenizer}
+
+    def setup(self, stage: str) -> None:
+        """DDP refuses a module without gradients; this one gathers what it needs from all processes itself."""
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.trainer.strategy.configure_ddp = lambda: None
 
     @torch.no_grad()
     def training_step(self, batch: MusicBatch, batch_idx: int) -> None:

@@ -379,6 +379,21 @@ def test_an_mp3_that_counts_too_few_frames_is_heard_whole(tmp_path):
     assert scan_audio(one, 0.0, None).seconds == pytest.approx(7.0, abs=0.2)
 
 
+def test_an_mp3_with_a_hole_is_damaged_and_not_truncated(tmp_path):
+    path = written(tmp_path / "a.mp3")
+    data, middle = path.read_bytes(), path.stat().st_size // 2
+    path.write_bytes(data[:middle] + np.random.default_rng(0).bytes(3000) + data[middle:])
+    with pytest.raises(AudioProblem, match="unreadable at") as raised:
+        scan_audio(path, 0.0, None)
+    assert raised.value.reason == "unreadable"
+
+
+def test_a_coding_that_cannot_be_sought_in_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(16000, 1.0), 16000, subtype="GSM610")
+    with pytest.raises(AudioProblem, match=r"a\.wav: GSM 6.10 cannot be read from any place; write it again as FLAC"):
+        audio_info(tmp_path / "a.wav")
+
+
 def test_nothing_is_printed_of_damaged_mp3_files(tmp_path, capfd):
     path = written(tmp_path / "a.mp3")
     data = bytearray(path.read_bytes())

@@ -96,6 +96,17 @@ def test_one_sound_file_in_two_splits_is_refused(tmp_path):
         ManifestCorpus(write_manifest(tmp_path, row(), row(id="b", split="test"))).clips()
 
 
+def test_a_row_without_end_is_named_before_it_fills_the_memory(tmp_path):
+    with (tmp_path / "manifest.jsonl").open("wb") as file:
+        file.write(json.dumps(row()).encode() + b"\n")
+        file.truncate(2**33)
+    said = r"manifest\.jsonl, line 2: longer than 16 MiB, which no row is"
+    with pytest.raises(ValueError, match=said):
+        ManifestCorpus(str(tmp_path)).clips()
+    with pytest.raises(ValueError, match=said):
+        list(manifest_lines(tmp_path / "manifest.jsonl"))
+
+
 def test_rows_that_are_not_utf8_are_named(tmp_path):
     line = json.dumps(row()).encode() + b"\n"
     (tmp_path / "manifest.jsonl").write_bytes(line + line.replace(b"One", b"caf\xe9"))

@@ -12,7 +12,7 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -82,13 +82,12 @@ class House:
         return house
 
 
-def cases(house: House, count: int, seed: int) -> Iterator[Case]:
-    """`count` inputs, as many of each kind."""
+def case(house: House, number: int, seed: int) -> Case:
+    """The input of a number; each kind has its turn."""
     kinds = [sounds, manifests, folders, texts, tables, recipes, systems, networks, weights, checkpoints, states,
              results, statistics, encoded, command_lines]  # fmt: skip
-    for number in range(count):
-        kind = kinds[number % len(kinds)]
-        yield kind(house, Random(f"{seed}/{kind.__name__}/{number}"))
+    kind = kinds[number % len(kinds)]
+    return kind(house, Random(f"{seed}/{kind.__name__}/{number}"))
 
 
 def sounds(house: House, rng: Random) -> Case:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -30,14 +29,14 @@ def training(kind: str, runs: Path) -> list[object]:
     return ["train", f"recipes/{STAGES[kind]}.yaml", "--size", "tiny", "--runs", runs, "--run", "x", *corpus, *more]
 
 
-def new_run(kind: str, trained: Path, runs: Path) -> Path:
-    """A run in which all is finished but the stage itself; returns the folder of the stage."""
+def new_run(wanted: str, trained: Path, runs: Path) -> Path:
+    """A run in which all is finished but one stage; returns the folder of that."""
     for stage in [path.parent for path in trained.glob("*/*/finished.json")]:
         name = stage.relative_to(trained).as_posix()
-        if name != STAGES[kind]:
+        if name != wanted:
             (runs / "x" / name).parent.mkdir(parents=True, exist_ok=True)
             (runs / "x" / name).symlink_to(stage)
-    return runs / "x" / STAGES[kind]
+    return runs / "x" / wanted
 
 
 def weights(stage: Path) -> dict[str, torch.Tensor]:
@@ -53,45 +52,44 @@ def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
     return one.keys() == other.keys() and len(one) > 0 and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def undisturbed(kind: str, trained: Path, folder: Path) -> tuple[dict[str, torch.Tensor], float]:
-    """The weights of a stage that nothing disturbs, and how long its training takes."""
-    stage = new_run(kind, trained, folder)
+def undisturbed(kind: str, trained: Path, folder: Path) -> tuple[Path, float]:
+    """The folder of a stage that nothing disturbs, and how long its training takes."""
+    folder.mkdir(parents=True)
+    stage = new_run(STAGES[kind], trained, folder)
     done = run(training(kind, folder), folder)
     if done.code:
         raise RuntimeError(f"{kind}: {done.message}")
-    return weights(stage), done.seconds
+    return stage, done.seconds
 
 
-def killed(kind: str, trained: Path, folder: Path, rounds: int, seed: int) -> Iterator[tuple[int, str]]:
-    """For each round the kills that met a process which trained, and what is wrong with its end ("" for nothing).
+def killed(
+    kind: str, trained: Path, folder: Path, right: Path, seconds: float, seed: int, number: int
+) -> tuple[int, str]:
+    """The kills that met a process which trained, and what is wrong with its end ("" for nothing).
 
-    In a round a training is met by each of the signals once, in a random order, each at a random moment of what is left
-    of it; then it goes on to its end.
+    A training is met by each of the signals once, in a random order, each at a random moment of what is left of it;
+    then it goes on to its end, which is to be that of the stage in `right`, whose training took some seconds.
     """
-    (folder / "undisturbed").mkdir(parents=True)
-    right, seconds = undisturbed(kind, trained, folder / "undisturbed")
-    rng = Random(f"{kind}/{seed}")
-    for number in range(rounds):
-        own = folder / str(number)
-        own.mkdir()
-        stage = new_run(kind, trained, own)
-        met, wrong = 0, ""
-        for signum in rng.sample(SIGNALS, len(SIGNALS)):
-            command = Command(training(kind, own), own, own / "said.txt")
-            time.sleep(rng.uniform(0.0, 0.7 * seconds))
-            command.kill(signum)
-            done = command.wait()
-            met += done.code != 0
-            if done.code not in (0, 130, -signum):
-                wrong = wrong or f"{signum.name}: code {done.code}, {done.message[:200]}"
-        done = run(training(kind, own), own)
-        if done.code:
-            wrong = wrong or f"does not go on: {done.message[:200]}"
-        elif not are_equal(weights(stage), right):
-            wrong = wrong or "other weights"
-        if left := [path.name for path in own.rglob(".*") if path.name.endswith((".part", ".lock", ".first"))]:
-            wrong = wrong or f"left: {left[:3]}"
-        yield met, wrong
+    rng, own = Random(f"{kind}/{seed}/{number}"), folder / str(number)
+    own.mkdir()
+    stage = new_run(STAGES[kind], trained, own)
+    met, wrong = 0, ""
+    for signum in rng.sample(SIGNALS, len(SIGNALS)):
+        command = Command(training(kind, own), own, own / "said.txt")
+        time.sleep(rng.uniform(0.0, 0.7 * seconds))
+        command.kill(signum)
+        done = command.wait()
+        met += done.code != 0
+        if done.code not in (0, 130, -signum):
+            wrong = wrong or f"{signum.name}: code {done.code}, {done.message[:200]}"
+    done = run(training(kind, own), own)
+    if done.code:
+        wrong = wrong or f"does not go on: {done.message[:200]}"
+    elif not are_equal(weights(stage), weights(right)):
+        wrong = wrong or "other weights"
+    if left := [path.name for path in own.rglob(".*") if path.name.endswith((".part", ".lock", ".first"))]:
+        wrong = wrong or f"left: {left[:3]}"
+    return met, wrong
 
 
 def one_of_two(victim: int, folder: Path) -> tuple[float, str]:

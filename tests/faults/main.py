@@ -10,9 +10,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from resource import RUSAGE_CHILDREN, getrusage
+from typing import NamedTuple, TypeVar
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "training"), str(TESTS / "cli")]
@@ -23,12 +26,15 @@ import disks  # noqa: E402
 import hostile  # noqa: E402
 import kills  # noqa: E402
 import torch  # noqa: E402
-from sandbox import run_apart  # noqa: E402
+from sandbox import Outcome, run_apart  # noqa: E402
 from two_steps import train_two_steps  # noqa: E402
+
+from melody_cm.data.jobs import cores  # noqa: E402
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 PARTS = ("kills", "ranks", "disks", "files", "hostile")
 SEED = 20
+Result = TypeVar("Result")
 
 
 class Line(NamedTuple):
@@ -43,7 +49,9 @@ class Line(NamedTuple):
 def kill_lines(trained: Path, folder: Path, short: bool) -> Iterator[Line]:
     """Trainings that are killed at random moments."""
     for kind in ("plain",) if short else kills.STAGES:
-        rounds = list(kills.killed(kind, trained, folder / kind, 1 if short else 10, SEED))
+        done = kills.undisturbed(kind, trained, folder / kind / "undisturbed")
+        work = partial(kills.killed, kind, trained, folder / kind, *done, SEED)
+        rounds = list(side_by_side(work, range(1 if short else 10)))
         wrong, met = [text for _, text in rounds if text], sum(count for count, _ in rounds)
         title = f"SIGKILL, SIGTERM, SIGINT in a stage: {kind} ({kills.STAGES[kind]})"
         ended = f"{len(rounds) - len(wrong)} of {len(rounds)} trainings ended bit-equal"
@@ -86,22 +94,36 @@ def hostile_lines(trained: Path, folder: Path, short: bool) -> Iterator[Line]:
     counts: dict[str, Counter[str]] = {}
     wrong: dict[str, list[str]] = {}
     slowest = largest = 0.0
-    for number, case in enumerate(hostile.cases(house, 30 if short else 2000, SEED)):
-        own = folder / str(number)
-        own.mkdir()
-        case.lay(own)
-        outcome = run_apart(lambda case=case, own=own: case.read(own), own)
-        counts.setdefault(case.kind, Counter())[outcome.kind] += 1
+    tried = side_by_side(partial(_tried, house, folder), range(30 if short else 2000))
+    for number, (kind, outcome) in enumerate(tried):
+        counts.setdefault(kind, Counter())[outcome.kind] += 1
         slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
-        if outcome.is_good:
-            shutil.rmtree(own, ignore_errors=True)
-        else:
-            wrong.setdefault(case.kind, []).append(f"{number}: {outcome.kind}: {outcome.message}")
+        if not outcome.is_good:
+            wrong.setdefault(kind, []).append(f"{number}: {outcome.kind}: {outcome.message}")
     for kind, found in counts.items():
         said = f"{found['refused']} refused in one line, {found['harmless']} harmless"
         yield Line(f"hostile {kind}", found.total(), said, wrong.get(kind, []))
     yield Line("hostile inputs together", sum(found.total() for found in counts.values()),
                f"longest {slowest:.1f} s, most memory {largest:.0f} MB", [])  # fmt: skip
+
+
+def _tried(house: hostile.House, folder: Path, number: int) -> tuple[str, Outcome]:
+    """The kind of an input and what came of it; what did harm is kept."""
+    case, own = hostile.case(house, number, SEED), folder / str(number)
+    own.mkdir()
+    case.lay(own)
+    outcome = run_apart(lambda: case.read(own), own)
+    if outcome.is_good:
+        shutil.rmtree(own, ignore_errors=True)
+    return case.kind, outcome
+
+
+def side_by_side(work: Callable[[int], Result], numbers: range) -> Iterator[Result]:
+    """`work` of each number in turn, as many at once as there are cores."""
+    with get_context("fork").Pool(cores()) as pool:
+        yield from pool.imap(work, numbers)
+        pool.close()
+        pool.join()  # So that their time is counted.
 
 
 def table(lines: list[Line]) -> str:
@@ -134,7 +156,8 @@ def main() -> int:
                 for text in line.wrong:
                     print(f"    {text}", flush=True)
     minutes = (time.monotonic() - started) / 60
-    note = f"{minutes:.0f} minutes on {os.cpu_count()} cores, load at the beginning {load:.1f}."
+    busy = sum(getrusage(RUSAGE_CHILDREN)[:2]) / 60
+    note = f"{minutes:.0f} minutes on {cores()} cores ({busy:.1f} of processor time), load at the beginning {load:.1f}."
     print(f"\n{table(lines)}\n\n{note}")
     if arguments.write:
         text = arguments.write.read_text(encoding="utf-8")

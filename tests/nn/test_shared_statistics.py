@@ -50,9 +50,8 @@ def work(rank, file):
     distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path):
-    multiprocessing.spawn(work, (str(tmp_path / "two"),), nprocs=2)
+    multiprocessing.start_processes(work, (str(tmp_path / "two"),), nprocs=2, start_method="fork")
     two, one = torch.load(tmp_path / "two"), learnt(0, 1)
     for a, b in zip(two[0] + two[1] + [two[2]], one[0] + one[1] + [one[2]], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

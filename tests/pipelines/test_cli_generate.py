@@ -160,6 +160,15 @@ def test_two_commands_do_not_write_one_file(tmp_path):
     assert soundfile.info(tmp_path / "a.wav").frames == 8
 
 
+def test_locks_of_killed_commands_are_taken_away_and_no_others(tmp_path):
+    (tmp_path / ".old.partial.wav.lock").touch()
+    (tmp_path / ".foreign.lock").touch()
+    with GrowingWav(tmp_path / "a.wav", 800), GrowingWav(tmp_path / "b.wav", 800):
+        assert {path.name for path in tmp_path.glob(".*")} == {
+            *(".a.partial.wav.lock", ".b.partial.wav.lock", ".foreign.lock")
+        }
+
+
 def test_a_place_that_cannot_be_written_is_found_before_the_pipeline_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("melody_cm.pipelines.PretrainedPipeline.from_pretrained", None)
     (tmp_path / "file").touch()
@@ -247,7 +256,7 @@ def test_prompts_of_a_table(saved, tmp_path):
         ("p.csv", "caption,x\n ,1\n", None, "row 1 has no text in the column 'caption'"),
         ("p.jsonl", '{"caption": 3}\n', None, "row 1 has no text"),
         ("p.jsonl", "[1]\n", None, "but none"),
-        ("p.jsonl", "{\n", None, "no JSON lines of prompts"),
+        ("p.jsonl", "{\n", None, r"p\.jsonl: not a table of prompts \("),
         ("p.txt", "a\n", "caption", "only .csv and .jsonl have columns"),
     ],
 )

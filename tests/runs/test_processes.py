@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.run
 import yaml
 from safetensors.torch import load_file
 from toy_recipe import toy_recipe
+from two_steps import STAGES
 
 import melody_cm
-from melody_cm.configuration import shipped
 from melody_cm.runs import Interrupted
-from melody_cm.storage import load_network
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).parent / "melody-cm")
@@ -53,10 +55,10 @@ def train(house, run, *overrides, retrain=False):
     return melody_cm.train(house / "recipes/toy", house / "runs" / run, "tiny", overrides=overrides, retrain=retrain)
 
 
-def command(house, run, *arguments):
+def command(house, run, *arguments, launcher=()):
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "training")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    words = [COMMAND, "train", "recipes/toy", "--size", "tiny", "--run", run, *arguments]
+    words = [*launcher, COMMAND, "train", "recipes/toy", "--size", "tiny", "--run", run, *arguments]
     done = subprocess.run(words, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
     return done.returncode, done.stdout + done.stderr
 
@@ -98,24 +100,42 @@ def test_two_processes_stopped_together_resume_and_equal_one(house, undisturbed)
         torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
 
 
+TORCHRUN = re.findall(r"`(torchrun [^`]*)`", (REPOSITORY / "docs/processes.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("line", TORCHRUN)
+def test_torchrun_leaves_to_us_what_is_ours(line):
+    parsed = torch.distributed.run.parse_args(shlex.split(line.replace("node-rank N", "node-rank 1"))[1:])
+    assert parsed.training_script == "melody-cm"
+    assert parsed.training_script_args[0] == "train"
+    assert "--run" in parsed.training_script_args
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["melody/5_audio_vae_gan", "musiccm/1_mel_vae"])
-def test_a_real_stage_in_two_processes_equals_one(tmp_path, stage):
-    corpus = ["--data.corpus.num_clips", "24", "--trainer.max_steps", "3", "--trainer.limit_val_batches", "0"]
-    exported = []
-    for run, arguments in (("one", []), ("two", TWO)):
-        words = [COMMAND, "train", str(shipped(f"recipes/{stage}.yaml")), "--size", "tiny", "--runs", str(tmp_path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MELODY_CM_CACHE": str(tmp_path / "cache")}
-        words += ["--run", run, *corpus, *arguments]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        exported.append(load_network(tmp_path / run / stage / "export/autoencoder").state_dict())
-    one, two = (torch.cat([value.flatten() for value in weights.values()]) for weights in exported)
-    assert len(one) > 10_000, "not the weights"
-    # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so all are judged
-    # together: other clips or noise would move a typical weight by about the learning rate, 1e-4.
-    assert not torch.equal(one, two), "bit-equal sums in other orders? then nothing was compared"
-    assert float((one - two).abs().mean()) < 3e-6
+def test_a_training_of_torchrun_equals_one_process(house, undisturbed):
+    (line,) = [line for line in TORCHRUN if "--nnodes" not in line]
+    launcher = shlex.split(line.replace("--nproc-per-node 8", "--nproc-per-node 2").partition("melody-cm")[0])
+    code, output = command(
+        house, "torchrun", *TWO, launcher=[str(Path(sys.executable).parent / launcher[0]), *launcher[1:]]
+    )
+    assert code == 0, output
+    assert output.count("after 80 steps") == 1
+    for name, value in weights(house, "torchrun").items():
+        torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_stage_in_two_processes_equals_one(tiny_run):
+    words = [sys.executable, str(REPOSITORY / "tests/faults/one_and_two.py"), str(tiny_run)]
+    environment = {**os.environ, "MELODY_CM_CACHE": str(tiny_run.parents[1] / "cache")}
+    environment.pop("MELODY_CM_RUN", None)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len({stage for stage, *_ in rows}) == len(STAGES)
+    # AdamW turns the rounding of a gradient near zero into a visible step of a single weight, so that all weights of a
+    # network are judged together. Other clips, noise or statistics would move them by about the learning rate, 1e-4.
+    assert not [row for row in rows if float(row[3]) > (1e-5 if "discriminator" in row[1] else 1e-6)]
 
 
 def test_a_finished_stage_is_skipped_and_a_changed_one_is_refused(house, undisturbed, capsys):
@@ -153,6 +173,13 @@ def test_what_the_time_ends_is_not_finished_and_goes_on_to_bit_equal_weights(hou
     assert not (house / f"runs/late/{STAGE}/finished.json").exists()
     train(house, "late")
     assert_bit_equal(weights(house, "late"), undisturbed)
+
+
+@pytest.mark.parametrize("limit", ["soon", "00:00:00:-1", "-5", "{seconds: -1}"])
+def test_a_time_that_is_none_is_refused_before_anything_is_trained(house, limit):
+    with pytest.raises(ValueError, match=r"trainer.max_time is .*; give it as DD:HH:MM:SS"):
+        train(house, "timeless", f"--trainer.max_time={limit}")
+    assert not (house / f"runs/timeless/{STAGE}").exists()
 
 
 def test_what_early_stopping_ends_is_finished_and_says_so(house, capsys):
@@ -207,7 +234,7 @@ def test_a_flipped_bit_in_an_export_is_not_skipped_as_finished(house, name):
     train(house, "flipped", "--trainer.max_steps=3")
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cut", "foreign")]
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cut", "foreign", "a folder")]
 
 
 @pytest.mark.parametrize("kind", ["empty", "not finite", *SLOW])
@@ -219,6 +246,9 @@ def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, un
     whole = torch.load(file, weights_only=True)
     if kind == "empty":
         file.write_bytes(b"")
+    elif kind == "a folder":
+        file.unlink()
+        file.mkdir()
     elif kind == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     elif kind == "foreign":
@@ -237,12 +267,19 @@ def test_retrain_starts_anew_whatever_unfinished_checkpoint_lies_there(house, un
     "option",
     ["fast_dev_run=true", "limit_train_batches=3", "max_epochs=2", "overfit_batches=2", "min_steps=3", "barebones=true",
      "default_root_dir=/tmp/x", "reload_dataloaders_every_n_epochs=1",
-     "callbacks=[{class_path: lightning.pytorch.callbacks.Timer}]"],
+     "callbacks=[{class_path: lightning.pytorch.callbacks.Timer}]", "log_every_n_steps=0", "val_check_interval=0",
+     "val_check_interval=0.5", "plugins=[{class_path: lightning.pytorch.plugins.io.AsyncCheckpointIO}]"],
 )  # fmt: skip
 def test_an_option_that_is_not_honoured_is_refused_by_name(house, option):
-    with pytest.raises(ValueError, match=rf"trainer.{option.split('=')[0]}.*: (set by melody-cm|use trainer.max_time)"):
+    why = "(set by melody-cm|use trainer.max_time|0.* is no number of steps|.* is not one of melody_cm's)"
+    with pytest.raises(ValueError, match=rf"trainer.{option.split('=')[0]}.*: {why}"):
         train(house, "refused", f"--trainer.{option}")
     assert not (house / "runs/refused").exists()
+
+
+def test_what_lightning_refuses_is_one_line_that_names_the_stage(house):
+    with pytest.raises(ValueError, match=f"{STAGE}: .*gradient accumulation is not supported for manual optimization"):
+        train(house, "lightning", "--trainer.accumulate_grad_batches=3")
 
 
 def test_a_logger_of_the_recipe_stands_beside_ours(house):

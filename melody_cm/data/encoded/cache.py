@@ -17,7 +17,7 @@ from melody_cm.data.audio_files import AudioProblem
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, audible_start
 from melody_cm.data.encoded.outputs import FrozenOutput, frozen_outputs, has_live_encoder, value_windows
-from melody_cm.storage import hash_data, read_json
+from melody_cm.storage import hash_data, read_keys
 
 VERSION = 2
 INDEX = "index.json"
@@ -145,9 +145,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of an output, empty if it has none; a ValueError if it is damaged."""
     if not (folder / INDEX).is_file():
         return {}
-    index = read_json(folder / INDEX)
+    index = read_keys(folder / INDEX)
     whole = {"stage": str, "kind": str, "frame_samples": int | None, "weights": dict, "bad": dict}
-    known = {"bad": {}, **index} if isinstance(index, dict) else {}
+    known = {"bad": {}, **index}
     if not all(isinstance(known.get(name, ...), kind) for name, kind in whole.items()):
         raise ValueError(f"{folder / INDEX} is damaged; run `melody-cm data encode` with --again")
     return index

@@ -135,8 +135,6 @@ class Encoding(Dataset[str | Exception | None]):
     def _finish(self, output: FrozenOutput) -> None:
         folder, index = self.folder / output.name, self.indices[output.name]
         write_json(folder / INDEX, {**index, "bad": index.get("bad", {}) | self.bad})
-        for remains in folder.rglob(".*.part"):  # Of processes that were killed.
-            remains.unlink()
 
     def _lacking(self, output: FrozenOutput) -> set[tuple[Split, int]]:
         folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import OTHER_NAMES, SPLITS, Split, read_split
+from melody_cm.data.texts import lines_of
 
 Fields = dict[str, Any]
 # What a format gives: of each row its place ("file, row n"), and a function that tells its fields as a manifest has
@@ -24,7 +25,7 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     # Bytes that are not UTF-8 are kept as surrogates, so that only their own row suffers.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+        reader = csv.reader(lines_of(file), delimiter=delimiter, quoting=quoting)
         try:
             yield from ((f"{path}, row {number}", cells) for number, cells in enumerate(reader, start=1) if cells)
         except csv.Error as error:
@@ -32,8 +33,14 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
 
 
 def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
-    """The next row, which must be there: names of columns."""
+    """The next row, which must be there: names of columns.
+
+    Raises:
+        ValueError: there is none, or the table is not UTF-8.
+    """
     for _, cells in rows:
+        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in "".join(cells)):  # UTF-16, or Latin-1.
+            raise ValueError(f"{path}: its names of columns are not UTF-8 text; save it as UTF-8")
         return [name.strip() for name in cells]
     raise ValueError(f"{path}: empty, not even a row of column names")
 

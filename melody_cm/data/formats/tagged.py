@@ -21,6 +21,7 @@ from melody_cm.data.formats.tables import (
     translate_cells,
     without,
 )
+from melody_cm.storage import read_whole
 
 AUDIOCRAFT_NAMES = ("data.jsonl", "data.jsonl.gz")
 # A row is shorter than this, and so is a file that unpacks to more than so many times its size.
@@ -98,7 +99,7 @@ def _described(path: Path) -> Fields:
     if not path.is_file():
         return {}
     with located(path):
-        return without(load_row(path.read_bytes()), *TAKEN)
+        return without(load_row(read_whole(path)), *TAKEN)
 
 
 def _audiocraft_tags(described: Fields) -> Iterator[str]:

@@ -256,6 +256,12 @@ def test_missing_tracks_are_listed_under_the_name_they_are_distributed_with(tmp_
     assert report.missing == [f"{table}, row 2: {tmp_path / 'audio/34/1004034.2min.mp3'}"]
 
 
+def test_a_table_in_utf16_is_named(tmp_path):
+    (tmp_path / "songs.csv").write_text("id,audio,caption\na,a.wav,calm\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"songs\.csv: its names of columns are not UTF-8 text; save it as UTF-8"):
+        import_corpus("csv", [str(tmp_path / "songs.csv")], tmp_path / "manifest.jsonl")
+
+
 def test_cells_beyond_128_kb_and_the_separators_of_windows_are_read(tmp_path):
     (tmp_path / "sub").mkdir()
     sound(tmp_path / "sub" / "a.wav", 1)
