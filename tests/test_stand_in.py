@@ -39,7 +39,8 @@ WAITS = {
 HEARD = ("melody/5_audio_vae_gan", "musiccm/1_mel_vae", "musiccm/3_teacher", "musiclm/1_codec")
 # One of a kind runs by default.
 SLOW = (
-    *("melody/1_semantic_encoder", "melody/7_consistency_distillation", "musiccm/1_mel_vae", "musiccm/2_vocoder"),
+    *("melody/1_semantic_encoder", "melody/3_joint_tokenizer", "melody/7_consistency_distillation"),
+    *("musiccm/1_mel_vae", "musiccm/2_vocoder", "musiccm/3_teacher"),
     *("musiccm/4_consistency_distillation", "musiclm/1_codec", "musiclm/2_coarse_lm", "musiclm/3_fine_lm"),
 )
 

@@ -86,7 +86,7 @@ def hostile_lines(trained: Path, folder: Path, short: bool) -> Iterator[Line]:
     counts: dict[str, Counter[str]] = {}
     wrong: dict[str, list[str]] = {}
     slowest = largest = 0.0
-    for number, case in enumerate(hostile.cases(house, 30 if short else 2000, SEED)):
+    for number, case in enumerate(hostile.cases(house, 15 if short else 2000, SEED)):
         own = folder / str(number)
         own.mkdir()
         case.lay(own)
