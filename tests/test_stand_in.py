@@ -86,7 +86,8 @@ def test_every_stage_has_its_number():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WAITS]
 )
-def test_a_stage_trains_validates_and_samples_on_an_accelerator(name, tiny_run, monkeypatch):
+def test_a_stage_trains_validates_and_samples_on_an_accelerator(name, tiny_run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # Where callbacks write.
     monkeypatch.setenv("MELODY_CM_CACHE", str(tiny_run.parents[1] / "cache"))
     Run(tiny_run).enter()
     with StandIn() as stand_in:
