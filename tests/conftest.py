@@ -34,12 +34,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, worker_id) -> Path:
+def tiny_run(tmp_path_factory) -> Path:
     """A run in which every stage was trained for two steps at size tiny; it is shared by all tests, and only read."""
     from two_steps import train_two_steps
 
     base = tmp_path_factory.getbasetemp()
-    base = base if worker_id == "master" else base.parent  # One for all processes of pytest-xdist.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # One for all processes of pytest-xdist.
     run = base / "tiny/runs/mine"
     with pytest.MonkeyPatch.context() as patch, FileLock(base / "tiny.lock"):
         patch.setenv("MELODY_CM_CACHE", str(base / "tiny/cache"))

@@ -42,6 +42,7 @@ def test_the_page_has_three_examples():
     }
 
 
+@pytest.mark.slow
 def test_every_command_runs(folder):
     for name in ("recipes", "configs"):
         (folder / name).symlink_to(REPOSITORY / name)

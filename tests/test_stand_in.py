@@ -39,7 +39,8 @@ WAITS = {
 HEARD = ("melody/5_audio_vae_gan", "musiccm/1_mel_vae", "musiccm/3_teacher", "musiclm/1_codec")
 # One of a kind runs by default.
 SLOW = (
-    *("melody/1_semantic_encoder", "melody/7_consistency_distillation", "musiccm/1_mel_vae", "musiccm/2_vocoder"),
+    *("melody/1_semantic_encoder", "melody/3_joint_tokenizer", "melody/7_consistency_distillation"),
+    *("musiccm/1_mel_vae", "musiccm/2_vocoder", "musiccm/3_teacher"),
     *("musiccm/4_consistency_distillation", "musiclm/1_codec", "musiclm/2_coarse_lm", "musiclm/3_fine_lm"),
 )
 
@@ -85,7 +86,8 @@ def test_every_stage_has_its_number():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WAITS]
 )
-def test_a_stage_trains_validates_and_samples_on_an_accelerator(name, tiny_run, monkeypatch):
+def test_a_stage_trains_validates_and_samples_on_an_accelerator(name, tiny_run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # Where callbacks write.
     monkeypatch.setenv("MELODY_CM_CACHE", str(tiny_run.parents[1] / "cache"))
     Run(tiny_run).enter()
     with StandIn() as stand_in:

@@ -25,7 +25,7 @@ from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, Row, compare_rows
 from melody_cm.evaluation.score import Score
 from melody_cm.placement import Placement
-from melody_cm.runs import Recipe, Run, Setting, load_training, plan_stages, stage_weights
+from melody_cm.runs import Recipe, Run, Setting, load_training, plan_stages, recipe_folder, stage_weights
 from melody_cm.storage import build, hash_data
 from melody_cm.training import ConsistencyDistillation
 
@@ -108,7 +108,8 @@ def plan_ablation(
             raise ValueError(f"{what} {list(numbers)} must be different numbers from 0 on")
     if clips < 2:
         raise ValueError(f"{clips} clips give no distance; take at least 2")
-    paths = {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
+    found = recipe_folder(folder)
+    paths = {path.stem: path for path in sorted(found.glob("*.yaml"))} if found else {}
     if len(paths) < 2:
         raise ValueError(f"{folder} holds {len(paths)} recipe(s); an ablation compares at least two")
     if not seeds:

@@ -113,8 +113,10 @@ class PretrainedPipeline(Pipeline):
             )
         self._check_arrangement(request)
         self._check_sampling(request)
-        keys, sampling = clip_keys(request.seed, len(request.prompts)), self.sampling(request)
-        return Batch(**vars(request) | sampling, keys=keys, device=self.device, stopwatch=Stopwatch(self.device))
+        keys, own = clip_keys(request.seed, len(request.prompts)), self.sampling(request)
+        numbers = {"seconds": float(request.seconds), "guidance_scale": float(own["guidance_scale"])}
+        stopwatch = Stopwatch(self.device)
+        return Batch(**vars(request) | own | numbers, keys=keys, device=self.device, stopwatch=stopwatch)
 
     def sampling(self, request: Request) -> dict[str, Any]:
         """The request's sampling steps and guidance scale, or the pipeline's own."""

@@ -29,7 +29,7 @@ def plan(path: Path | str, setting: Setting) -> list[Recipe]:
     Raises:
         FileNotFoundError: it is neither.
     """
-    folder = _folder(path)
+    folder = recipe_folder(path)
     if folder is None:
         return [setting.compose(path)]
     files = sorted(folder.glob("*.yaml"))
@@ -121,7 +121,7 @@ def learning_parameters(stage: LightningModule) -> int:
     return sum(parameter.numel() for parameter in learning if parameter.requires_grad)
 
 
-def _folder(path: Path | str) -> Path | None:
+def recipe_folder(path: Path | str) -> Path | None:
     """The folder of recipes that a path or name means, if it means one."""
     for folder in (Path(path), shipped(str(path)), shipped("recipes") / path):
         if folder.is_dir():

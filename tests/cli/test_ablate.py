@@ -30,6 +30,12 @@ def test_networks_and_seeds_are_each_trained():
     assert all(one.sampled.config["seed_everything"] == one.seed for one in planned)
 
 
+def test_a_folder_that_ships_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = ablation.plan_ablation("recipes/ablations/network", TINY, [0])
+    assert {one.name for one in found} == {"dual_path", "unet1d", "unet2d"}
+
+
 def test_schedules_share_one_training_a_seed_and_that_of_the_network_ablation():
     schedules = {(one.name, one.seed): one for one in variants("angle_schedule")}
     for seed in (0, 1):

@@ -91,6 +91,8 @@ def without_times(out):
     return metadata, data["rows"], data["differences"]
 
 
+# Killed in this process, by an exception: comparison/test_compare_resume.py.
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_the_results_of_an_undisturbed_one(house):
     assert main(arguments("undisturbed", "--train-missing")) == 0
     clips = 2 * len(PROMPTS) * len(SEEDS)

@@ -1,5 +1,6 @@
 """What a user sees when something is wrong: one clear line and exit code 2, no traceback."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -169,6 +170,15 @@ def test_a_stage_without_what_it_needs_names_the_recipe(tmp_path, capsys):
     assert "melody-cm train recipes/musiccm/1_mel_vae.yaml" in capsys.readouterr().err
 
 
+@pytest.fixture
+def memory_of_one_stage(monkeypatch):
+    """It is counted in runs/test_training_memory.py; here of the first stage alone, as it takes seconds of each."""
+    module = importlib.import_module("melody_cm.runs.plan")
+    count, first = module.training_memory, "shared/1_joint_embedding"
+    monkeypatch.setattr(module, "training_memory", lambda *of: count(*of) if of[1].name == first else None)
+
+
+@pytest.mark.usefixtures("memory_of_one_stage")
 def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     assert main(["train", "recipes/melody", "--size", "paper", "--run", "x", "--runs", str(tmp_path), "--dry-run"]) == 0
     plan = capsys.readouterr().out
@@ -185,6 +195,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
     assert total[5] == f"over {sum(float(stage[5]) for stage in stages if stage[5] != 'not measured'):.1f}"
 
 
+@pytest.mark.usefixtures("memory_of_one_stage")
 def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):
     where = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(["compare", "recipes/compare/tiny.yaml", *where]) == 0

@@ -84,6 +84,18 @@ def test_given_music_goes_on_or_gets_a_new_part(systems, song):
         page.edited(systems, None, "melody", page.INPAINT, 0.4, 0.6, "", 0.0, 0, 2)
 
 
+def test_each_system_answers_for_itself_also_whole_seconds(systems):
+    gradio, told = pytest.importorskip("gradio"), []
+    bar = lambda step, desc: told.append((step, desc))  # noqa: E731
+    answers = {name: page._maker(gradio, name, system) for name, system in systems.items()}
+    (rate, samples), said = answers["musiccm"]("calm", 1, 0, 0, ["musiccm"], False, bar)
+    assert (rate, len(samples)) == (800, 800)
+    assert said.startswith("1.0 s of music in")
+    assert told[-1] == ((4, 4), "musiccm")
+    assert answers["melody"]("calm", 1, 0, 0, ["musiccm"], False, bar) == (None, "")
+    assert "MeLoDy takes no" in answers["melody"]("calm", 1, 0, 0, ["melody"], True, bar)[1]
+
+
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     assert main(["demo", "nowhere"]) == 2
@@ -91,8 +103,10 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
 
 
 @pytest.fixture
-def opened(browser, systems, tmp_path):
+def opened(browser, systems, tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="no gradio; pip install melody_cm[demo]")
+    made = page._sound
+    monkeypatch.setattr(page, "_sound", lambda audio: (8000, made(audio)[1]))  # Chromium plays nothing of 800 Hz.
     blocks = page.build_page(systems, tmp_path / "votes")
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, footer_links=[])
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -117,7 +131,7 @@ def test_visitors_make_music_go_on_from_theirs_and_vote(opened, song, tmp_path, 
     opened.locator("input[type=file]").first.set_input_files(song)
     opened.get_by_text("song.wav").first.wait_for()
     opened.get_by_role("button", name="Make music").last.click()
-    opened.get_by_label("Result").locator("audio").first.wait_for(state="attached")
+    opened.locator(".block", has_text="Result").last.get_by_label("Download").wait_for()
 
     opened.get_by_role("tab", name="Listening test").click()
     opened.get_by_role("button", name="A is better").click()

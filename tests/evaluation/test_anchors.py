@@ -15,7 +15,7 @@ from melody_cm.evaluation.folders import Sides, evaluate_clips
 SECONDS = 4.0
 
 
-def clips(folder, split=None, count=80):
+def clips(folder, split=None, count=40):
     found = find_clips(str(folder), split)
     return [replace(clip, duration=SECONDS) for clip in found[:: max(1, len(found) // count)]]
 

@@ -94,7 +94,7 @@ def hostile_lines(trained: Path, folder: Path, short: bool) -> Iterator[Line]:
     counts: dict[str, Counter[str]] = {}
     wrong: dict[str, list[str]] = {}
     slowest = largest = 0.0
-    tried = side_by_side(partial(_tried, house, folder), range(30 if short else 2000))
+    tried = side_by_side(partial(_tried, house, folder), range(15 if short else 2000))
     for number, (kind, outcome) in enumerate(tried):
         counts.setdefault(kind, Counter())[outcome.kind] += 1
         slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)

@@ -21,3 +21,8 @@ def test_batches_hold_every_clip_once_with_its_own_key(batch_size, sizes):
 def test_a_batch_of_no_clips_is_refused_when_it_is_asked_for(batch_size):
     with pytest.raises(ValueError, match=f"batch_size is {batch_size}; it must be at least 1"):
         REQUEST.split(batch_size)
+
+
+def test_whole_numbers_are_as_good_as_others():
+    batch = toy_melody(max_seconds=2.0).batch(Request("a", seconds=1, guidance_scale=2))
+    assert [type(value) for value in (batch.seconds, batch.guidance_scale)] == [float, float]

@@ -48,16 +48,14 @@ def test_every_ablation_is_a_few_lines():
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in ABLATIONS) <= 25
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", ["tiny", "paper", *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:3])]
+)
 def test_networks_with_their_conditioner_have_as_many_parameters_as_the_dual_path_denoiser(size):
     setting = Setting(size)
-    expected = learning_parameters(stage_on_meta(setting.compose(BASE), setting))
-    names = ("dual_path", "unet1d", "unet2d")
-    counts = {
-        name: learning_parameters(stage_on_meta(setting.compose(f"ablations/network/{name}"), setting))
-        for name in names
-    }
-    assert counts == {name: pytest.approx(expected, rel=0.05) for name in names}
+    names = (BASE, "ablations/network/unet1d", "ablations/network/unet2d")
+    expected, *counts = (learning_parameters(stage_on_meta(setting.compose(name), setting)) for name in names)
+    assert counts == [pytest.approx(expected, rel=0.05)] * 2
 
 
 def test_the_folder_is_planned_after_the_stages_that_it_reads():

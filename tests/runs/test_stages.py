@@ -21,12 +21,19 @@ def identify(path: Path) -> str:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", [*STAGES, *NEW_CLASSES])
-def test_a_recipe_composes_and_its_networks_can_be_built(name, size):
+def test_a_recipe_composes(name, size):
+    assert all((shipped("recipes") / f"{needed}.yaml").is_file() for needed in Setting(size).compose(name).needs)
+
+
+# Those of size tiny are trained below.
+@pytest.mark.parametrize(
+    "size", ["cpu", "paper", *(pytest.param(size, marks=pytest.mark.slow) for size in ("tiny", "small"))]
+)
+@pytest.mark.parametrize("name", [*STAGES, *NEW_CLASSES])
+def test_the_networks_of_a_recipe_can_be_built(name, size):
     setting = Setting(size)
-    recipe = setting.compose(name)
     limit = {"tiny": 2e6, "cpu": 4e6, "small": 30e6, "paper": 5e8}[size]
-    assert 0 <= learning_parameters(stage_on_meta(recipe, setting)) < limit
-    assert all((shipped("recipes") / f"{needed}.yaml").is_file() for needed in recipe.needs)
+    assert 0 <= learning_parameters(stage_on_meta(setting.compose(name), setting)) < limit
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=identify)

@@ -63,6 +63,7 @@ def test_a_stage_begins_with_the_weights_and_keeps_the_frozen_parts(exports, tin
     assert tuned.history["musiccm/1_mel_vae"] == PretrainedPipeline.from_pretrained(source).history["musiccm/1_mel_vae"]
 
 
+@pytest.mark.slow
 def test_it_is_the_tuned_teacher_that_is_distilled(exports, tmp_path):
     """The same option makes the student of what the run has, and takes the rest from the export."""
     run = train("musiccm/3_teacher", tmp_path / "tuned", exports / "musiccm_teacher")

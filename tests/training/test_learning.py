@@ -162,7 +162,7 @@ def test_latents_are_draws_from_the_posterior_or_from_its_cache():
 @pytest.mark.parametrize("kind", ["melody", "musiccm"])
 def test_latent_diffusion(kind):
     stage = latent_diffusion(kind)
-    first, last = overfit(stage, 150, 5e-3)
+    first, last = overfit(stage, 100, 5e-3)
     assert last < 0.5 * first
     music = stage.sample(clips())
     assert music.shape == (4, 1, SAMPLES)

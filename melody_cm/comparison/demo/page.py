@@ -86,7 +86,7 @@ def _fields(gradio: Any, seconds: float | int) -> list[Any]:
             gradio.Textbox(PROMPT, label="Prompt", scale=3),
             gradio.Number(seconds, label="Seconds", minimum=0.1),
             gradio.Number(0, label="Seed", precision=0),
-            gradio.Number(0, label="Steps (0: each system's own)", precision=0, minimum=0),
+            gradio.Number(0, label="Steps (0: its own)", precision=0, minimum=0),
         ]
 
 
@@ -95,27 +95,27 @@ def _side_by_side(gradio: Any, systems: Mapping[str, PretrainedPipeline]) -> Non
     with gradio.Row():
         chosen = gradio.CheckboxGroup(list(systems), value=list(systems), label="Systems", scale=3)
         loop = gradio.Checkbox(label="A loop (MusicCM)")
-    button, cells = gradio.Button("Make music", variant="primary"), []
+    button = gradio.Button("Make music", variant="primary")
     with gradio.Row():
-        for name in systems:
+        for name, system in systems.items():
             with gradio.Column(min_width=240):
-                cells += [_player(gradio, name), gradio.Markdown()]
+                cells = [_player(gradio, name), gradio.Markdown()]
+            _on(button, _maker(gradio, name, system), [*fields, chosen, loop], cells)
 
+
+def _maker(gradio: Any, name: str, system: PretrainedPipeline) -> Callable[..., Any]:
+    """What one system answers, with a bar: gradio finds it among the default values."""
     bar = gradio.Progress()
 
-    # gradio finds the bar among the default values.
     def make(
         prompt: str, seconds: float | int, seed: int, steps: int, names: list[str], loop: bool, bar: Any = bar
-    ) -> Iterator[list[Any]]:
-        shown: list[Any] = [None, ""] * len(systems)
-        for place, (name, system) in enumerate(systems.items()):
-            if name not in names:
-                continue
-            settings = {"loop": loop, "progress": lambda *step, name=name: bar(step, desc=name)}
-            shown[2 * place : 2 * place + 2] = _tried(system, prompt, seconds, seed, steps or None, **settings)
-            yield shown
+    ) -> tuple[Any, str]:
+        if name not in names:
+            return None, ""
+        told = {"loop": loop, "progress": lambda *step: bar(step, desc=name)}
+        return _tried(system, prompt, seconds, seed, steps or None, **told)
 
-    _on(button, make, [*fields, chosen, loop], cells)
+    return make
 
 
 def _tried(system: PretrainedPipeline, *request: Any, **settings: Any) -> tuple[Any, str]:
@@ -174,7 +174,7 @@ def edited(
     music = read_prompt(Path(path), system.sample_rate).waveform
     asked = {"prompts": [prompt] if prompt.strip() else [], "seed": seed, "num_steps": steps or None}
     if what == INPAINT:
-        return system.inpaint(music, system.sample_rate, begin, end, Request(**asked))
+        return system.inpaint(music, system.sample_rate, float(begin), float(end), Request(**asked))
     return system.continue_from(music, system.sample_rate, Request(seconds=seconds, **asked))
 
 
