@@ -110,10 +110,15 @@ class Musicnn(nn.Module):
 
 
 def _front(layer: nn.Module, norm: nn.Module, image: Float[Tensor, "b 1 l f"]) -> Float[Tensor, "b c l"]:
-    """A convolution that keeps the number of frames as TensorFlow does, and its maximum over the mels."""
+    """A convolution that keeps the number of frames as TensorFlow does, and its maximum over the mels.
+
+    The maximum of what a normalization with a negative gain makes is that of the minimum: taken first, nothing but the
+    convolution sees the whole image, which is a third faster.
+    """
     beyond = layer.kernel_size[0] - 1
-    padded = F.pad(image, (0, 0, beyond // 2, beyond - beyond // 2))
-    return norm(F.relu(layer(padded))).amax(3)
+    found = layer(F.pad(image, (0, 0, beyond // 2, beyond - beyond // 2)))
+    extreme = torch.where(norm.weight[:, None] < 0, found.amin(3), found.amax(3))
+    return norm(F.relu(extreme)[..., None])[..., 0]
 
 
 class MusicnnEmbedding(PretrainedEmbedding):
