@@ -8,7 +8,7 @@ import melody_cm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("system", type=Path, help="RUNS/RUN/SYSTEM, e.g. runs/quickstart/melody")
+    parser.add_argument("system", type=Path, help="RUNS/RUN/SYSTEM, e.g. runs/mine/melody")
     parser.add_argument("folder", type=Path, help="the folder to write")
     parser.add_argument("--half", action="store_true", help="store matrices in fp16: half the size")
 
