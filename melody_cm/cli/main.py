@@ -1,6 +1,7 @@
 """The command line: one verb a module. Only the chosen verb is imported, so `--help` answers at once."""
 
 import argparse
+import ctypes
 import difflib
 import importlib
 import os
@@ -14,6 +15,7 @@ from typing import NoReturn
 from melody_cm import __version__
 
 USER_ERROR, STOPPED = 2, 130
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE = -1, -3, 1 << 30  # Of glibc's mallopt; bytes.
 CACHES = ("MELODY_CM_CACHE", "NUMBA_CACHE_DIR", "HF_HOME")  # What says where each lies, else in the home.
 VERBS = {
     "train": "train one recipe, or a folder of recipes in order",
@@ -75,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{chosen} knows no argument {rest[0]!r}{nearest(rest[0], known)}")
     parsed.overrides = rest
     place_caches()
+    keep_memory()
     return _run(parsed)
 
 
@@ -128,6 +131,14 @@ def place_caches() -> None:
     folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))
     os.environ |= {name: str(folder / name.lower()) for name in wanted}
     print(f"melody-cm: {home} cannot be written; caches go to {folder} ({', '.join(wanted)})", file=sys.stderr)
+
+
+def keep_memory() -> None:
+    """Let freed blocks stay with the process. glibc gives large ones back, after every layer of a network, and has the
+    next one filled with zeros first: up to two fifths of the processor time of a convolution (docs/performance.md)."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, LARGE)
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""Clips of the demo systems for docs/demo.md: the first five prompts of recipes/compare/demo.yaml, seed 0, nothing chosen.
+"""Clips of the demo systems for docs/demo.md: the first prompts of recipes/compare/demo.yaml, seed 0, none selected.
 
-    python recipes/demo/clips.py --out docs/clips
+python recipes/demo/clips.py --out docs/clips
 """
 
 import argparse

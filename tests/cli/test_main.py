@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -157,6 +158,20 @@ def test_caches_go_elsewhere_where_there_is_no_home_to_write(tmp_path, monkeypat
     assert re.fullmatch(rf"melody-cm: \S+none cannot be written; caches go to \S+ {named}\n", said)
     assert os.environ["HF_HOME"] == "mine"
     assert Path(os.environ["MELODY_CM_CACHE"]).parent.is_dir()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
+def test_large_blocks_that_are_freed_are_used_again():
+    code = (
+        "import resource, numpy; from melody_cm.cli.main import keep_memory\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def work(): [numpy.ones(1 << 23) for _ in range(5)]\n"
+        "work(); before = faults(); work(); usual = faults() - before\n"
+        "keep_memory(); work(); before = faults(); work(); print(usual, faults() - before)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    usual, kept = map(int, out.split())
+    assert kept < usual / 10
 
 
 def test_debug_shows_the_traceback():
