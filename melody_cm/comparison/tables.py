@@ -178,8 +178,12 @@ def disagreement(results: Results) -> list[str]:
     unlike = [
         f"{one.title} / {other.title}" for (one, other), order in zip(pairs, orders, strict=True) if len(set(order)) > 1
     ]
-    told = f": {'; '.join(unlike[:PAIRS_SHOWN])}{'; ...' if len(unlike) > PAIRS_SHOWN else ''}" if unlike else ""
-    return [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently{told}."]
+    told = f"{'; '.join(unlike[:PAIRS_SHOWN])}{'; ...' if len(unlike) > PAIRS_SHOWN else ''}"
+    return (
+        [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently: {told}."]
+        if unlike
+        else []
+    )
 
 
 def _music(results: Results, keys: list[str]) -> Sheet:

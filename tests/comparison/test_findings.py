@@ -45,7 +45,7 @@ def compared(*tests, few=False, null=False, **changes):
 
 def test_the_opening_tells_size_corpus_and_n():
     assert opening(compared(corpus="my/music")) == (
-        "3 systems, 8 prompts, 2 seeds, clips of 2.5 s. Size tiny. Trained on music. Each row: 16 clips of 8 prompts, "
+        "3 systems, 8 prompts, 2 seeds, clips of 2.5 s. Size tiny. Corpus: music. Each row: 16 clips of 8 prompts, "
         "judged against 20 clips of 10 pieces."
     )
 

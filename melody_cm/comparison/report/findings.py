@@ -25,10 +25,10 @@ class Finding:
 
 
 def opening(results: Results) -> str:
-    """What was compared, of what size, trained on what, judged by how many clips."""
+    """What was compared, of what size, with which music, judged by how many clips."""
     metadata = results.metadata
     size = f"Size {metadata['size']}. " if "size" in metadata else ""
-    corpus = f"Trained on {corpus_name(metadata['corpus'])}. " if "corpus" in metadata else ""
+    corpus = f"Corpus: {corpus_name(metadata['corpus'])}. " if "corpus" in metadata else ""
     seeds = count(len(metadata["seeds"]), "seed")
     if results.verb == "ablate":
         recipes = dict.fromkeys(row.label for row in results.rows)
