@@ -22,9 +22,9 @@ def main() -> None:
     recipe = read_compare_recipe(shipped("recipes/compare/demo.yaml"))
     for name, side in recipe.systems.items():
         system = melody_cm.load(side.source)
-        for number, prompt in enumerate(recipe.prompts[:PROMPTS], start=1):
-            clip = system(prompt, seconds=recipe.seconds, seed=0, num_steps=max(side.num_steps))
-            clip.save(arguments.out / f"{name}_{number}.ogg")
+        made = system(recipe.prompts[:PROMPTS], seconds=recipe.seconds, seed=0, num_steps=max(side.num_steps))
+        for index in range(len(made)):
+            made[index].save(arguments.out / f"{name}_{index + 1}.ogg")
 
 
 if __name__ == "__main__":
