@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from toy_systems import toy_melody, toy_musiccm
 
+from melody_cm.data import open_corpus
 from melody_cm.pipelines import PretrainedPipeline
+from melody_cm.pipelines.pretrained import DEMOS
 
 SCRIPT = Path(__file__).resolve().parents[1] / "recipes/demo/ship.py"
 
@@ -35,3 +37,20 @@ def test_networks_that_systems_share_are_stored_once_and_every_system_stays_whol
     assert (tmp_path / "melody" / "autoencoder").exists()
     for name, system in systems.items():
         assert PretrainedPipeline.from_pretrained(f"demo:{name}").weight_hashes() == system.weight_hashes()
+
+
+@pytest.mark.parametrize("name", ["musiccm", "musiccm_teacher"])
+def test_a_system_that_ships_makes_other_music_for_another_prompt(name):
+    system = PretrainedPipeline.from_pretrained(f"demo:{name}")
+    piano, march = system(["slow solo piano", "a festive march for brass band"], seconds=2.0, num_steps=1).waveform
+    for sound in (piano, march):
+        assert 0.01 < float(sound.square().mean().sqrt()) < 0.5
+    assert float((piano - march).square().mean()) > 1e-4
+    assert {"shared/1_joint_embedding", "musiccm/3_teacher"} <= set(system.history)
+
+
+def test_all_that_ships_is_at_most_25_megabytes_and_says_its_licences():
+    assert sum(file.stat().st_size for file in DEMOS.rglob("*") if file.is_file()) <= 25e6
+    assert "FREEDOOM" in (DEMOS / "LICENSES.txt").read_text(encoding="utf-8")
+    splits = open_corpus(str(SCRIPT.parent / "real")).splits()
+    assert (len(splits["test"]), len(splits["valid"])) == (96, 48)
