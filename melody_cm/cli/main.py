@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{chosen} knows no argument {rest[0]!r}{nearest(rest[0], known)}")
     parsed.overrides = rest
     place_caches()
-    keep_memory()
+    if arguments is None:  # A process of its own.
+        keep_memory()
     return _run(parsed)
 
 
