@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from melody_cm.configuration import read_yaml
+from melody_cm.configuration import read_yaml, shipped
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.runs.fingerprint import (
@@ -140,7 +140,8 @@ class Run:
         with self.locked():
             if start is not None:
                 trained = {recipe.name for recipe in recipes}
-                start.adopt([need for recipe in recipes for need in recipe.needs if need not in trained], self.path)
+                needs = [need for recipe in recipes for need in recipe.needs if need not in trained]
+                start.adopt([*needs, *_untouched(start.stages, trained, recipes[0].size)], self.path)
             for recipe in recipes:
                 train_one(recipe, self.folder(recipe.name), retrain, start)
 
@@ -195,6 +196,20 @@ class Run:
             if is_first_process():
                 sweep(self.path)
             yield
+
+
+def _untouched(stages: Sequence[str], trained: set[str], size: str) -> list[str]:
+    """Those of a system's stages that read nothing of what is trained, and so stay as good as they are: with them the
+    tuned system is whole."""
+
+    def reads_trained(stage: str) -> bool:
+        return stage in trained or any(map(reads_trained, Setting(size).compose(stage).needs))
+
+    return [stage for stage in stages if _ships(stage) and not reads_trained(stage)]
+
+
+def _ships(stage: str) -> bool:
+    return shipped(f"recipes/{stage}.yaml").is_file()
 
 
 def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeights | None = None) -> None:

@@ -22,7 +22,7 @@ FEW = [
 def exports(tiny_run, tmp_path_factory):
     """The systems of the tiny run as folders that know nothing of it."""
     folder = tmp_path_factory.mktemp("exports")
-    for system in ("musiccm_teacher", "musiccm", "musiccm_vocoder", "melody"):
+    for system in ("musiccm_teacher", "musiccm", "musiccm_vocoder", "musiccm_teacher_vocoder", "melody"):
         Run(tiny_run).pipeline(system).save_pretrained(folder / system)
     return folder
 
@@ -61,6 +61,15 @@ def test_a_stage_begins_with_the_weights_and_keeps_the_frozen_parts(exports, tin
     assert tuned.history["musiccm/3_teacher"]["started_from"] == str(source)
     assert tuned.history["musiccm/3_teacher"]["music"]["licenses"] == {"CC0-1.0": 12}
     assert tuned.history["musiccm/1_mel_vae"] == PretrainedPipeline.from_pretrained(source).history["musiccm/1_mel_vae"]
+
+
+def test_what_reads_nothing_of_the_tuned_stage_comes_along_and_the_rest_does_not(exports, tmp_path):
+    run = train("musiccm/3_teacher", tmp_path / "teacher", exports / "musiccm_teacher_vocoder")
+    assert run.finished("musiccm/2_vocoder")["adopted"]["from"] == str(exports / "musiccm_teacher_vocoder")
+    assert run.pipeline("musiccm_teacher_vocoder")("a", 0.5).waveform.isfinite().all()
+    run = train("musiccm/1_mel_vae", tmp_path / "autoencoder", exports / "musiccm_vocoder")
+    assert run.finished("musiccm/2_vocoder") is not None
+    assert run.finished("musiccm/3_teacher") is None
 
 
 @pytest.mark.slow
