@@ -205,11 +205,7 @@ def _untouched(stages: Sequence[str], trained: set[str], size: str) -> list[str]
     def reads_trained(stage: str) -> bool:
         return stage in trained or any(map(reads_trained, Setting(size).compose(stage).needs))
 
-    return [stage for stage in stages if _ships(stage) and not reads_trained(stage)]
-
-
-def _ships(stage: str) -> bool:
-    return shipped(f"recipes/{stage}.yaml").is_file()
+    return [stage for stage in stages if shipped(f"recipes/{stage}.yaml").is_file() and not reads_trained(stage)]
 
 
 def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeights | None = None) -> None:
