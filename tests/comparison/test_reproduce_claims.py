@@ -9,11 +9,13 @@ from scipy import stats
 from test_ablation import results_of
 from toy_systems import toy_melody, toy_musiccm
 
+from melody_cm.comparison.compare_recipe import read_compare_recipe
 from melody_cm.comparison.reproduce import EXPERIMENTS, judged, markdown
 from melody_cm.comparison.reproduce.claims import Equal, Smaller, counted
-from melody_cm.comparison.reproduce.measure import clip_by_clip, count_passes, long_music, with_speeds
+from melody_cm.comparison.reproduce.measure import Bench, clip_by_clip, count_passes, long_music, with_speeds
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
+from melody_cm.runs import Run, Setting
 
 CLAIM = Smaller("a is nearer than b", "a", "b", ("fad_", "kad_"))
 
@@ -165,6 +167,20 @@ def test_long_music_is_made_with_one_canvas_and_with_one_for_each_window():
     assert {len(values) for row in made.rows for values in row.samples.values()} == {4}
     assert made.differences == []  # Of two prompts nothing can be told.
     assert set(made.rows[0].samples["seam_ratio"]) == {f"prompt {p}/take {t}" for p in range(2) for t in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "preset"),
+    [
+        ("cpu", "musiccm", "musiccm_vocoder.yaml"),
+        ("cpu", "musiccm_teacher", "musiccm_teacher_vocoder.yaml"),
+        ("tiny", "musiccm_teacher", "musiccm_teacher.yaml"),
+    ],
+)
+def test_systems_are_heard_through_the_vocoder_that_the_comparison_of_their_size_has(size, name, preset):
+    bench = Bench(Setting(size), Run("runs/any"), [0, 1], 2, read_compare_recipe(f"recipes/compare/{size}.yaml"))
+    assert bench.preset(name).name == preset
+    assert bench.with_systems({name: [1]}).presets == [bench.preset(name)]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

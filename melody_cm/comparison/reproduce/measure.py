@@ -46,16 +46,20 @@ class Bench:
 
     def with_systems(self, systems: Mapping[str, Sequence[int]]) -> CompareRecipe:
         """The comparison with other systems, at so many steps each."""
-        preset = "configs/pipeline/{}.yaml".format
-        sides = {name: Side(list(steps), str(find_file(preset(name)))) for name, steps in systems.items()}
+        sides = {name: Side(list(steps), str(self.preset(name))) for name, steps in systems.items()}
         return replace(self.recipe, systems=sides)
+
+    def preset(self, name: str) -> Path:
+        """How a system is made: as the comparison has it, which may give it a vocoder, else as it ships."""
+        side = self.recipe.systems.get(name)
+        return Path(side.pipeline) if side and side.pipeline else find_file(f"configs/pipeline/{name}.yaml")
 
     def pipelines(self, systems: Iterable[str]) -> dict[str, Pipeline]:
         """The systems, trained where they are not yet."""
         recipe = replace(self.with_systems({name: [1] for name in systems}), embeddings=[])
         self.run.train(plan_systems(recipe, self.setting))
         placement = self.setting.placement
-        return {name: self.run.pipeline(name).to(placement.device, placement.dtype) for name in systems}
+        return {name: self.run.pipeline(self.preset(name)).to(placement.device, placement.dtype) for name in systems}
 
 
 def compare_systems(systems: Mapping[str, Sequence[int]], bench: Bench, out: Path) -> Results:
