@@ -32,6 +32,7 @@ from melody_cm.training.stage import Stage
 from melody_cm.training.watch import TrainingWatch
 
 MOST_ROWS = 100_000  # Of which licences are counted.
+WORTH_ENCODING = 4  # Times that a training hears each clip.
 
 
 class Training:
@@ -123,10 +124,16 @@ class Training:
             beside = ", and waveforms" if data.encoded.reads_waveform else ""
             names = ", ".join(each.name for each in data.encoded.outputs)
             self.trainer.print(f"{name}: reads encoded {names}{beside}")
-        elif folder.parent.is_dir() and frozen_outputs(self.module, data.sample_rate):
+        elif frozen_outputs(self.module, data.sample_rate) and (times := self._visits()) >= WORTH_ENCODING:
             self.trainer.print(
-                f"{name}: nothing whole is encoded for its encoders, corpus, rate and length; encodes anew"
+                f"{name}: nothing whole is encoded for its encoders, corpus, rate and length, so they work on each "
+                f"clip about {times:.0f} times; once is enough after `melody-cm data encode` with these options"
             )
+
+    def _visits(self) -> float:
+        """How often the training hears each clip of its corpus, on average."""
+        batches = self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        return batches * self.data.batch_size / len(self.data.split_clips("train"))
 
     def _export(self) -> None:
         """Write the networks, and those of `best.ckpt`, if there is one, beside those of the last step."""

@@ -100,7 +100,20 @@ def test_stages_of_one_corpus_rate_and_length_share_a_cache(run, music, capsys):
     training = training_of("musiccm/3_teacher", music, run, "--data.seconds", "1.28")
     training._read_encoded()
     assert training.data.encoded is None, "another length is another cache"
-    assert "nothing whole is encoded for its encoders, corpus, rate and length" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps", "times"), [("3_teacher", 32, "8"), ("3_teacher", 12, ""), ("1_mel_vae", 99, "")]
+)
+def test_a_training_that_hears_each_clip_often_says_that_once_is_enough(run, music, capsys, stage, steps, times):
+    options = ["--data.seconds", "1.28", "--trainer.max_steps", str(steps), "--data.batch_size", "8"]
+    training = training_of(f"musiccm/{stage}", music, run, *options)
+    assert len(training.data.split_clips("train")) == 32
+    training._read_encoded()
+    said = capsys.readouterr().out
+    assert (f"work on each clip about {times} times; once is enough after `melody-cm data encode`" in said) == bool(
+        times
+    )
 
 
 def test_what_is_there_is_skipped_and_what_cannot_be_encoded_left_out(run, music, capsys, tmp_path):
