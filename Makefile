@@ -8,21 +8,24 @@ BIN := $(VENV)/bin
 BENCHMARKS := encoded_cache evaluation fine_path language_model loader manifest recurrence speed
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart train-tiny setup test test-all lint docs bench faults clean
+.PHONY: quickstart quickstart-plan train-tiny setup test test-all lint docs bench faults clean
 
 # Half a minute of training: enough to see that the trainer works here and that the loss falls.
 SHORT := --data.corpus.num_clips 64 --data.batch_size 8 --trainer.max_steps 40 --trainer.val_check_interval 20 \
 	--trainer.callbacks [] --model.optimization.learning_rate 3e-4 --model.optimization.warmup_steps 4
 
-quickstart: setup
-	@echo "1 of 2: the demo systems make 8 prompts, beside real music (about three minutes on 2 cores)"
+quickstart: quickstart-plan setup
+	@echo "stage 1 of 2: the demo systems make 8 prompts, beside real music"
 	$(BIN)/melody-cm compare recipes/compare/demo.yaml --out runs/quickstart
-	@echo "2 of 2: MusicCM's teacher is fine-tuned on procedural music for 40 steps (about a minute)"
+	@echo "stage 2 of 2: MusicCM's teacher is fine-tuned on procedural music for 40 steps"
 	$(BIN)/melody-cm train recipes/musiccm/3_teacher.yaml --size cpu --from demo:musiccm_teacher --run quickstart $(SHORT)
 	@echo "Open runs/quickstart/report.html. Then try, after . $(BIN)/activate:"
 	@echo "  melody-cm generate demo:musiccm --prompt 'slow solo piano in a minor key' --seconds 10 --out pieces"
 	@echo "  melody-cm train recipes/musiccm/3_teacher.yaml --size cpu --from demo:musiccm_teacher --run mine --corpus FOLDER"
 	@echo "  melody-cm compare recipes/compare/tiny.yaml --train-missing --run tiny --out runs/tiny"
+
+quickstart-plan:
+	@echo "plan: after the set-up, 2 stages, about four minutes on 2 cores: the demo systems side by side (three minutes), a short fine-tuning (one)"
 
 # Every system from nothing, at a size that only proves that the path works: a quarter of an hour or so on 2 cores.
 train-tiny: setup

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,3 +245,15 @@ def test_every_command_and_the_python_of_a_page_run_in_a_folder_without_the_chec
     assert ran
     for block in blocks(page, "python") if page.stem in PYTHON else []:
         exec(block, {})
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_quickstart_begins_with_its_plan_and_counts_its_stages():
+    command = ["make", "--dry-run", "--assume-old=setup", "quickstart"]
+    lines = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    stages = [line for line in lines if re.match(r"\S+/melody-cm ", line)]
+    assert re.match(rf'echo "plan: after the set-up, {len(stages)} stages, about \w+ minutes on 2 cores: ', lines[0])
+    told = [line for line in lines if line.startswith('echo "stage ')]
+    assert [line[len('echo "') :].split(":")[0] for line in told] == [
+        f"stage {k} of {len(stages)}" for k in range(1, len(stages) + 1)
+    ]

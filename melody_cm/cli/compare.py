@@ -29,9 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     size = arguments.size or recipe.size
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, placement=placement)
     target = chosen_run(arguments, f"compare-{arguments.recipe.stem}")
+    plan = melody_cm.Plan(melody_cm.plan_systems(recipe, setting), setting, target.path)
+    if arguments.dry_run and plan.recipes:
+        plan.show()
+    first = f"{plan.sentence}; then " if arguments.train_missing and plan.recipes else ""
+    print(f"plan: {first}{recipe.summary}", flush=True)
     if arguments.dry_run:
-        melody_cm.Plan(melody_cm.plan_systems(recipe, setting), setting, target.path).show()
-        print(recipe.summary)
         return 0
     older = melody_cm.Results.read(arguments.against, "compare") if arguments.against else None
     if older:  # Before any work.

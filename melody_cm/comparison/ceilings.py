@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.comparison.coherence import Reference
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.evaluation import Judge, Score, embed, si_snr
 from melody_cm.evaluation.music import music_measures, pair_measures
 from melody_cm.evaluation.results import Row
@@ -81,7 +81,7 @@ class Ceiling:
 
 
 def ceilings(
-    real: Music, pipelines: Mapping[str, Pipeline], references: Sequence[Reference], progress: Progress
+    real: Music, pipelines: Mapping[str, Pipeline], references: Sequence[Reference], bar: TotalBar
 ) -> list[Row]:
     """Rows of the first clips of real music: as they are, and through the decoder of each system that has one.
 
@@ -100,10 +100,11 @@ def ceilings(
         label, judges = f"{REAL}, decoder of {name}", [one.judge() for one in references]
         rows.append(Ceiling(label, judges, decoder, pipeline.sample_rate))
     left = REAL_CLIPS
-    for waveform, sample_rate, pieces in progress.track(real, description=REAL):
+    for waveform, sample_rate, pieces in real:
         count = min(len(waveform), left)
         for row in rows:
             row.add(waveform[:count], sample_rate, pieces[:count])
+        bar.advance(count)
         left -= count
         if not left:
             break

@@ -18,11 +18,11 @@ import msgspec
 import soundfile
 import torch
 from jaxtyping import Float
-from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.comparison.ceilings import MEAN, MUSIC
 from melody_cm.comparison.coherence import Coherence, Reference
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.data import write_audio
 from melody_cm.evaluation import Judge, embed
 from melody_cm.evaluation.music import music_measures
@@ -101,17 +101,16 @@ class Clips:
         """A clip's file, relative to the comparison's folder."""
         return Path("audio") / self.name / str(self.num_steps) / f"prompt{prompt:03d}_seed{seed}.wav"
 
-    def make(self, progress: Progress) -> None:
+    def make(self, bar: TotalBar) -> None:
         """Write the clips that are not there yet; clips of an older, different row are deleted first."""
         made_from = self.out / self.file(0, 0).with_name("made_from.json")
         if not made_from.is_file() or read_keys(made_from) != {"key": self.key}:
             shutil.rmtree(made_from.parent, ignore_errors=True)
             write_json(made_from, {"key": self.key})
-        task = progress.add_task(self.title, total=len(self.task.clips()))
         for seed, places in self.task.batches():
             files = [self.out / self.file(place, seed) for place in places]
             self._write(files, places, [self.task.noise_seed(place, seed) for place in places])
-            progress.advance(task, len(places))
+            bar.advance(len(places))
         if not getattr(self.pipeline, "recorded", False):  # Else nobody knows the noise.
             files = self._of_one_noise()
             for start in range(0, len(files), self.task.batch_size):

@@ -5,15 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
-from melody_cm.comparison.ceilings import Music, ceilings
+from melody_cm.comparison.ceilings import REAL_CLIPS, Music, ceilings
 from melody_cm.comparison.clips import Clips, Task, describe_pipeline, placement_of
 from melody_cm.comparison.coherence import Reference
 from melody_cm.comparison.real_clips import RealClip
 from melody_cm.comparison.report.page import write_results
 from melody_cm.comparison.speed import REPETITIONS, measured_speeds
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.evaluation import EmbeddingStatistics, embed
 from melody_cm.evaluation.provenance import provenance
 from melody_cm.evaluation.results import Results, compare_rows
@@ -71,14 +69,22 @@ def compare(
     _check(systems, task, embeddings)
     placed = _placed(systems)
     rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
-    with Progress(console=Console(stderr=True)) as progress:
-        references = _references(reference, embeddings, progress)
-        for row in rows:
-            row.make(progress)
-        judged = [row.judge(references) for row in rows]
-        pipelines = {name: system.pipeline for name, system in systems.items()}
-        limits = ceilings(real, pipelines, references, progress)
-        speeds, probe = measured_speeds(rows, repetitions, out, progress)
+    pipelines = {name: system.pipeline for name, system in systems.items()}
+    with TotalBar(_parts(rows, repetitions)).shown() as bar:
+        with bar.part("reference"):
+            references = _references(reference, embeddings, bar)
+        with bar.part("clips"):
+            for row in rows:
+                row.make(bar)
+        with bar.part("judging"):
+            judged = []
+            for row in rows:
+                judged.append(row.judge(references))
+                bar.advance(len(row.task.clips()))
+        with bar.part("real music"):
+            limits = ceilings(real, pipelines, references, bar)
+        with bar.part("speed"):
+            speeds, probe = measured_speeds(rows, repetitions, out, bar)
     for row, speed in zip(judged, speeds, strict=True):
         row.facts |= speed
     facts = {
@@ -93,6 +99,13 @@ def compare(
     results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
     write_results(results, out)
     return results
+
+
+def _parts(rows: Sequence[Clips], repetitions: int) -> dict[str, int]:
+    """How many clips each part makes or hears; how much real music there is, is found out when it is read."""
+    clips = sum(len(row.task.clips()) for row in rows)
+    heard = {"reference": REAL_CLIPS, "clips": clips, "judging": clips, "real music": REAL_CLIPS}
+    return heard | {"speed": len(rows) * (repetitions + 1)}
 
 
 def _placed(systems: Mapping[str, System]) -> dict[str, Any]:
@@ -140,11 +153,12 @@ def _check(systems: Mapping[str, System], task: Task, embeddings: Sequence[Audio
             raise ValueError(f"{seconds:g} seconds asked for, but {name} makes at most {limit:g}; ask for {limit:g}")
 
 
-def _references(reference: Music, embeddings: Sequence[AudioEmbedding], progress: Progress) -> list[Reference]:
+def _references(reference: Music, embeddings: Sequence[AudioEmbedding], bar: TotalBar) -> list[Reference]:
     found = [Reference(embedding, EmbeddingStatistics.empty(embedding.width)) for embedding in embeddings]
-    for waveform, sample_rate, pieces in progress.track(reference, description="reference"):
+    for waveform, sample_rate, pieces in reference:
         for one in found:
             one.statistics.add(embed(one.embedding, waveform, sample_rate).cpu(), pieces)
+        bar.advance(len(waveform))
     if not found[0].statistics.num_clips:
         raise ValueError("the reference holds no usable clip; give real music to compare with")
     return found

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
 from melody_cm.audio import GeneratedAudio
 from melody_cm.comparison.clips import Clips, remembered
 from melody_cm.comparison.costs import passes_of_a_clip, peak_memory
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.evaluation.provenance import describe_machine
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines.request import Stopwatch
@@ -25,26 +25,25 @@ STEADY = 0.6  # A row whose slowest clip falls below this share of its fastest: 
 
 
 def measured_speeds(
-    rows: Sequence[Clips], repetitions: int, out: Path, progress: Progress
+    rows: Sequence[Clips], repetitions: int, out: Path, bar: TotalBar
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """For each row its `speed` and `passes`; and the probe of the machine before and after.
 
     What was measured before for the same rows on the same machine is read: only whole rounds can be compared.
     """
     made_from = {"rows": [row.key for row in rows], "repetitions": repetitions, "machine": describe_machine()}
-    kept = remembered(out / "speed.json", made_from, lambda: _measure(rows, repetitions, progress))
+    kept = remembered(out / "speed.json", made_from, lambda: _measure(rows, repetitions, bar))
     return kept["rows"], kept["probe"]
 
 
-def _measure(rows: Sequence[Clips], repetitions: int, progress: Progress) -> dict[str, Any]:
+def _measure(rows: Sequence[Clips], repetitions: int, bar: TotalBar) -> dict[str, Any]:
     # Audio that was made elsewhere has no speed, and a null row that of the row it repeats.
     timed = [row for row in rows if not getattr(row.pipeline, "recorded", False) and row.null_of is None]
     runners = {row.title: Runner(row.pipeline, row.task.prompts[0], row.task.seconds, row.num_steps) for row in timed}
     device = next((runner.device for runner in runners.values()), torch.device("cpu"))
     before = probe_machine(device)
-    task = progress.add_task("speed", total=len(timed) * (repetitions + 1))
     for _ in measure_in_turn(list(runners.values()), repetitions):
-        progress.advance(task)
+        bar.advance()
     after = probe_machine(device)
     probe = {"unit": "GFLOP/s, fp32 matrix product", "before": before, "after": after}
     speeds = {title: runner.summary() for title, runner in runners.items()}

@@ -85,6 +85,12 @@ class Plan:
         console = Console()
         Console(width=max(console.width, 120)).print(self)
 
+    @property
+    def sentence(self) -> str:
+        """What is to be trained, in a line; minutes are those of one core, as far as they were measured."""
+        to_do, minutes = self._to_do()
+        return f"{to_do} of {len(self.recipes)} stages are to be trained, {minutes} minutes on one core"
+
     def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
         minutes = "not measured" if (expected := recipe.minutes) is None else f"{expected:.1f}"
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
@@ -92,12 +98,16 @@ class Plan:
         return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, _disk(parameters)]
 
     def _total(self, counts: list[int]) -> list[str]:
-        """The last row; minutes are those of what is to do, as far as they were measured."""
+        """The last row."""
+        to_do, minutes = self._to_do()
+        steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
+        return ["together", f"{to_do} to do", millions, "", str(steps), minutes, _disk(sum(counts))]
+
+    def _to_do(self) -> tuple[int, str]:
+        """How many stages are not finished, and their minutes, as far as they were measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
         known = [recipe.minutes for recipe in to_do if recipe.minutes is not None]
-        minutes = f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
-        steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
-        return ["together", f"{len(to_do)} to do", millions, "", str(steps), minutes, _disk(sum(counts))]
+        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
 
     def _measured(self, recipe: Recipe) -> tuple[int, str]:
         """Parameters that learn, and what a step needs of each process where there are several."""

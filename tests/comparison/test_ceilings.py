@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from rich.progress import Progress
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm
 
 from melody_cm.comparison.ceilings import ceilings
 from melody_cm.comparison.coherence import Reference
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.evaluation import EmbeddingStatistics, embed, mean_interval, si_snr
 from melody_cm.evaluation.music import chroma_correlation, log_spectral_distance, music_measures
 
@@ -24,8 +24,7 @@ def test_real_music_is_judged_as_it_is_and_through_each_decoder_once(reference):
     waveform, pieces = torch.randn(4, 1, SAMPLE_RATE) * 0.1, ["a", "a", "b", "c"]
     melody, other = toy_melody(), toy_melody()
     real = [(waveform[:2], SAMPLE_RATE, pieces[:2]), (waveform[2:], SAMPLE_RATE, pieces[2:])]
-    with Progress(disable=True) as progress:
-        plain, decoded = ceilings(real, {"melody": melody, "again": other}, [reference], progress)
+    plain, decoded = ceilings(real, {"melody": melody, "again": other}, [reference], TotalBar({}))
     assert (plain.label, decoded.label) == ("real music", "real music, decoder of melody")
     assert plain.num_steps is None
     assert plain.metrics["fad_toy"].groups == {"generated": 3, "reference": 16}
@@ -47,5 +46,4 @@ def test_real_music_is_judged_as_it_is_and_through_each_decoder_once(reference):
 
 
 def test_without_other_music_there_is_no_row(reference):
-    with Progress(disable=True) as progress:
-        assert ceilings([], {"musiccm": toy_musiccm()}, [reference], progress) == []
+    assert ceilings([], {"musiccm": toy_musiccm()}, [reference], TotalBar({})) == []

@@ -1,5 +1,6 @@
 """The comparison of two toy systems: a sound results.json, the same seeds for all prompts, honest marks."""
 
+import io
 import json
 import math
 import shutil
@@ -7,7 +8,7 @@ import shutil
 import pytest
 import soundfile
 import torch
-from rich.progress import Progress
+from rich.console import Console
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm, toy_musiclm
 
 from melody_cm.audio import GeneratedAudio
@@ -19,6 +20,7 @@ from melody_cm.comparison.compare import clips_of
 from melody_cm.comparison.compare_recipe import _clips_of, _reference, compare_recipe
 from melody_cm.comparison.costs import closed_form, passes_of_a_clip
 from melody_cm.comparison.speed import Runner, measure_in_turn, probe_machine
+from melody_cm.comparison.total_bar import TotalBar
 from melody_cm.evaluation import EmbeddingStatistics, Judge, embed, frechet_distance, holm
 from melody_cm.evaluation.forward_passes import musiclm_passes, saving
 from melody_cm.evaluation.results import Results, compare_rows
@@ -106,6 +108,27 @@ def test_clips_of_another_precision_are_made_anew(tmp_path):
     task = Task(PROMPTS, [0], 0.5, 2)
     keys = [Clips("musiccm", pipeline.to("cpu", dtype), 1, task, tmp_path).key for dtype in (None, torch.bfloat16)]
     assert len(set(keys)) == 2
+
+
+def test_a_comparison_tells_its_parts_and_has_one_bar_which_ends_full(tmp_path, capsys):
+    run(tmp_path, systems={"musiccm": System(toy_musiccm(), [1])}, prompts=PROMPTS[:1], seeds=[0])
+    lines = capsys.readouterr().err.splitlines()
+    parts = ["reference", "clips", "judging", "real music", "speed"]
+    assert [line for line in lines if " of " in line] == [f"part {n} of 5: {one}" for n, one in enumerate(parts, 1)]
+    assert [line.split()[0] for line in lines if "%" in line] == ["speed"]
+    assert "100%" in lines[-1]
+
+
+def test_a_part_fills_its_share_of_the_bar_and_no_more():
+    bar = TotalBar({"first": 3, "second": 1}, Console(file=io.StringIO()))
+    shown = []
+    with bar.part("first"):
+        for amount in (2, 5):
+            bar.advance(amount)
+            shown.append(bar.done)
+    with bar.part("second"):
+        pass
+    assert [*shown, bar.done] == [2 / 4, 3 / 4, 1]
 
 
 def test_passes_are_counted_beside_the_formula(compared):
@@ -300,9 +323,8 @@ def test_a_system_against_itself_is_called_different_in_few_comparisons(tmp_path
         task = Task(EIGHT, [3 * contest + 1000 * take for take in range(3)], 0.25, 16)
         out = tmp_path / str(contest)
         rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
-        with Progress(disable=True) as progress:
-            for clips in rows:
-                clips.make(progress)
+        for clips in rows:
+            clips.make(TotalBar({}))
         judged = [clips.judge(references) for clips in rows]
         found = [one for one in compare_rows(judged, fewest=8) if one.second.endswith("-null, 1 step")]
         assert len(found) == 4
