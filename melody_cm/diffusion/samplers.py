@@ -5,6 +5,7 @@ Known frames have angle 0 and are set again after every step, so continuation an
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -35,6 +36,15 @@ def _frame_angles(angle: Float[Tensor, " b"], known: Known | None) -> Angle:
     return angle if known is None else angle[:, None].masked_fill(known.frames, 0)
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of sampling: where it begins and ends, and its fresh noise (b, c, *axes), if it takes any."""
+
+    angle_from: Float[Tensor, " b"]
+    angle_to: Float[Tensor, " b"]
+    fresh: Tensor | None
+
+
 class FramewiseSampler(Sampler):
     """A sampler whose steps move each frame by its own velocity: only the denoiser looks around, so that a long latent
     can be sampled from its beginning on (`SharedRestriction.sample_blocks`).
@@ -45,24 +55,17 @@ class FramewiseSampler(Sampler):
     draws: bool = False
 
     @abstractmethod
-    def move(
-        self,
-        noisy: Tensor,
-        velocity: Tensor,
-        angle_from: Float[Tensor, " b"],
-        angle_to: Float[Tensor, " b"],
-        fresh: Tensor | None,
-    ) -> Tensor:
-        """The latent (b, c, *axes) that the next step begins with, or the result where `fresh` noise is None."""
+    def move(self, noisy: Tensor, velocity: Tensor, step: Step) -> Tensor:
+        """The latent (b, c, *axes) that the next step begins with, or the result where `step.fresh` is None."""
 
     def steps(
         self, noise: Tensor, angles: Float[Tensor, " num_steps_plus_one"], generators: Sequence[torch.Generator]
-    ) -> Iterator[tuple[Float[Tensor, " b"], Float[Tensor, " b"], Tensor | None]]:
-        """Where each step begins and ends, and its fresh noise."""
+    ) -> Iterator[Step]:
+        """The steps from each angle to the next."""
         levels = angles.to(noise.dtype).to(noise.device)[:, None].expand(-1, len(noise))
         for later, (angle_from, angle_to) in enumerate(pairwise(levels), 2 - len(levels)):
             fresh = normal_rows(generators, noise.shape[1:], noise.device) if self.draws and later < 0 else None
-            yield angle_from, angle_to, fresh
+            yield Step(angle_from, angle_to, fresh)
 
     @torch.no_grad()
     def sample(
@@ -77,25 +80,18 @@ class FramewiseSampler(Sampler):
         """The latent (b, c, *axes) after the last step; the first begins with `noise`."""
         _check_known(denoiser, known)
         latent = _impose(at_least_fp32(noise), known)
-        for angle_from, angle_to, fresh in self.steps(latent, angles, generators):
-            velocity = denoiser(latent, _frame_angles(angle_from, known), conditioning)
-            latent = _impose(self.move(latent, velocity, angle_from, angle_to, fresh), known)
+        for step in self.steps(latent, angles, generators):
+            velocity = denoiser(latent, _frame_angles(step.angle_from, known), conditioning)
+            latent = _impose(self.move(latent, velocity, step), known)
         return latent
 
 
 class DDIMSampler(FramewiseSampler):
     """Deterministic: each step rotates the latent by the velocity predicted; no noise but the first is used."""
 
-    def move(
-        self,
-        noisy: Tensor,
-        velocity: Tensor,
-        angle_from: Float[Tensor, " b"],
-        angle_to: Float[Tensor, " b"],
-        fresh: Tensor | None,
-    ) -> Tensor:
+    def move(self, noisy: Tensor, velocity: Tensor, step: Step) -> Tensor:
         """The latent at `angle_to`."""
-        return ddim_step(noisy, velocity, angle_from, angle_to)
+        return ddim_step(noisy, velocity, step.angle_from, step.angle_to)
 
 
 class ConsistencySampler(FramewiseSampler):
@@ -103,14 +99,7 @@ class ConsistencySampler(FramewiseSampler):
 
     draws = True
 
-    def move(
-        self,
-        noisy: Tensor,
-        velocity: Tensor,
-        angle_from: Float[Tensor, " b"],
-        angle_to: Float[Tensor, " b"],
-        fresh: Tensor | None,
-    ) -> Tensor:
+    def move(self, noisy: Tensor, velocity: Tensor, step: Step) -> Tensor:
         """The clean latent, with fresh noise but for the last time."""
-        clean = clean_from_velocity(noisy, velocity, angle_from)
-        return clean if fresh is None else diffuse(clean, fresh, angle_to)
+        clean = clean_from_velocity(noisy, velocity, step.angle_from)
+        return clean if step.fresh is None else diffuse(clean, step.fresh, step.angle_to)

@@ -1,6 +1,7 @@
 """A long latent seen through overlapping windows (MusicCM, arXiv 2404.13358, section 3.3, Algorithm 1)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from melody_cm.diffusion.samplers import FramewiseSampler
+from melody_cm.diffusion.samplers import FramewiseSampler, Step
 from melody_cm.interfaces import Angle, Conditioning, Denoiser
 from melody_cm.placement import at_least_fp32
 from melody_cm.signal.windows import window_starts, windows_of_blocks
@@ -111,7 +112,7 @@ class SharedRestriction(Denoiser):
         noise = at_least_fp32(noise)
         blocks = iter([noise])
         for step in sampler.steps(noise, angles, generators):
-            blocks = self._moved(blocks, noise.shape[2], conditioning, sampler, *step)
+            blocks = self._moved(blocks, noise.shape[2], conditioning, sampler, step)
         return blocks
 
     def _moved(
@@ -120,17 +121,16 @@ class SharedRestriction(Denoiser):
         length: int,
         conditioning: Conditioning,
         sampler: FramewiseSampler,
-        angle_from: Float[Tensor, " b"],
-        angle_to: Float[Tensor, " b"],
-        fresh: Tensor | None,
+        step: Step,
     ) -> Iterator[Tensor]:
         """What one step makes of a noisy latent, both in blocks."""
         count, done = len(window_starts(length, self.window, self.stride)), 0
         windows = windows_of_blocks(blocks, length, self.window, self.stride)
         rest = None  # Weighted velocities, and the weights, of frames that the next window sees too.
-        while several := list(islice(windows, max(1, self.rows // len(angle_from)))):
+        while several := list(islice(windows, max(1, self.rows // len(step.angle_from)))):
             noisy, numbers = torch.stack([window for _, _, window in several], 1), torch.arange(len(several)) + done
-            velocities, done = self._velocities(noisy, angle_from, conditioning, numbers, count), done + len(several)
+            velocities = self._velocities(noisy, step.angle_from, conditioning, numbers, count)
+            done += len(several)
             # New tensors at once: the next call may write over what a recorded one gave.
             weighted = at_least_fp32(velocities) * _along(self.weights.to(noisy.device), noisy[:, 0])
             for (start, end, window), total in zip(several, weighted.unbind(1), strict=True):
@@ -140,8 +140,8 @@ class SharedRestriction(Denoiser):
                     weight[: len(rest[1])] += rest[1]
                 size = end - start
                 fused, rest = total[:, :, :size] / _along(weight[:size], window), (total[:, :, size:], weight[size:])
-                own = None if fresh is None else fresh[:, :, start:end]
-                yield sampler.move(window[:, :, :size], fused, angle_from, angle_to, own)
+                own = replace(step, fresh=None if step.fresh is None else step.fresh[:, :, start:end])
+                yield sampler.move(window[:, :, :size], fused, own)
 
     def _velocities(
         self,
