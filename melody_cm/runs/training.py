@@ -28,6 +28,7 @@ from melody_cm.storage import build, current_run, load_network, load_weights, sa
 from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.compiled import Compiled
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
+from melody_cm.training.monitors import MonitorCheck
 from melody_cm.training.stage import Stage
 from melody_cm.training.watch import TrainingWatch
 
@@ -259,6 +260,9 @@ def build_trainer(recipe: Recipe, folder: Path, own: list[Any]) -> Trainer:
     loggers = [CSVLogger(folder, "logs"), board, *_as_list(parts["logger"])]
     defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "val_check_interval": recipe.planned_steps}
     rest = build(given, None, *LIGHTNING)
+    if any(getattr(callback, "monitor", None) is not None for callback in callbacks):
+        own = [MonitorCheck(), *own]
+        rest["num_sanity_val_steps"] = rest.get("num_sanity_val_steps") or 1
     return Trainer(
         **{**defaults, **rest, "enable_progress_bar": False},
         default_root_dir=str(folder),

@@ -1,6 +1,5 @@
 """The checkpoint that was best by a metric, beside the last one."""
 
-import difflib
 import logging
 import math
 from pathlib import Path
@@ -9,31 +8,25 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from melody_cm.storage import read_keys, write_json
+from melody_cm.training.monitors import evaluated
 
 log = logging.getLogger(__name__)
-VALIDATION_LOSS = "val/loss"
 
 
 class BestCheckpoint(Callback):
     """Keeps `best.ckpt`, saved whenever a metric is better than ever before; `best.json` says value and step.
 
-    A resumed training reads the best so far from `best.json`, so that both files always agree. A ValueError if nothing
-    logs `monitor`.
+    A resumed training reads the best so far from `best.json`, so that both files always agree.
 
     Args:
-        monitor: what an evaluation among the callbacks logs (val/fad_logmel, val/si_snri, ...), or val/loss.
+        monitor: what an evaluation among the callbacks logs (val/fad_logmel, val/si_snri, ...), or the validation
+            (val/loss, ...).
         mode: whether the smallest ("min") or the largest ("max") value is best.
     """
 
     def __init__(self, monitor: str, mode: Literal["min", "max"] = "min") -> None:
         self.monitor, self.mode = monitor, mode
         self._best: float | None = None
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        known = [VALIDATION_LOSS, *(key for callback in trainer.callbacks for key in getattr(callback, "keys", ()))]
-        if self.monitor not in known:
-            near = difflib.get_close_matches(self.monitor, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"BestCheckpoint: nothing here logs monitor {self.monitor!r}; the nearest is {near!r}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = Path(trainer.default_root_dir) / "best.json"
@@ -44,11 +37,11 @@ class BestCheckpoint(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.monitor != VALIDATION_LOSS:
+        if self.monitor in evaluated(trainer.callbacks):
             self._keep(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.monitor == VALIDATION_LOSS:
+        if self.monitor not in evaluated(trainer.callbacks) and not trainer.sanity_checking:
             self._keep(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

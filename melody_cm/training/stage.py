@@ -36,9 +36,11 @@ class Stage(Resumable, ABC):
     Attributes:
         steps_taken: of the optimizer so far, with those that were left out.
         skipped: what was left out because a loss or a gradient was not finite.
+        terms: what is logged under val/ and train/ of every loss; known after the first.
     """
 
     steps_taken: Tensor
+    terms: tuple[str, ...] = ()
     begins_as_frozen: tuple[str, ...] = ()  # Networks that begin as copies of frozen ones, where no weights are given.
 
     def __init__(
@@ -126,6 +128,7 @@ class Stage(Resumable, ABC):
 
     def _log_terms(self, split: str, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """Log the terms of a loss and their sum, which is returned."""
+        self.terms = (*terms, "loss")
         loss = torch.stack(list(terms.values())).sum()
         values = {f"{split}/{name}": value.detach() for name, value in terms.items()} | {f"{split}/loss": loss.detach()}
         self.log_dict(values, batch_size=batch_size, sync_dist=split == "val", on_epoch=split == "val")

@@ -74,7 +74,8 @@ class TrainingWatch(Callback):
         self._validating_since = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._pace.leave_out(time.monotonic() - self._validating_since)
+        if not trainer.sanity_checking:
+            self._pace.leave_out(time.monotonic() - self._validating_since)
 
 
 def is_written(trainer: Trainer, module: LightningModule) -> bool:

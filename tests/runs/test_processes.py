@@ -199,6 +199,26 @@ def test_what_early_stopping_ends_is_finished_and_says_so(house, capsys):
     assert "finished before, skipped" in capsys.readouterr().out
 
 
+def watching(name, **arguments):
+    callback = {"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": arguments}
+    return f"--trainer.callbacks={json.dumps([callback])}"
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_monitor_that_nothing_logs_is_refused_before_the_first_step(house, name):
+    message = rf"^{name}: monitor 'val/los' is not logged here; known are, nearest first, val/loss, .*val/\w+"
+    with pytest.raises(ValueError, match=message):
+        train(house, "blind", watching(name, monitor="val/los"))
+    folder = house / "runs/blind" / STAGE
+    assert not [*folder.glob("*.ckpt"), *folder.rglob("metrics.csv")]
+
+
+@pytest.mark.parametrize("monitor", ["val/squared_error", "train/kl"])
+def test_any_term_of_a_loss_can_be_monitored_which_changes_no_weight(house, undisturbed, monitor):
+    train(house, monitor.replace("/", "_"), watching("EarlyStopping", monitor=monitor, patience=99))
+    assert_bit_equal(weights(house, monitor.replace("/", "_")), undisturbed)
+
+
 def test_a_finished_stage_is_given_more_steps_without_retrain(house, undisturbed):
     plain = "--model.adversary=null"  # An adversary joins at a share of all steps.
     train(house, "whole", plain)
