@@ -34,6 +34,7 @@ _API = {
     "Plan": "runs",
     "Request": "pipelines",
     "ablate": "comparison",
+    "card_results": "comparison",
     "caption_folder": "evaluation.captions",
     "cautions": "comparison.report.findings",
     "change_sheet": "evaluation.tables",

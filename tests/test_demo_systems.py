@@ -1,15 +1,20 @@
 """The script that makes the systems which ship: what two of them have in common is stored once."""
 
 import importlib.util
+import re
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from toy_systems import toy_melody, toy_musiccm
+from toy_systems import ToyEmbedding, toy_melody, toy_musiccm
 
+from melody_cm.comparison.clips import describe_pipeline
 from melody_cm.data import open_corpus
+from melody_cm.evaluation.results import Results, Row
+from melody_cm.evaluation.score import Score
 from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.pipelines.pretrained import DEMOS
 
@@ -53,6 +58,31 @@ def test_rounded_weights_are_near_and_take_few_values(ship):
     # Thirty-two mantissas with either sign, and the next power of two.
     assert len((weight / 2 ** weight.abs().log2().floor()).unique()) == 64
     assert torch.equal(weight.half().float(), weight)
+
+
+def test_what_a_comparison_found_gets_into_the_card_and_leaves_the_weights(ship, tmp_path):
+    toy_musiccm().save_pretrained(tmp_path / "toy", half=True)
+    system = PretrainedPipeline.from_pretrained(tmp_path / "toy")
+    told = {"systems": {"mine": describe_pipeline(system)}, "placement": {"device": "cpu", "precision": "fp32"}}
+    told |= {"prompts": ["a"], "seeds": [0], "seconds": 1.0, "created": "2026-01-02T03:04:05", "reference": "test"}
+    embedding = asdict(ToyEmbedding().identity)
+    score = Score(1.0, 0.5, 0.25, 0.75, "", 8, 16, too_few=False, embedding=embedding)
+    Results("compare", told, [Row("mine", {"kad_toy": score}, 4)]).write(tmp_path / "results.json")
+    ship.add_results(tmp_path / "toy", tmp_path / "results.json")
+    card = (tmp_path / "toy" / "README.md").read_text(encoding="utf-8")
+    assert "| 4 | kad_toy | 0.5 [0.25, 0.75] | toy 1, weights none | 8 / 16 |" in card
+    assert PretrainedPipeline.from_pretrained(tmp_path / "toy").weight_hashes() == system.weight_hashes()
+
+
+@pytest.mark.parametrize("name", ["musiccm", "musiccm_teacher"])
+def test_the_card_of_a_system_that_ships_tells_results_steps_and_licences(name):
+    card = (DEMOS / name / "README.md").read_text(encoding="utf-8")
+    results, training = card.partition("## Results")[2].split("## Training")
+    assert re.search(
+        r"\| kad_musicnn \| [\d.]+ \[\S+, \S+\] \| musicnn 1, weights \w+ \| 158 \(158\) / 96 \(25\) \|", results
+    )
+    assert "| musiccm/3_teacher | cpu | 7061 | 7935 |" in training
+    assert "Licences of the music: BSD-3-Clause, CC-BY" in training
 
 
 @pytest.mark.parametrize("name", ["musiccm", "musiccm_teacher"])

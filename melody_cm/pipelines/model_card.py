@@ -18,16 +18,32 @@ audio.save("piano.wav")
 
 
 def model_card(
-    name: str, sample_rate: int, seconds: float, networks: Mapping[str, nn.Module], history: Mapping[str, Any]
+    name: str,
+    sample_rate: int,
+    seconds: float,
+    networks: Mapping[str, nn.Module],
+    history: Mapping[str, Any],
+    results: Mapping[str, Any],
 ) -> str:
-    """The text of a model card of a system: its class's name, Hz, seconds that it was trained on, networks by role, and
-    how each stage was trained, as `runs.systems.history` tells it; empty if nobody knows."""
+    """The text of a model card of a system: its class's name, Hz, seconds that it was trained on, networks by role, how
+    each stage was trained, as `runs.systems.history` tells it, and what a comparison found, as
+    `comparison.card_results` tells it; the last two are empty if nobody knows."""
     intro = f"# {name}\n\nText to instrumental music with melody_cm: {sample_rate} Hz mono, trained on {seconds:g} s.\n"
     parts = [
         f"- `{role}`: {type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"
         for role, network in networks.items()
     ]
-    return FRONT_MATTER + intro + USE.format(seconds=seconds) + "\n" + "\n".join(parts) + "\n" + _training(history)
+    about = FRONT_MATTER + intro + USE.format(seconds=seconds) + "\n" + "\n".join(parts) + "\n"
+    return about + _results(results) + _training(history)
+
+
+def _results(results: Mapping[str, Any]) -> str:
+    rows = results.get("rows")
+    if not isinstance(rows, list):
+        return ""
+    heading = "| steps | measure | value [95 % interval] | embedding | n |\n|---|---|---|---|---|\n"
+    lines = "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows if isinstance(row, list))
+    return f"\n## Results\n\n{results.get('judged')}\n\n{heading}{lines}"
 
 
 def _training(history: Mapping[str, Any]) -> str:

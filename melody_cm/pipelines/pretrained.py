@@ -45,6 +45,7 @@ class PretrainedPipeline(Pipeline):
     num_steps: int
     guidance_scale: float
     history: Mapping[str, Any] = {}  # By stage, how it was trained, for the model card.
+    results: Mapping[str, Any] = {}  # What a comparison found, for the same; see `comparison.card_results`.
     file_hashes: Mapping[str, str] = {}  # Of the weights that were read, by network.
 
     @abstractmethod
@@ -222,9 +223,10 @@ class PretrainedPipeline(Pipeline):
         with storage.folder_atomically(Path(folder)) as aside:
             for name, network in self.networks.items():
                 storage.save_network(network, aside / name, portable=True, half=half)
-            storage.write_json(aside / "config.json", self.settings() | {"history": self.history})
-            about = (type(self).__name__, self.sample_rate, self.max_seconds, self.networks, self.history)
-            storage.write_text(aside / "README.md", model_card(*about))
+            told = {"history": self.history, "results": self.results}
+            storage.write_json(aside / "config.json", self.settings() | told)
+            about = (type(self).__name__, self.sample_rate, self.max_seconds, self.networks)
+            storage.write_text(aside / "README.md", model_card(*about, **told))
             self._save_more(aside)
 
     def push_to_hub(self, repository: str, private: bool = False) -> str:
@@ -281,8 +283,8 @@ class PretrainedPipeline(Pipeline):
         networks = {name: storage.load_network(where) for name, where in folders.items()}
         with storage.offline(file):
             pipeline = storage.assemble(kind, arguments, networks)
-        history = config.get("history")
-        pipeline.history = history if isinstance(history, Mapping) else {}
+        for told in ("history", "results"):
+            setattr(pipeline, told, value if isinstance(value := config.get(told), Mapping) else {})
         pipeline.file_hashes = {name: storage.weight_hash(where) for name, where in folders.items()}
         return pipeline
 

@@ -1,6 +1,8 @@
 """The demo systems of a finished run, small enough to travel with the package: `demo:NAME`.
 
     python recipes/demo/ship.py runs/demo --out melody_cm/demo
+    melody-cm compare recipes/compare/demo_captions.yaml --out runs/demo-captions
+    python recipes/demo/ship.py runs/demo --out melody_cm/demo --results runs/demo-captions/results.json
 
 Matrices in fp16, rounded so that the wheel can compress them; texts only, without the audio tower of the joint
 embedding; a network that two systems have in common lies in the folder of the first, which the `config.json` of the
@@ -15,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from melody_cm.comparison import card_results
+from melody_cm.evaluation.results import Results
 from melody_cm.runs import open_source
 from melody_cm.storage import read_json, write_json
 
@@ -36,6 +40,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="whose stages are finished")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--results", type=Path, help="of a comparison of what this wrote before, for the model cards")
     arguments = parser.parse_args()
     for name in arguments.systems:
         shares, preset = SYSTEMS[name]
@@ -44,6 +49,8 @@ def main() -> None:
         for network in system.networks.values():
             round_matrices(network)
         system.save_pretrained(arguments.out / name, half=True)
+        if arguments.results:
+            add_results(arguments.out / name, arguments.results)
         if shares is not None:
             leave_out_shared(arguments.out, name, shares)
         size = sum(file.stat().st_size for file in (arguments.out / name).rglob("*") if file.is_file())
@@ -57,6 +64,13 @@ def round_matrices(network: nn.Module) -> None:
         if weight.ndim > 1:
             mantissa, exponent = torch.frexp(weight.data)
             weight.data = torch.ldexp((mantissa * steps).round() / steps, exponent)
+
+
+def add_results(folder: Path, file: Path) -> None:
+    """Put what a comparison found into the card of a whole system; it was measured as it is stored, in fp16."""
+    system = open_source(str(folder))
+    system.results = card_results(system, Results.read(file, "compare"))
+    system.save_pretrained(folder, half=True)
 
 
 def leave_out_shared(systems: Path, name: str, neighbour: str) -> None:

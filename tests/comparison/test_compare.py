@@ -12,6 +12,7 @@ from rich.console import Console
 from toy_systems import SAMPLE_RATE, ToyEmbedding, toy_melody, toy_musiccm, toy_musiclm
 
 from melody_cm.audio import GeneratedAudio
+from melody_cm.cli.main import main
 from melody_cm.comparison import System, compare, markdown_table, prompt_sensitivity, read_compare_recipe
 from melody_cm.comparison.ceilings import MUSIC
 from melody_cm.comparison.clips import Clips, Task
@@ -26,6 +27,7 @@ from melody_cm.evaluation.forward_passes import musiclm_passes, saving
 from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.tables import change_sheet
 from melody_cm.interfaces import Pipeline
+from melody_cm.pipelines import PretrainedPipeline
 from melody_cm.placement import Placement
 from melody_cm.runs import Run, Setting
 
@@ -72,6 +74,26 @@ def test_results_json_is_what_is_returned_and_has_a_row_a_step_count(compared):
         assert row.metrics["kad_toy"].n_generated == 6
         assert row.facts["speed"]["times_real_time"] > 0
         assert row.facts["silent_clips"] == 0
+
+
+def test_the_card_of_a_system_holds_its_rows_and_they_travel_with_it(compared, tmp_path, monkeypatch):
+    results, out = compared
+    pipeline = toy_melody()
+    monkeypatch.setattr(Run, "pipeline", lambda run, name: pipeline)
+    command = ["export", "runs/mine/melody", str(tmp_path / "one"), "--results", str(out / "results.json")]
+    assert main(command) == 0
+    PretrainedPipeline.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    card = (tmp_path / "one/README.md").read_text()
+    assert card == (tmp_path / "two/README.md").read_text()
+    assert "3 prompts x 2 seed(s), clips of 0.5 s, made on cpu in fp32" in card
+    expected = [
+        f"| {row.num_steps} | {key} | {row.cell(key)} | toy 1, weights none | {row.metrics[key].counts()} |"
+        for row in results.rows[:2]
+        for key in ("fad_toy", "kad_toy")
+    ]
+    assert [line for line in card.splitlines() if "toy 1" in line] == expected
+    pipeline.denoiser.mix.weight.data += 1
+    assert main(command) == 2
 
 
 def test_results_say_where_and_how_precisely_and_unlike_ones_are_refused(compared, tmp_path):

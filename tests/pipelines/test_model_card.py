@@ -19,14 +19,14 @@ HISTORY = {
 
 
 def test_the_card_tells_parts_steps_music_licences_and_ancestry():
-    card = model_card("MusicCM", 16000, 5.12, {"denoiser": nn.Linear(1000, 1000)}, HISTORY)
+    card = model_card("MusicCM", 16000, 5.12, {"denoiser": nn.Linear(1000, 1000)}, HISTORY, {})
     assert card.startswith("---\nlibrary_name: melody_cm\n")
     assert "- `denoiser`: Linear, 1.00 M parameters\n" in card
     assert "| musiccm/3_teacher | cpu | 8000 | 8339 | 0.5124 | demo:musiccm |\n" in card
     assert "| musiccm/1_mel_vae |  | 3500 |  |  |  |\n" in card
     assert "Licences of the music: CC0-1.0, MIT.\n" in card
     assert 'pipeline("a calm piano melody", seconds=5.12)' in card
-    assert "Training" not in model_card("MusicCM", 16000, 5.12, {}, {})
+    assert "## " not in model_card("MusicCM", 16000, 5.12, {}, {}, {})
 
 
 def test_what_is_known_of_the_training_travels_with_the_system(tmp_path):
@@ -45,4 +45,4 @@ def test_a_strangers_history_makes_no_card_impossible():
         "c/d": {"validation_loss": "x", "music": {"licenses": [1]}, "steps": None},
         "e/f": {"music": 5},
     }
-    assert "| c/d |  |  |  |  |  |" in model_card("MusicCM", 16000, 5.12, {}, strange)
+    assert "| c/d |  |  |  |  |  |" in model_card("MusicCM", 16000, 5.12, {}, strange, {"rows": [3, [None]]})
