@@ -184,7 +184,7 @@ def things(tiny_run, tmp_path_factory):
     )
     table = ["id,audio,caption", *(f'{row["id"]},{row["audio"]},"{row["caption"]}"' for row in rows)]
     (folder / "music/songs.csv").write_text("\n".join(table))
-    for name in ("path/to/music", "my_music", "songs", "out"):
+    for name in ("path/to/music", "my_music", "songs", "quartet", "out"):
         shutil.copytree(folder / "music", folder / name)
     (folder / "songs/manifest.jsonl").unlink()
     shutil.copy(folder / "music" / rows[0]["audio"], folder / "song.wav")
@@ -213,7 +213,7 @@ def runnable(command: list[str]) -> list[str] | None:
     if NOT_HERE & set(command) or (command[:2] == ["data", "render"] and not shutil.which("fluidsynth")):
         return None
     command = [SMALLER.get(word, word) for word in command]
-    if command[0] == "train" and "tuned" in command:
+    if command[0] == "train" and {"tuned", "quartet"} & set(command):
         return [*command, *FEW]
     if command[:2] == ["data", "encode"]:
         return [*command, "--data.corpus.num_clips=48"]

@@ -46,7 +46,8 @@ class Training:
         self, recipe: Recipe, folder: Path, start: StartingWeights | None = None, end_now: bool = False
     ) -> None:
         self.recipe, self.folder = recipe, folder
-        self.started_from = None if start is None else start.source
+        # A student may begin as the teacher of the run, whose own row tells where that came from.
+        self.started_from = start.source if start is not None and start.hashes(recipe.name) else None
         steps, settings = recipe.planned_steps, recipe.config["trainer"]
         logged = max(1, steps // settings.get("log_every_n_steps", 50))  # 50 is Lightning's default.
         try:

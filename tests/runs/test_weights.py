@@ -83,7 +83,15 @@ def test_it_is_the_tuned_teacher_that_is_distilled(exports, tmp_path):
     known = load_network(exports / "musiccm" / "denoiser").state_dict()
     for network in (module.student, module.target, module.averaged["denoiser"]):
         assert all(torch.equal(value, known[name]) for name, value in network.state_dict().items())
-    train("musiccm/4_consistency_distillation", run.path, exports / "musiccm")
+    still = "--model.optimization.learning_rate=1e-12"
+    train("musiccm/4_consistency_distillation", run.path, exports / "musiccm_teacher", still)
+    student = load_network(run.folder("musiccm/4_consistency_distillation") / "export/denoiser", own=True).state_dict()
+    untuned = load_network(exports / "musiccm_teacher/denoiser").state_dict()
+    assert all(torch.allclose(value, tuned[name], rtol=0, atol=1e-9) for name, value in student.items())
+    assert not all(torch.allclose(value, untuned[name], rtol=0, atol=1e-9) for name, value in student.items())
+    history = run.pipeline("musiccm").history
+    assert history["musiccm/3_teacher"]["started_from"] == str(exports / "musiccm_teacher")
+    assert "started_from" not in history["musiccm/4_consistency_distillation"]
     assert run.pipeline("musiccm").generate(["a"], 0.5).waveform.isfinite().all()
 
 
