@@ -1,4 +1,4 @@
-"""Train a folder of recipes that differ in one thing, each with several seeds, and measure them in one table."""
+"""Train a folder of recipes that differ in one thing, each with several seeds, and compare them in one table."""
 
 import argparse
 from pathlib import Path
@@ -12,15 +12,15 @@ from melody_cm.cli.options import add_placement, add_setting, chosen_placement, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("folder", type=Path, help="recipes/ablations/NAME")
+    parser.add_argument("folder", type=Path, help="one of recipes/ablations/*, or your own folder of recipes")
     add_setting(parser)
-    add_placement(parser, "what is measured")
+    add_placement(parser, "the measurements")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--steps", help="comma-separated sampling steps (default: those of each recipe)")
-    parser.add_argument("--clips", type=int, default=64, help="test clips that are denoised and sampled (default: 64)")
+    parser.add_argument("--clips", type=int, default=64, help="test clips that each is measured on (default: 64)")
     parser.add_argument("--baseline", help="the recipe that the others are compared with (default: the first by name)")
-    parser.add_argument("--run", help="the run that holds what they need and what is trained (default: ablate-NAME)")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--run", help="the run that holds all trainings (default: ablate-FOLDER)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be trained and measured, and stop")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables and report.html")
     parser.set_defaults(takes_overrides=True)
 

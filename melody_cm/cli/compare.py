@@ -1,4 +1,4 @@
-"""Let every system make the same music, and judge all by the same measures."""
+"""Generate the same prompts with every system, judge and time all in the same way, and write report.html."""
 
 import argparse
 from pathlib import Path
@@ -11,14 +11,14 @@ from melody_cm.cli.options import add_placement, add_quantize, add_setting, chos
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("recipe", type=Path, help="recipes/compare/*.yaml, or one like them")
+    parser.add_argument("recipe", type=Path, help="one of recipes/compare/*.yaml, or your own")
     add_setting(parser, size_is_known=True)
-    add_placement(parser, "the systems")
+    add_placement(parser, "generation")
     add_quantize(parser)
     parser.add_argument("--run", help="the run whose stages are compared (default: compare-RECIPE)")
     parser.add_argument("--train-missing", action="store_true", help="train the stages that are not finished")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: say what changed")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json: print what changed")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be trained and generated, and stop")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, tables, report.html, audio/")
 
 

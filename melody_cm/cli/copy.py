@@ -1,4 +1,4 @@
-"""Copy a recipe that ships with melody_cm, to edit it; the copy works from any folder, at every size."""
+"""Copy a recipe of the package to edit it; the copy works in any folder and at every size."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`melody-cm data`: look after collections of captioned music."""
+"""Prepare music for training: check, import, render, caption, split and encode it."""
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -22,39 +22,55 @@ def add_arguments(parser: ArgumentParser) -> None:
         new.set_defaults(command=handler)
         return new
 
-    new = command("import", import_table, "make a manifest of a table in another format")
+    new = command("import", import_table, "write a manifest from the table of another collection")
     new.add_argument("format", metavar="FORMAT", help="csv, audiocraft, musiccaps, song-describer, fma or jamendo")
     new.add_argument("sources", nargs="+", metavar="SOURCE", help="the table; audiocraft, jamendo: train=FILE, ...")
-    new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, above the sound files")
-    new.add_argument("--audio", type=Path, metavar="DIR", help="what the table's paths start from; default: its folder")
+    new.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the manifest to write, in a folder above the sound files",
+    )
+    new.add_argument(
+        "--audio", type=Path, metavar="DIR", help="folder that the table's paths start from; default: its own"
+    )
     new.add_argument("--allow-outside", action="store_true", help="take sound files outside the manifest's folder")
     new.add_argument("--force", action="store_true", help="replace FILE if it holds something else")
-    new.add_argument("--default-split", choices=("train", "valid", "test"), help="csv: of rows that name none")
-    new.add_argument("--subset", choices=("small", "medium", "large", "full"), help="fma: which tracks are there")
-    new.add_argument("--valid-subset", action="store_const", const=True, help="song-describer: only valid captions")
+    new.add_argument(
+        "--default-split", choices=("train", "valid", "test"), help="csv: split of rows that name none; default: train"
+    )
+    new.add_argument("--subset", choices=("small", "medium", "large", "full"), help="fma: which subset was downloaded")
+    new.add_argument(
+        "--valid-subset", action="store_const", const=True, help="song-describer: only the captions marked valid"
+    )
 
-    new = command("check", check, "read every clip, tell what is there and what is wrong")
+    new = command("check", check, "read every clip and report hours and problems")
     new.add_argument("path", metavar="PATH", help=CORPUS)
     new.add_argument("--strict", action="store_true", help=f"exit with {FOUND} if anything is wrong")
 
-    new = command("render", render, "make a corpus of a manifest's MIDI files")
+    new = command("render", render, "play MIDI files by FluidSynth and write a corpus")
     new.add_argument("manifest", metavar="MANIFEST", help=MANIFEST)
-    new.add_argument("--out", type=Path, required=True, metavar="DIR", help="new, empty, or begun before")
-    new.add_argument("--processes", type=_positive, help="FluidSynths that play at once; default: one a core")
+    new.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one to go on with"
+    )
+    new.add_argument("--processes", type=_positive, help="default: one a core")
     new.add_argument("--sound-font", type=Path, metavar="FILE", help="default: Debian's FluidR3_GM.sf2")
 
     new = command("make-synthetic", make_synthetic, "write procedural music as FLAC files with a manifest")
-    new.add_argument("folder", type=Path, metavar="DIR", help="new or empty; begun before: goes on")
-    new.add_argument("--clips", type=int, required=True, help="how many")
-    new.add_argument("--seed", type=int, required=True, help="another seed, other music")
+    new.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder, or one to go on with")
+    new.add_argument("--clips", type=int, required=True, help="number of clips")
+    new.add_argument("--seed", type=int, required=True, help="seed of the music")
     new.add_argument("--seconds", type=float, default=10.0, help="length of a clip; default: %(default)s")
     new.add_argument("--sample-rate", type=int, default=24000, help="Hz; default: %(default)s")
 
     new = command("split", split, "divide a manifest into train, valid and test by piece")
     new.add_argument("manifest", metavar="MANIFEST", help=MANIFEST)
     new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new manifest, in the same folder")
-    new.add_argument("--ratios", type=_numbers, default=[80.0, 10.0, 10.0], help="of train,valid,test: 80,10,10")
-    new.add_argument("--seed", type=int, default=0, help="another seed, another split")
+    new.add_argument(
+        "--ratios", type=_numbers, default=[80.0, 10.0, 10.0], help="shares of train,valid,test; default: 80,10,10"
+    )
+    new.add_argument("--seed", type=int, default=0, help="seed of the split; default: 0")
     new.add_argument("--force", action="store_true", help="replace FILE if it holds something else")
 
     new = command("duplicates", duplicates, "find clips of different splits that sound the same")
@@ -62,11 +78,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     new.add_argument("--threshold", type=float, default=0.8, help="least similarity, 0 to 1; default: %(default)s")
     new.add_argument("--strict", action="store_true", help=f"exit with {FOUND} if there are any")
 
-    new = command("caption", caption, "describe sound files that have no text, by a tagger")
+    new = command("caption", caption, "caption sound files by a music tagger")
     new.add_argument("folder", metavar="FOLDER", help="sound files without a manifest; one is written there")
     new.add_argument("--force", action="store_true", help="replace a manifest that is there")
 
-    new = command("encode", encode, "run a recipe's frozen encoders over its music once", allow_abbrev=False)
+    new = command(
+        "encode", encode, "compute once what the frozen encoders of a recipe make of the music", allow_abbrev=False
+    )
     new.set_defaults(takes_overrides=True)
     new.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
     add_setting(new)
@@ -95,7 +113,7 @@ def import_table(arguments: Namespace) -> int:
 
 
 def check(arguments: Namespace) -> int:
-    """Print the report on a corpus; exit with 2 if it is unusable or, with --strict, if anything is wrong."""
+    """Print the report on a corpus; exit with 2 if no clip can be read or, with --strict, if anything is wrong."""
     report = melody_cm.check_corpus(arguments.path)
     _print_lines([*report.problems, *report.remarks])
     for name, count in report.clips.items():
@@ -112,7 +130,7 @@ def check(arguments: Namespace) -> int:
 
 
 def render(arguments: Namespace) -> int:
-    """Render what is missing and tell what there is; exit with 2 if some rows could not get their sound."""
+    """Render what is missing; exit with 2 if some rows could not be rendered."""
     started = time.monotonic()
     report = melody_cm.render_manifest(arguments.manifest, arguments.out, arguments.sound_font, arguments.processes)
     seconds = time.monotonic() - started
@@ -126,7 +144,7 @@ def render(arguments: Namespace) -> int:
 
 
 def make_synthetic(arguments: Namespace) -> int:
-    """Write the procedural corpus, or find that it is there."""
+    """Write the procedural corpus, unless it is there already."""
     folder, clips, seconds = arguments.folder, arguments.clips, arguments.seconds
     melody_cm.write_corpus(folder, clips, arguments.seed, seconds, arguments.sample_rate)
     print(f"{folder}: {clips} clips of {seconds:g} s, {clips * seconds / 3600:.3f} hours")
@@ -134,7 +152,7 @@ def make_synthetic(arguments: Namespace) -> int:
 
 
 def split(arguments: Namespace) -> int:
-    """Write the manifest and tell what each split holds."""
+    """Write a manifest with new splits, and print what each holds; clips of a piece stay together."""
     settings = (arguments.ratios, arguments.seed, arguments.force)
     report = melody_cm.split_manifest(arguments.manifest, arguments.out, *settings)
     for name, pieces in report.pieces.items():
@@ -160,7 +178,7 @@ def duplicates(arguments: Namespace) -> int:
 
 
 def caption(arguments: Namespace) -> int:
-    """Write a manifest with machine-made captions, marked as such; exit with 2 if a file cannot be read."""
+    """Write a manifest with captions by the tagger musicnn, marked as such; exit with 2 if a file cannot be read."""
     report = melody_cm.caption_folder(arguments.folder, arguments.force, show_progress=True)
     _print_lines(report.problems)
     print(f"captions by machine: {report.captioned}; kept: {report.kept}; not readable: {len(report.problems)}")
@@ -169,7 +187,7 @@ def caption(arguments: Namespace) -> int:
 
 
 def encode(arguments: Namespace) -> int:
-    """Encode for one recipe, or for those of a folder whose frozen stages are finished."""
+    """Encode for one stage, or for the stages of a folder whose frozen parts are finished; takes the options of train."""
     size = arguments.size
     setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)

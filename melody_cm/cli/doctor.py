@@ -1,4 +1,4 @@
-"""Show versions, devices, which optional parts are usable, and where caches are."""
+"""Show versions, devices, which optional packages work, and where caches are."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Judge a folder of audio of any system against real music, or show what the measures notice."""
+"""Compare a folder of audio from any system with real music, or show what the measures notice."""
 
 import argparse
 from pathlib import Path
@@ -18,25 +18,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="DIR", help="folder, manifest.jsonl, or fadtk's statistics (FILE.npz, FILE.npz:MODEL)"
     )
     parser.add_argument("--split", help="the reference manifest's split: train, valid or test (default: all rows)")
-    parser.add_argument("--generated-split", metavar="SPLIT", help="the same of a manifest given as --generated")
+    parser.add_argument("--generated-split", metavar="SPLIT", help="the same for a manifest given as --generated")
     parser.add_argument(
         "--embedding",
         action="append",
         metavar="NAME[:PATH]",
         help="preset in configs/embedding, with its weights after the colon, or a YAML file; may be repeated "
-        "(default: logmel, and musicnn where it is installed; of --selftest: logmel)",
+        "(default: logmel, and musicnn where it is installed; with --selftest: logmel)",
     )
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="a line a file in sorted order, or .jsonl, .csv")
-    parser.add_argument("--training", metavar="DIR", help="what the system was trained on, for the memorization check")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json to compare with")
-    parser.add_argument("--music", action="store_true", help="pitch, rhythm and level too, beside those of real music")
     parser.add_argument(
-        "--paired", action="store_true", help="each file answers the reference of its name: harmony, spectrum, tags"
+        "--prompts", type=Path, metavar="FILE", help="the text of each file: .txt with a line a file, or .jsonl or .csv"
     )
-    parser.add_argument("--level-matched", action="store_true", help="judge at equal loudness as well")
+    parser.add_argument("--training", metavar="DIR", help="the system's training music, to check for copies of it")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an older results.json to compare with")
+    parser.add_argument(
+        "--music", action="store_true", help="also measure pitch, rhythm and level, beside those of the reference"
+    )
+    parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="also compare each file with the reference of the same name: harmony, spectrum, tags",
+    )
+    parser.add_argument("--level-matched", action="store_true", help="also judge at equal loudness")
     parser.add_argument("--selftest", action="store_true", help="show which measure notices which damage to real music")
     add_placement(parser, "the embeddings")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="results.json")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the results.json to write")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Write a system of a run as one folder that travels, without the run it was trained in."""
+"""Write a trained system of a run as one folder that needs no other file, for `generate`, `--from` or the model hub."""
 
 import argparse
 from pathlib import Path
@@ -8,9 +8,11 @@ import melody_cm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("system", type=Path, help="RUNS/RUN/SYSTEM, e.g. runs/mine/melody")
+    parser.add_argument(
+        "system", type=Path, help="RUNS/RUN/SYSTEM, e.g. runs/mine/melody; SYSTEM is a name in configs/pipeline"
+    )
     parser.add_argument("folder", type=Path, help="the folder to write")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="results.json of a comparison: put into the card")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="results.json of a comparison, for the model card")
     parser.add_argument("--half", action="store_true", help="store matrices in fp16: half the size")
 
 

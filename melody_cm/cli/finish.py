@@ -1,6 +1,6 @@
-"""End a stage where its last.ckpt stands: export it and call it finished, so that later stages can be trained.
+"""End a training early: export the stage's last.ckpt and mark the stage finished, so that later stages can use it.
 
-A finished stage has its export written again. To go on later, train with more steps: --trainer.max_steps.
+To go on with it later, train with a larger --trainer.max_steps.
 """
 
 import argparse

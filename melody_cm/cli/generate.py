@@ -1,4 +1,4 @@
-"""`melody-cm generate`: prompts, or music to go on from, to sound files, each with a JSON that says how it was made."""
+"""Make sound files from prompts or from given music; a JSON beside each says how it was made."""
 
 import argparse
 import re
@@ -17,39 +17,59 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # What Python makes of bytes of the c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("pipeline", metavar="DIR", help="a folder written by `melody-cm export`, or owner/name")
-    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="one clip each; may be repeated")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (# comments), or .csv or .jsonl")
-    parser.add_argument("--prompt-column", metavar="NAME", help="of that table (default: prompt, caption or text)")
+    parser.add_argument("pipeline", metavar="SYSTEM", help="a folder of `melody-cm export`, demo:NAME or owner/name")
+    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="text of a clip; may be repeated")
     parser.add_argument(
-        "--audio-prompt", action="append", default=[], type=Path, metavar="SOUND", help="music in place of a text"
+        "--prompts", type=Path, metavar="FILE", help="prompts: a text file with one a line, a .csv or a .jsonl"
     )
-    parser.add_argument("--seconds", type=float, help="length of every clip, given music included")
+    parser.add_argument(
+        "--prompt-column", metavar="NAME", help="column of that table (default: prompt, caption or text)"
+    )
+    parser.add_argument(
+        "--audio-prompt",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="SOUND",
+        help="music in place of a text prompt; may be repeated",
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="length of every clip, given music included; needed unless --inpaint is given"
+    )
     parser.add_argument(
         "--prompt-at",
         action="append",
         default=[],
         metavar="SECONDS:TEXT",
-        help="from then on this text holds, in long music of MusicCM; may be repeated",
+        help="MusicCM: the prompt from this time on; may be repeated",
     )
-    parser.add_argument("--loop", action="store_true", help="the end goes over into the beginning (MusicCM)")
+    parser.add_argument("--loop", action="store_true", help="MusicCM: the end leads back into the beginning")
     parser.add_argument(
-        "--windows", choices=("shared", "independent"), default="shared", help="of long music of MusicCM"
+        "--windows",
+        choices=("shared", "independent"),
+        default="shared",
+        help="MusicCM, music longer than trained: overlapping windows (default: shared) or separate ones",
     )
-    parser.add_argument("--continue-from", type=Path, metavar="SOUND", help="go on from the end of this music")
-    parser.add_argument("--inpaint", type=Path, metavar="SOUND", help="make a part of this music anew")
-    parser.add_argument("--from", dest="from_seconds", type=float, metavar="SECONDS", help="where that part begins")
-    parser.add_argument("--to", dest="to_seconds", type=float, metavar="SECONDS", help="where that part ends")
-    parser.add_argument("--seed", type=int, default=0, help="clip i sounds by (seed, i) alone (default: 0)")
+    parser.add_argument("--continue-from", type=Path, metavar="SOUND", help="MeLoDy: continue this music")
+    parser.add_argument(
+        "--inpaint", type=Path, metavar="SOUND", help="MeLoDy: replace the part of this music between --from and --to"
+    )
+    parser.add_argument(
+        "--from", dest="from_seconds", type=float, metavar="SECONDS", help="where the replaced part begins"
+    )
+    parser.add_argument("--to", dest="to_seconds", type=float, metavar="SECONDS", help="where the replaced part ends")
+    parser.add_argument("--seed", type=int, default=0, help="clip i depends on the seed and i only (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's own)")
-    parser.add_argument("--guidance-scale", type=float, help="1 = none (default: the pipeline's own)")
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="not possible here; says why")
+    parser.add_argument("--guidance-scale", type=float, help="1: no guidance (default: the pipeline's own)")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="not supported by any system; prints why")
     parser.add_argument("--batch-size", type=int, default=8, help="clips made at a time (default: 8)")
     add_placement(parser, "the networks")
     add_quantize(parser)
-    out = "folder for WAV and JSON files; or one .wav, .flac, .ogg or .mp3; or - for a WAV to the standard output"
+    out = "folder for WAV and JSON files; or one .wav, .flac, .ogg or .mp3; or - for a WAV on standard output"
     parser.add_argument("--out", type=Path, required=True, help=out)
-    parser.add_argument("--overwrite", action="store_true", help="replace clips of the same name of other requests")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace clips of the same name that were made otherwise"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,20 +18,20 @@ USER_ERROR, STOPPED = 2, 130
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE = -1, -3, 1 << 30  # Of glibc's mallopt; bytes.
 CACHES = ("MELODY_CM_CACHE", "NUMBA_CACHE_DIR", "HF_HOME")  # What says where each lies, else in the home.
 VERBS = {
-    "train": "train one recipe, or a folder of recipes in order",
-    "finish": "end a stage where it stands and export it",
-    "compare": "put systems side by side",
-    "votes": "turn votes of listening tests into preferences and an order",
+    "train": "train one stage, or all stages that a system needs",
+    "finish": "end a training early and export its last checkpoint",
+    "compare": "generate with several systems, judge and time them, write a report",
+    "votes": "turn votes of listening tests into preferences and a ranking",
     "ablate": "train and measure variants of a recipe",
-    "reproduce": "run the papers' tables and judge their claims",
-    "demo": "show systems in the browser, and let people judge them blind",
+    "reproduce": "rerun the papers' tables and test their claims",
+    "demo": "try systems in the browser, with a blind listening test",
     "generate": "make music from prompts",
-    "export": "write a trained system as one folder",
-    "evaluate": "judge a folder of audio against real music",
-    "data": "check, import, render, make, split and encode collections of captioned music",
-    "recipes": "list the recipes that ship, with purpose, needs and cost",
-    "copy": "copy a recipe that ships, to edit it",
-    "doctor": "show versions, devices, optional parts, caches",
+    "export": "write a trained system of a run as one folder",
+    "evaluate": "compare a folder of audio with real music",
+    "data": "check, import, render, caption, split and encode music",
+    "recipes": "list the recipes of the package: purpose, stages needed, minutes",
+    "copy": "copy a recipe of the package, to edit it",
+    "doctor": "show versions, devices, optional packages, caches",
 }
 
 

@@ -8,15 +8,19 @@ import melody_cm
 
 SIZES = (
     "tiny (about a minute a stage on 2 CPU cores, only proves the path), "
-    "cpu (2-3 M parameters, about an hour a stage on 2 cores), "
+    "cpu (2-3 M parameters, 20 minutes to 7 hours a stage on one core), "
     "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
 )
 
 
 def add_setting(parser: argparse.ArgumentParser, size_is_known: bool = False) -> None:
-    """How recipes are composed, and where runs are kept; with `size_is_known` the size need not be said."""
+    """How recipes are composed, and where runs are kept; with `size_is_known` --size is optional."""
     parser.add_argument("--size", required=not size_is_known, help=SIZES)
-    parser.add_argument("--machine", default="cpu", help="cpu, gpu, ddp, or an overlay like configs/machines/*.yaml")
+    parser.add_argument(
+        "--machine",
+        default="cpu",
+        help="cpu, gpu, ddp, slurm, multinode, or a YAML file like configs/machines/*.yaml (default: cpu)",
+    )
     parser.add_argument("--corpus", help="a manifest or a folder of music, in place of the procedural corpus")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
 
@@ -24,14 +28,16 @@ def add_setting(parser: argparse.ArgumentParser, size_is_known: bool = False) ->
 def add_placement(parser: argparse.ArgumentParser, what: str) -> None:
     """Where networks compute, and how precisely; `what` says which."""
     parser.add_argument(
-        "--device", default="auto", help=f"of {what}: cpu, cuda, cuda:N or mps (default: auto, the best there is)"
+        "--device", default="auto", help=f"for {what}: cpu, cuda, cuda:N or mps (default: auto, the best available)"
     )
-    parser.add_argument("--precision", default="fp32", help=f"of {what}: fp32, bf16 or fp16 (default: fp32)")
+    parser.add_argument("--precision", default="fp32", help=f"for {what}: fp32, bf16 or fp16 (default: fp32)")
 
 
 def add_quantize(parser: argparse.ArgumentParser) -> None:
     """In how many bits the weights of language models are."""
-    parser.add_argument("--quantize", help="language models sample with weights of 8 or 4 bits, on a CPU: int8 or int4")
+    parser.add_argument(
+        "--quantize", help="int8 or int4: language models sample with weights of 8 or 4 bits, on a CPU only"
+    )
 
 
 def chosen_placement(arguments: argparse.Namespace) -> Any:

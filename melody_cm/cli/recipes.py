@@ -1,4 +1,4 @@
-"""List the recipes that ship with melody_cm: purpose, needs, and minutes on one core."""
+"""List the recipes of the package: purpose, stages that must be trained before, and minutes on one core."""
 
 import argparse
 
@@ -7,7 +7,9 @@ import melody_cm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("--size", default="tiny", help="of needs and cost: tiny, cpu, small or paper (default: tiny)")
+    parser.add_argument(
+        "--size", default="tiny", help="size that stages and minutes are for: tiny, cpu, small or paper (default: tiny)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Run the papers' tables at the size that is at hand, with a verdict on each claim."""
+"""Rerun tables of the papers at the given size, with a verdict on each of their claims."""
 
 import argparse
 from pathlib import Path
@@ -15,11 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "musiccm-long, or all",
     )
     add_setting(parser)
-    add_placement(parser, "what is measured")
-    parser.add_argument("--seeds", default="0,1,2", help="of trainings that are compared (default: 0,1,2)")
-    parser.add_argument("--clips", type=int, default=64, help="test clips that ablations are judged by (default: 64)")
+    add_placement(parser, "the measurements")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated seeds of the ablations (default: 0,1,2)")
+    parser.add_argument("--clips", type=int, default=64, help="test clips that ablations are measured on (default: 64)")
     parser.add_argument("--run", help="the run that holds all trainings (default: reproduce-SIZE)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for NAME.md, NAME.json and what they stand on")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for NAME.md, NAME.json and the data behind them"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
-"""Train a recipe, or what the system of a folder of recipes needs, in one process.
+"""Train one stage (a recipe file), or all stages that a system needs (a folder of recipes), one after another.
 
-Anything in a recipe can be overridden: --trainer.max_steps 100, --model.denoiser configs/denoiser/unet1d.yaml.
+The same command resumes a training that was stopped, and skips finished stages. Any value of a recipe can be
+overridden: --trainer.max_steps 100, --model.denoiser configs/denoiser/unet1d.yaml.
 """
 
 import argparse
@@ -12,18 +13,26 @@ from melody_cm.cli.options import add_setting, chosen_run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or a recipe of your own")
+    parser.add_argument("recipe", help="recipes/SYSTEM, recipes/SYSTEM/STAGE.yaml, or your own recipe")
     add_setting(parser)
-    parser.add_argument("--run", required=True, help="name of the run; results go to RUNS/NAME/SYSTEM/STAGE")
+    parser.add_argument("--run", required=True, help="name of the run; results go to RUNS/RUN/SYSTEM/STAGE")
     parser.add_argument(
         "--from",
         dest="start_from",
         metavar="EXPORT",
-        help="begin with the weights of an exported system, whose networks also stand for stages that the run lacks",
+        help="fine-tune: start with the weights of this system (a folder of `melody-cm export`, demo:NAME or owner/name), "
+        "which also stand in for stages that the run lacks",
     )
-    parser.add_argument("--retrain", action="store_true", help="train finished stages again if they would differ now")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
-    parser.add_argument("--print-config", action="store_true", help="print what would run and do nothing")
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="start again with stages that are unfinished or were made from other settings or data; they are replaced "
+        "when the new ones are finished",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print stages, parameters, memory, minutes and disk, and stop"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the complete configuration, and stop")
     parser.set_defaults(takes_overrides=True)
 
 

@@ -1,4 +1,4 @@
-"""Turn the votes of listening tests into preferences with intervals and a Bradley-Terry order."""
+"""Turn the votes of listening tests into preferences with intervals and a Bradley-Terry ranking."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,9 @@ import melody_cm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what report.html saved, one a listener")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="the files that listeners saved in report.html"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

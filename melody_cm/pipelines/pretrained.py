@@ -292,13 +292,13 @@ class PretrainedPipeline(Pipeline):
 def load(
     source: Path | str, device: str = "auto", dtype: str = "fp32", quantize: str | None = None
 ) -> PretrainedPipeline:
-    """Whichever system lies in a folder or on the model hub, ready on a device.
+    """Load a system from a folder, the demo systems or the model hub, onto a device.
 
     Args:
-        source: a folder written by `melody-cm export`, or `owner/name`.
-        device: auto (the best that is here), cpu, cuda, cuda:N or mps.
+        source: a folder written by `melody-cm export`, `demo:NAME`, or `owner/name` on the model hub.
+        device: auto (the best available), cpu, cuda, cuda:N or mps.
         dtype: fp32, bf16 or fp16.
-        quantize: int8 or int4: language models sample with weights of so many bits, on a CPU. What is stored stays.
+        quantize: int8 or int4: language models sample with weights of 8 or 4 bits, on a CPU only; files stay as they are.
 
     Raises:
         FileNotFoundError, ValueError: no system there, no such device here, no such dtype, nothing to quantize.

@@ -43,15 +43,15 @@ def train(
     retrain: bool = False,
     start_from: Path | str | None = None,
 ) -> "Run":
-    """Train a recipe, or what a folder of recipes means, with everything that a folder needs.
+    """Train one stage (a recipe file), or all stages that a system needs (a folder of recipes).
 
     Args:
         recipe: a YAML file, a folder, or the name under which one ships ("melody", "melody/4_semantic_lm").
         run: a `Run`, or its folder.
         size, machine, corpus, overrides: as in `Setting`.
-        retrain: train anew what would differ now, and what is not finished.
-        start_from: an exported system whose weights the stages begin with, and whose networks stand for the finished
-            stages that the run lacks.
+        retrain: start again with stages that are unfinished or were made from other settings or data.
+        start_from: fine-tune: a system (folder of an export, "demo:NAME" or "owner/name") whose weights the stages start
+            with, and whose networks stand in for stages that the run lacks.
 
     Returns:
         the run.

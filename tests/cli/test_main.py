@@ -82,7 +82,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(command, words, tmp_path, caps
         ("genrate x", "melody-cm: VERB 'genrate' is none of train, finish, .*; the nearest is 'generate'"),
         ("data impot x", "melody-cm data: COMMAND 'impot' is none of import, .*; the nearest is 'import'"),
         ("generate x --stpes 3 --out o", "melody-cm: generate knows no argument '--stpes'; the nearest is '--steps'"),
-        ("generate --prompt a", "melody-cm generate: DIR is missing: a folder written by .*; --out is missing: folder"),
+        ("generate --prompt a", "melody-cm generate: SYSTEM is missing: a folder of .*; --out is missing: folder"),
         ("", "melody-cm: VERB is missing: see --help"),
     ],
 )
