@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="start_from",
         metavar="EXPORT",
-        help="fine-tune: start with the weights of this system (a folder of `melody-cm export`, demo:NAME or owner/name), "
+        help="fine-tune: start with the weights of a system (a folder of `melody-cm export`, demo:NAME or owner/name), "
         "which also stand in for stages that the run lacks",
     )
     parser.add_argument(

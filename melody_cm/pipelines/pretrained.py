@@ -298,7 +298,7 @@ def load(
         source: a folder written by `melody-cm export`, `demo:NAME`, or `owner/name` on the model hub.
         device: auto (the best available), cpu, cuda, cuda:N or mps.
         dtype: fp32, bf16 or fp16.
-        quantize: int8 or int4: language models sample with weights of 8 or 4 bits, on a CPU only; files stay as they are.
+        quantize: int8 or int4: language models sample with weights of 8 or 4 bits, on a CPU only.
 
     Raises:
         FileNotFoundError, ValueError: no system there, no such device here, no such dtype, nothing to quantize.

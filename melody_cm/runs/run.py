@@ -50,8 +50,8 @@ def train(
         run: a `Run`, or its folder.
         size, machine, corpus, overrides: as in `Setting`.
         retrain: start again with stages that are unfinished or were made from other settings or data.
-        start_from: fine-tune: a system (folder of an export, "demo:NAME" or "owner/name") whose weights the stages start
-            with, and whose networks stand in for stages that the run lacks.
+        start_from: fine-tune: a system (folder of an export, "demo:NAME" or "owner/name") whose weights the stages
+            start with, and whose networks stand in for stages that the run lacks.
 
     Returns:
         the run.
