@@ -335,20 +335,20 @@ def _processor() -> str:
 def table(rows: list[Row]) -> str:
     """Markdown: absolute speeds, then ratios."""
     lines = [
-        "| goal | what | precision | s | x real time | TFLOP | share of the limit |",
-        "|---|---|---|---|---|---|---|",
+        "| what | precision | s | x real time | TFLOP | share of the limit |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         if "ratio" not in row:
-            cells = [row.get(key, "") for key in ("goal", "what", "precision", "seconds", "times_real_time", "tflop")]
+            cells = [row.get(key, "") for key in ("what", "precision", "seconds", "times_real_time", "tflop")]
             share = f"{row['share_of_limit']:.0%}" if "share_of_limit" in row else ""
             if "first_sound_share" in row:
                 share = f"first sound after {row['first_sound_share']:.0%}, peak {row['peak_gib']} GiB"
             lines.append("| " + " | ".join(map(str, [*cells, share])) + " |")
-    lines += ["", "| goal | what | precision | ratio | from | to | |", "|---|---|---|---|---|---|---|"]
+    lines += ["", "| what | precision | ratio | from | to | target |", "|---|---|---|---|---|---|"]
     for row in rows:
         if "ratio" in row:
-            cells = [row.get(key, "") for key in ("goal", "what", "precision", "ratio", "from", "to", "target")]
+            cells = [row.get(key, "") for key in ("what", "precision", "ratio", "from", "to", "target")]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
