@@ -1,11 +1,12 @@
-"""The seams of melody_cm: abstract classes whose docstrings are shape contracts.
+"""The interfaces of melody_cm: abstract classes whose docstrings state shapes.
 
-Typing a constructor argument with one of these classes is what lets a recipe fill it with any subclass.
+A constructor argument typed with one of these classes can be any subclass in a recipe.
 Axes: b batch, c channels, t samples, l frames, f mel bins, d width, n sequence, q codebooks. A latent is (b, c, *axes)
 with its first axis after the channels running over time: (b, c, l) for waveforms, (b, c, l, f) for mels.
 An angle is a noise level in [0, pi/2]: `noisy = cos(angle) * latent + sin(angle) * noise`; angle 0 is clean.
-Beside this file, `tokens.py` has the seams of codes, `judges.py` those of discriminators and embeddings for distances;
-`network.py` says what all networks are, `values.py` what they hand to each other. All can be imported from here.
+`tokens.py` has the interfaces of tokenizers and language models, `judges.py` those of discriminators and of embeddings for
+distances, `network.py` the base class of all networks, `values.py` the values that they exchange. All can be imported from
+here.
 """
 
 from abc import ABC, abstractmethod
@@ -158,7 +159,7 @@ class TimestepNetwork(Network, ABC):
 
 
 class AngleSchedule(Configurable, ABC):
-    """Which noise levels are visited."""
+    """The noise levels of sampling, and of training where a schedule decides them."""
 
     @abstractmethod
     def angles(self, num_steps: int) -> Float[Tensor, " num_steps_plus_one"]:

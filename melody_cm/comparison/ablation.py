@@ -66,10 +66,10 @@ def ablate(
     Args:
         folder: of recipes, such as recipes/ablations/network.
         setting: size, machine, corpus and overrides of the trainings.
-        run: holds what the recipes need and what is trained for them.
+        run: holds all trainings.
         seeds: of trainings and sampling.
         steps: of sampling; none: those of each recipe.
-        clips: test clips that are denoised and sampled.
+        clips: number of test clips that each is measured on.
         baseline: the recipe that the others are compared with; None: the first by name.
         recipes: the names of those that are compared, in order; None: all.
 

@@ -145,10 +145,10 @@ def compare_recipe(
     """Compare the systems of a run as a recipe says; writes results.json, tables, report.html and audio/ into `out`.
 
     Args:
-        recipe: what `read_compare_recipe` gave, or the file.
+        recipe: a file, or what `read_compare_recipe` returned.
         run: holds the trained stages.
         setting: size, machine and corpus of the stages; None: the recipe's size, a CPU, the recipes' own music.
-        train_missing: train what is not finished, instead of refusing it.
+        train_missing: train stages that are not finished; without it they are an error.
 
     Raises:
         FileNotFoundError, ValueError: the recipe is not sound, or a stage is missing, of another size or other music.

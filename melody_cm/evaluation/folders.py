@@ -72,12 +72,12 @@ def evaluate(
             installed.
         split, generated_split: rows of a manifest: train, valid or test; all if left out.
         prompts: file with the text of every generated file (`read_clip_prompts`).
-        training: what the system was trained on, for the memorization check.
-        against: older results, which the new ones are to be compared with: what cannot be compared is refused.
-        music: measure pitch, rhythm and level too, beside the middle half of the reference (`music_measures`).
-        paired: every generated file answers the reference of the same name: measure harmony and spectrum against it
+        training: the training music of the system, to find near copies of it.
+        against: older results to compare with; refused if they cannot be compared.
+        music: also measure pitch, rhythm and level, beside the quartiles of the reference (`music_measures`).
+        paired: also compare every generated file with the reference of the same name: harmony and spectrum
             (`pair_measures`), and with a tagger the divergence of tags.
-        level_matched: judge by every embedding at equal loudness as well.
+        level_matched: also judge by every embedding at equal loudness.
         out: where results.json is written; nowhere if left out.
         placement: where the embeddings work, and how precisely; `Placement.choose()` if left out.
 

@@ -57,21 +57,21 @@ Prompt = str | AudioPrompt
 
 @dataclass(frozen=True)
 class Request:
-    """What a pipeline is asked for. `prompt_at`, `loop` and `windows` lay out long music of MusicCM alone.
+    """What a pipeline is asked for. `prompt_at`, `loop` and `windows` are for MusicCM only.
 
     Attributes:
-        prompts: one clip each: a text, or music in its place; a single one, or a list. With none, given music is its
-            own prompt.
-        seconds: length of every clip. Where music is given, `continue_from` counts it in, and `inpaint` needs none.
+        prompts: one or several; each makes a clip and is a text or an `AudioPrompt`. Without any, given music is its own
+            prompt.
+        seconds: length of every clip, including the music given to `continue_from`; `inpaint` needs none.
         seed: an int seeds clip i by (seed, i); a sequence gives each clip its own seed.
         num_steps: network calls of the sampler; None for the pipeline's own number.
-        guidance_scale: 1 = none; None for the pipeline's own.
-        prompt_at: (seconds, text), ascending: from then on that text holds; before the first, the clip's own prompt.
-        loop: the end goes over into the beginning.
-        windows: "shared" windows overlap and agree; "independent" ones lie end to end, which is the baseline.
-        negative_prompt: other systems take one; here it is refused, with the reason.
-        progress: True shows a bar of the denoising steps; a function is called after each with (step, num_steps). Music
-            that grows piece by piece begins at step 1 anew for each; systems without a denoiser tell nothing.
+        guidance_scale: 1: no guidance; None for the pipeline's own.
+        prompt_at: (seconds, text), ascending: the prompt from that time on; before the first, the clip's own prompt.
+        loop: the end leads back into the beginning.
+        windows: "shared" windows overlap and agree; "independent" ones lie side by side, which is the baseline.
+        negative_prompt: not supported; refused with the reason.
+        progress: True shows a bar of the denoising steps; a function is called after each with (step, num_steps). Long
+            music of MeLoDy begins at step 1 again for each piece; systems without a denoiser do not call it.
 
     Raises:
         ValueError: prompts that are no list of texts, times that do not ascend from 0 or later, empty texts, a loop of
