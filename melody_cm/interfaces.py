@@ -4,9 +4,9 @@ A constructor argument typed with one of these classes can be any subclass in a 
 Axes: b batch, c channels, t samples, l frames, f mel bins, d width, n sequence, q codebooks. A latent is (b, c, *axes)
 with its first axis after the channels running over time: (b, c, l) for waveforms, (b, c, l, f) for mels.
 An angle is a noise level in [0, pi/2]: `noisy = cos(angle) * latent + sin(angle) * noise`; angle 0 is clean.
-`tokens.py` has the interfaces of tokenizers and language models, `judges.py` those of discriminators and of embeddings for
-distances, `network.py` the base class of all networks, `values.py` the values that they exchange. All can be imported from
-here.
+`tokens.py` has the interfaces of tokenizers and language models, `judges.py` those of discriminators and of embeddings
+for distances, `network.py` the base class of all networks, `values.py` the values that they exchange. All can be
+imported from here.
 """
 
 from abc import ABC, abstractmethod

@@ -60,8 +60,8 @@ class Request:
     """What a pipeline is asked for. `prompt_at`, `loop` and `windows` are for MusicCM only.
 
     Attributes:
-        prompts: one or several; each makes a clip and is a text or an `AudioPrompt`. Without any, given music is its own
-            prompt.
+        prompts: one or several; each makes a clip and is a text or an `AudioPrompt`. Without any, given music is its
+            own prompt.
         seconds: length of every clip, including the music given to `continue_from`; `inpaint` needs none.
         seed: an int seeds clip i by (seed, i); a sequence gives each clip its own seed.
         num_steps: network calls of the sampler; None for the pipeline's own number.
@@ -71,7 +71,7 @@ class Request:
         windows: "shared" windows overlap and agree; "independent" ones lie side by side, which is the baseline.
         negative_prompt: not supported; refused with the reason.
         progress: True shows a bar of the denoising steps; a function is called after each with (step, num_steps). Long
-            music of MeLoDy begins at step 1 again for each piece; systems without a denoiser do not call it.
+            music that is made piece by piece begins at step 1 again for each; systems without a denoiser do not call it.
 
     Raises:
         ValueError: prompts that are no list of texts, times that do not ascend from 0 or later, empty texts, a loop of
