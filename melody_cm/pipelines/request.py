@@ -71,7 +71,7 @@ class Request:
         windows: "shared" windows overlap and agree; "independent" ones lie side by side, which is the baseline.
         negative_prompt: not supported; refused with the reason.
         progress: True shows a bar of the denoising steps; a function is called after each with (step, num_steps). Long
-            music that is made piece by piece begins at step 1 again for each; systems without a denoiser do not call it.
+            music made piece by piece begins at step 1 again for each piece; systems without a denoiser do not call it.
 
     Raises:
         ValueError: prompts that are no list of texts, times that do not ascend from 0 or later, empty texts, a loop of
