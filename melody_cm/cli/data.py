@@ -100,7 +100,7 @@ def run(arguments: Namespace) -> int:
 
 
 def import_table(arguments: Namespace) -> int:
-    """Write the manifest of a collection; exit with 2 if rows were left out because they cannot be understood."""
+    """Write the manifest of a collection; exit with 2 if rows were left out because they cannot be read."""
     names = ("default_split", "subset", "valid_subset")
     options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     options |= {"audio": arguments.audio, "allow_outside": arguments.allow_outside, "force": arguments.force}

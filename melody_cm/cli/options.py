@@ -7,7 +7,7 @@ from typing import Any
 import melody_cm
 
 SIZES = (
-    "tiny (about a minute a stage on 2 CPU cores, only proves the path), "
+    "tiny (about a minute a stage on 2 CPU cores, only shows that everything runs), "
     "cpu (2-3 M parameters, 20 minutes to 7 hours a stage on one core), "
     "small (18-25 M, about 10 minutes a stage on one large GPU), paper (weeks on many)"
 )
