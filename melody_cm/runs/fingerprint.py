@@ -94,17 +94,22 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def write_finished(folder: Path, made_from: Fingerprint, outcome: dict[str, Any]) -> None:
     """Declare a stage finished; the last file that is written."""
-    exports = {path.parent.name: hash_file(path) for path in sorted((folder / "export").glob("*/config.json"))}
-    write_json(folder / "finished.json", {**vars(made_from), "exports": exports, "outcome": outcome})
+    written = {"exports": _descriptions(folder / "export"), "best": _descriptions(folder / "best")}
+    write_json(folder / "finished.json", {**vars(made_from), **written, "outcome": outcome})
+
+
+def _descriptions(folder: Path) -> dict[str, str]:
+    """The hash of what describes each network of a folder, its weights' hash among it."""
+    return {path.parent.name: hash_file(path) for path in sorted(folder.glob("*/config.json"))}
 
 
 def check_finished(folder: Path) -> None:
     """Refuse a finished stage whose export is gone or damaged with a ValueError that says how to have it again."""
     done = read_finished(folder) or {}
     fix = f"`melody-cm finish {folder}` writes it again from last.ckpt, --retrain trains the stage anew"
-    known = done.get("exports")  # Not said by versions before this one.
-    found = {path.parent.name: hash_file(path) for path in (folder / "export").glob("*/config.json")}
-    if not found or (known is not None and known != found):
+    known = [done["exports"], done.get("best")] if "exports" in done else []  # The first versions said neither.
+    found = _descriptions(folder / "export")  # The best may have been put in its place.
+    if not found or (known and found not in known):
         raise ValueError(f"{folder / 'export'} is not what was written when the stage was finished; {fix}")
     for name in found:
         try:

@@ -187,6 +187,14 @@ def test_the_best_by_a_metric_is_kept_and_exported(train, monkeypatch):
     for name, value in exported.items():
         assert torch.equal(value, best["state_dict"][f"averaged.denoiser.{name}"])
     assert any(not torch.equal(exported[name], last[name]) for name in last)
+    (STAGE / "export").rename(STAGE / "last")
+    (STAGE / "best").rename(STAGE / "export")
+    code, printed = train(diffusion_recipe([fad, BEST]))
+    assert code == 0, printed
+    (STAGE / "last/denoiser").rename(STAGE / "export/another")
+    code, printed = train(diffusion_recipe([fad, BEST]))
+    assert code != 0
+    assert "is not what was written when the stage was finished" in printed
 
 
 def test_a_resumed_training_remembers_what_was_best(train, monkeypatch):
