@@ -249,7 +249,7 @@ def test_every_command_and_the_python_of_a_page_run_in_a_folder_without_the_chec
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 def test_quickstart_begins_with_its_plan_and_counts_its_stages():
-    command = ["make", "--dry-run", "--assume-old=setup", "quickstart"]
+    command = ["make", "--no-print-directory", "--dry-run", "--assume-old=setup", "quickstart"]
     lines = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
     stages = [line for line in lines if re.match(r"\S+/melody-cm ", line)]
     assert re.match(rf'echo "plan: after the set-up, {len(stages)} stages, about \w+ minutes on 2 cores: ', lines[0])

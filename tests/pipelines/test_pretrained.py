@@ -130,7 +130,7 @@ def test_a_hub_name_without_a_connection_is_one_clear_error(monkeypatch, tmp_pat
 def test_a_failed_save_leaves_the_old_pipeline(tmp_path, monkeypatch):
     pipeline = toy_melody()
     pipeline.save_pretrained(tmp_path / "saved")
-    monkeypatch.setattr("melody_cm.pipelines.pretrained.model_card", lambda *_: 1 / 0)
+    monkeypatch.setattr("melody_cm.pipelines.pretrained.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         toy_melody(num_steps=9).save_pretrained(tmp_path / "saved")
     assert MeLoDy.from_pretrained(tmp_path / "saved").num_steps == pipeline.num_steps

@@ -117,7 +117,12 @@ LAYOUTS = {
 
 
 def test_every_import_of_the_page_makes_a_clean_manifest(tmp_path, monkeypatch, capsys):
-    section = PAGE.read_text(encoding="utf-8").split("## Ways in\n")[1].split("\n## ")[0].replace("\\\n", " ")
+    section = (
+        PAGE.read_text(encoding="utf-8")
+        .split("## Importing other collections\n")[1]
+        .split("\n## ")[0]
+        .replace("\\\n", " ")
+    )
     commands = [shlex.split(line)[1:] for line in re.findall(r"^melody-cm data import .*", section, flags=re.MULTILINE)]
     assert [command[2] for command in commands] == list(LAYOUTS) == list(FORMATS)
     for command in commands:
