@@ -1,4 +1,4 @@
-"""Clips of the demo systems for docs/demo.md: the first prompts of recipes/compare/demo.yaml, seed 0, none selected.
+"""Clips of all demo systems for docs/demo.md: the first prompts of recipes/compare/demo.yaml, seed 0, none selected.
 
 python recipes/demo/clips.py --out docs/clips
 """
@@ -19,10 +19,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recipe = read_compare_recipe(shipped("recipes/compare/demo.yaml"))
+    prompts = read_compare_recipe(shipped("recipes/compare/demo.yaml")).prompts[:PROMPTS]
+    recipe = read_compare_recipe(shipped("recipes/compare/demo_captions.yaml"))
     for name, side in recipe.systems.items():
         system = melody_cm.load(side.source)
-        made = system(recipe.prompts[:PROMPTS], seconds=recipe.seconds, seed=0, num_steps=max(side.num_steps))
+        made = system(prompts, seconds=recipe.seconds, seed=0, num_steps=max(side.num_steps))
         for index in range(len(made)):
             made[index].save(arguments.out / f"{name}_{index + 1}.ogg")
 
