@@ -25,7 +25,7 @@ quickstart: quickstart-plan setup
 	@echo "  melody-cm compare recipes/compare/tiny.yaml --train-missing --run tiny --out runs/tiny"
 
 quickstart-plan:
-	@echo "plan: after the set-up, 2 stages, about four minutes on 2 cores: the demo systems side by side (three minutes), a short fine-tuning (one)"
+	@echo "plan: after the set-up, 2 stages, about five minutes on 2 cores: the demo systems side by side (four minutes), a short fine-tuning (one)"
 
 # Every system from nothing, at a size that only proves that the path works: a quarter of an hour or so on 2 cores.
 train-tiny: setup
