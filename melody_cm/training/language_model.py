@@ -27,10 +27,13 @@ class LanguageModelTraining(Stage):
         prompt: tokenizer of the stream "prompt" (RVQ of the joint embedding of the audio, as in the papers: text comes
             in only when music is generated).
         semantic, coarse, fine: tokenizers of the streams of these names; None where the model has no such stream.
+        text_share: of the captioned clips so many learn from the codes of their caption instead, so that the model
+            knows the distance between a text and its music. Our addition: the papers have 0, and better embeddings.
 
     Raises:
         ValueError: a stream without tokenizer, a tokenizer without stream, or codebooks, codes or a frame rate of a
-            tokenizer that are not its stream's.
+            tokenizer that are not its stream's; a text_share outside [0, 1], or above 0 with a prompt tokenizer that
+            takes no texts.
     """
 
     reads_waveform = False
@@ -43,6 +46,7 @@ class LanguageModelTraining(Stage):
         semantic: Tokenizer | None = None,
         coarse: Tokenizer | None = None,
         fine: Tokenizer | None = None,
+        text_share: float = 0.0,
         ema_decay: float = 0.999,
         sample_rate: int = 24000,
         seed: int = 0,
@@ -53,6 +57,7 @@ class LanguageModelTraining(Stage):
         self.check_sample_rates()
         check_streams(language_model, dict(self.tokenizers.items()))
         self.target = list(language_model.stream_sizes)[-1]
+        self.text_share = check_text_share(text_share, prompt)
         self.unigrams = UnigramModel(*language_model.stream_sizes[self.target])
 
     def losses(self, networks: Networks, batch: MusicBatch) -> dict[str, Tensor]:
@@ -61,8 +66,21 @@ class LanguageModelTraining(Stage):
     @torch.no_grad()
     def streams(self, batch: MusicBatch) -> dict[str, Int[Tensor, "b _ _"]]:
         """The codes of each stream, from the batch where `with_streams` put them, else from the tokenizers."""
-        codes = batch.codes
-        return {name: codes[name] if name in codes else each(batch) for name, each in self.tokenizers.items()}
+        known = batch.codes
+        codes = {name: known[name] if name in known else each(batch) for name, each in self.tokenizers.items()}
+        if self.text_share and "prompt" not in known:
+            codes["prompt"] = self.prompts_of_text(batch, codes["prompt"])
+        return codes
+
+    def prompts_of_text(self, batch: MusicBatch, codes: Int[Tensor, "b q 1"]) -> Int[Tensor, "b q 1"]:
+        """The prompt codes of a batch, `text_share` of them of the captions instead of the audio."""
+        drawn = (batch.draws(self.seed).uniform("prompt of text") < self.text_share).tolist()
+        rows = [row for row, (text, caption) in enumerate(zip(drawn, batch.captions, strict=True)) if text and caption]
+        if not rows:
+            return codes
+        tokenizer = self.tokenizers["prompt"]
+        told = tokenizer.quantize(tokenizer.text_features([batch.captions[row] for row in rows]))
+        return codes.index_copy(0, torch.tensor(rows).to(codes.device), told)
 
     def with_streams(self, batch: MusicBatch) -> MusicBatch:
         """The same batch, its codes made once for all that want them."""
@@ -104,6 +122,18 @@ def check_streams(language_model: TokenLM, tokenizers: dict[str, Tokenizer]) -> 
                 f"the {name} tokenizer makes {tokenizer.frame_rate:g} frames a second but the language model's "
                 f"stream {name} has {rate:g}; set model.language_model.streams to match"
             )
+
+
+def check_text_share(share: float, tokenizer: Tokenizer | None) -> float:
+    """The share, unless a ValueError says what is wrong with it."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"text_share is {share:g}, but it is a share of the clips; give 0 to 1")
+    if share and not hasattr(tokenizer, "text_features"):
+        raise ValueError(
+            f"text_share is {share:g}, but {type(tokenizer).__name__} makes no codes of texts; "
+            "give a prompt tokenizer that has text_features, such as ResidualKMeans, or text_share 0"
+        )
+    return share
 
 
 class UnigramModel(nn.Module):

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,42 @@ def test_each_stream_has_the_codes_of_the_tokenizer_of_its_name():
     assert torch.equal(streams["prompt"], Loudness()(batch))
     expected = stage.trained["language_model"].loss(streams)
     assert torch.equal(stage.losses(stage.trained, batch)["cross_entropy"], expected)
+
+
+class Spoken(Loudness):
+    """Codes of texts too: six times the length of the text."""
+
+    def text_features(self, texts):
+        return torch.tensor([[[float(len(text))] * self.num_codebooks] for text in texts])
+
+    def quantize(self, features):
+        return features.long().clamp(0, 15).transpose(1, 2)
+
+
+def captioned(captions: list[str], epoch: int = 0) -> MusicBatch:
+    batch = clips(list(range(len(captions))))
+    return replace(batch, captions=captions, epoch=batch.epoch + epoch)
+
+
+def test_a_share_of_the_captioned_clips_learns_from_the_codes_of_their_captions():
+    captions = ["", "ab"] * 200
+    heard, read = Spoken()(captioned(captions)), torch.full((6, 1), 2)
+    prompt = coarse_stage(prompt=Spoken(), text_share=0.25).streams(captioned(captions))["prompt"]
+    of_text = (prompt == read).all(dim=(1)).flatten()
+    assert torch.equal(prompt[~of_text], heard[~of_text])
+    assert not of_text[::2].any() and 30 <= of_text.sum() <= 70
+    again = coarse_stage(prompt=Spoken(), text_share=0.25).streams(captioned(captions, epoch=1))["prompt"]
+    assert not torch.equal(again, prompt)
+    assert torch.equal(coarse_stage(prompt=Spoken(), text_share=1.0).streams(captioned(["ab"]))["prompt"][0], read)
+    assert torch.equal(coarse_stage(prompt=Spoken()).streams(captioned(captions))["prompt"], heard)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "share", "message"), [(Spoken(), 1.5, "text_share is 1.5"), (Loudness(), 0.5, "no codes of texts")]
+)
+def test_a_share_of_texts_that_cannot_be_is_refused(prompt, share, message):
+    with pytest.raises(ValueError, match=message):
+        coarse_stage(prompt=prompt, text_share=share)
 
 
 def test_a_fine_model_hears_coarse_codes_only():
