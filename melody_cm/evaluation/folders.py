@@ -234,7 +234,8 @@ class _Evaluation:
         ]
         both = [pair for pair in self.sides.pairs if pair[0].id in vectors[0] and pair[1].id in vectors[1]]
         found = (torch.stack([vectors[side][pair[side].id] for pair in both]) for side in (0, 1))
-        return tag_divergence(*found, self.embedding.identity) if both else {}
+        groups = [self.sides.groups[clip.id] for clip, _ in both]
+        return tag_divergence(*found, groups, self.embedding.identity) if both else {}
 
     def _reference(self) -> EmbeddingStatistics | Gaussian:
         """The reference's statistics: read, from the cache, or computed now."""

@@ -161,13 +161,13 @@ class Judge:
             of = (self._dropped, self._captions, self._takes or None)
             scores[f"text_correlation_{name}"] = text_correlation(torch.cat(self._texts), audio, identity, *of)
         if tags := self.embedding.tags:
-            scores |= inception_score(audio, identity)
+            scores |= inception_score(audio, self._groups(), identity)
             if self.prompts:
                 scores |= prompt_judge(audio, tags, self._captions, self._groups(), identity)
         if training is not None and identity.trained:
-            scores |= memorization(audio, training, identity)
+            scores |= memorization(audio, training, identity, self._groups())
         return scores
 
     def _groups(self) -> list[str]:
         """What clips are left out together: those of a prompt or those of a piece, whichever are fewer."""
-        return min(self._captions, self._pieces, key=lambda groups: len(set(groups)))
+        return min(self._captions or self._pieces, self._pieces, key=lambda groups: len(set(groups)))

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy import stats
+from scipy import linalg, stats
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from melody_cm.evaluation.uncertainty import LEVEL, MIN_GROUPS, Part, holm, mean_parts, student
+from melody_cm.evaluation.uncertainty import LEVEL, MIN_GROUPS, Part, effective_count, holm, student
 
 NEWTON_STEPS = 100
 
@@ -115,23 +115,13 @@ def _preference(first: str, second: str, choices: Sequence[float], groups: Seque
     told = Preference(first, second, *counts, len(set(groups)), None, None, None)
     if told.groups < 2:
         return told
-    effective = effective_votes(choices, groups)
+    effective = effective_count(choices, groups)
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, told.groups - 1))
     low, high = wilson(told.share, effective, quantile)
     # The interval holds 0.5 exactly where this score test does not decide.
     distance = abs(told.share - 0.5) / np.sqrt(0.25 / effective)
     p = float(2 * stats.t.sf(distance, told.groups - 1)) if told.groups >= MIN_GROUPS else None
     return replace(told, low=low, high=high, p=p)
-
-
-def effective_votes(choices: Sequence[float], groups: Sequence[str]) -> float:
-    """How many independent votes tell as much: fewer where those of a group agree more than others (Korn and Graubard,
-    1998). Of votes that all agree, one a group."""
-    count, share = len(choices), sum(choices) / len(choices)
-    if share in (0.0, 1.0):
-        return float(len(set(groups)))
-    variance = sum(part.variance for part in mean_parts(choices, groups))
-    return float(count) if variance == 0 else min(share * (1 - share) / variance, float(count))
 
 
 def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
@@ -181,9 +171,12 @@ def _most_likely(
 ) -> tuple[Float64[ndarray, " rows"], Float64[ndarray, "rows rows"]]:
     """Strengths that sum to 0, and the inverse of their information, by Newton's method."""
     strengths = np.zeros(design.shape[1])
+    # Votes say nothing of what all strengths have in common: that direction is left out, not rounded away.
+    differences = linalg.helmert(len(strengths))
     for _ in range(NEWTON_STEPS):
         expected = expit(design @ strengths)
-        inverse = np.linalg.pinv(design.T @ (design * (expected * (1 - expected))[:, None]), hermitian=True)
+        information = design.T @ (design * (expected * (1 - expected))[:, None])
+        inverse = differences.T @ np.linalg.inv(differences @ information @ differences.T) @ differences
         step = inverse @ (design.T @ (choices - expected))
         strengths = strengths + step / max(1.0, np.abs(step).max())  # Far from the maximum a whole step leads too far.
         if np.abs(step).max() < 1e-10:

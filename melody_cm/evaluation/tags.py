@@ -3,13 +3,14 @@
 All take a clip's logits, the mean over its windows.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
@@ -88,7 +89,10 @@ def prompt_judge(
 
 
 def tag_divergence(
-    generated: Float[Tensor, "n k"], reference: Float[Tensor, "n k"], identity: EmbeddingIdentity
+    generated: Float[Tensor, "n k"],
+    reference: Float[Tensor, "n k"],
+    groups: Sequence[str],
+    identity: EmbeddingIdentity,
 ) -> dict[str, Score]:
     """KL(reference || generated) of the tags of clips that belong together, the mean over pairs in nats.
 
@@ -97,39 +101,62 @@ def tag_divergence(
     complement, p_ref log(p_ref / p_gen) summed over tags, as audioldm_eval's `..._sigmoid`; it may be negative. Both
     add 1e-6 to the generated probability. They take PaSST or PANNs over AudioSet: only the formulas are theirs, so
     values are not comparable with papers.
+
+    Args:
+        groups: as in `prompt_judge`.
     """
     scores = {}
     for key, probabilities in (("kl", torch.softmax), ("kl_sigmoid", lambda logits, _: logits.sigmoid())):
         p, q = (probabilities(side.double(), 1) for side in (reference, generated))
         values = (torch.special.xlogy(p, p) - p * (q + EPSILON).log()).sum(1)
-        method = "mean over pairs of clips; Student's interval"
+        method = "mean over pairs of clips; Student's interval over prompts or pieces"
         scores[f"{key}_{identity.name}"] = Score.mean(
-            values.tolist(), method, n_reference=len(values), embedding=asdict(identity)
+            values.tolist(), method, groups, n_reference=len(values), embedding=asdict(identity)
         )
     return scores
 
 
-def inception_score(logits: Float[Tensor, "n k"], identity: EmbeddingIdentity) -> dict[str, Score]:
+def inception_score(
+    logits: Float[Tensor, "n k"], groups: Sequence[str], identity: EmbeddingIdentity
+) -> dict[str, Score]:
     """exp(mean KL(tags of a clip || mean tags)): high if each clip has clear tags and clips differ, at most k.
 
-    As audioldm_eval/metrics/isc.py: softmax, clips in the order of numpy's RandomState(2020), the mean over ten parts,
-    whose Student's interval this adds. It does not look at the reference. It grows with n, so compare equal n; below
-    100 clips a part has fewer than ten.
+    As audioldm_eval/metrics/isc.py: softmax, clips in the order of numpy's RandomState(2020), the mean over ten parts.
+    The interval is ours: a jackknife that leaves out whole groups. It is that of the score at this n, which is larger
+    for more clips, so compare equal n; below 100 clips a part has fewer than ten. The reference is not looked at.
+
+    Args:
+        groups: as in `prompt_judge`.
     """
     count = len(logits)
     if count < SPLITS:
         return {}
-    order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
-    shuffled = logits.double()[torch.from_numpy(order)]
-    log_p = shuffled.log_softmax(1)
-    values = []
-    for part in range(SPLITS):
-        chunk = log_p[part * count // SPLITS : (part + 1) * count // SPLITS]
-        divergence = (chunk.exp() * (chunk - chunk.exp().mean(0).log())).sum(1)
-        values.append(divergence.mean().exp().item())
-    score = Score.mean(values, "mean over ten parts; Student's interval", embedding=asdict(identity))
-    score.n_generated, score.too_few = count, count < SPLITS**2
+    member, num_groups = codes_of(groups)
+    order = torch.from_numpy(np.random.RandomState(SHUFFLE_SEED).permutation(count))
+    ends = torch.tensor([split * count // SPLITS for split in range(1, SPLITS)])
+    part = torch.bucketize(torch.arange(count), ends, right=True)
+    log_p = logits.double().log_softmax(1)[order]
+    # Of each clip all that the score needs: its tags, their negative entropy, and that it is one.
+    clips = torch.cat([log_p.exp(), (log_p.exp() * log_p).sum(1, keepdim=True), torch.ones(count, 1)], 1)
+    sums = clips.new_zeros(num_groups * SPLITS, clips.shape[1])
+    sums = sums.index_add_(0, member[order] * SPLITS + part, clips).unflatten(0, (num_groups, SPLITS))
+    value, without = _of_parts(sums.sum(0)), _of_parts(sums.sum(0) - sums)
+    told = num_groups > 1 and bool(without.isfinite().all())
+    sizes = torch.bincount(member, minlength=num_groups)
+    sure = jackknife(value.item(), [LeftOut(without, sizes)] if told else [])
+    half = (sure.high - sure.low) / 2 if sure else math.nan
+    low, high = (max(value.item() - half, 1.0), value.item() + half) if sure else (None, None)
+    method, few = "mean over ten parts; jackknife over groups", count < SPLITS**2 or not sure
+    score = Score(value.item(), value.item(), low, high, method, count, None, few, asdict(identity))
+    score.groups = {"generated": num_groups}
     return {f"inception_{identity.name}": score}
+
+
+def _of_parts(sums: Float64[Tensor, "*g parts columns"]) -> Float64[Tensor, "*g"]:
+    """The mean inception score of parts from sums over their clips; NaN where a part is empty."""
+    tags, entropy, count = sums[..., :-2].clamp_min(0), sums[..., -2], sums[..., -1]
+    mean = tags / count[..., None]
+    return (entropy / count - torch.special.xlogy(mean, mean).sum(-1)).exp().mean(-1)
 
 
 def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Tensor, " n"]) -> float:

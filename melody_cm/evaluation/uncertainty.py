@@ -131,6 +131,16 @@ def mean_interval(
     return student(sum(values) / len(values), parts)[:2] if parts else (None, None)
 
 
+def effective_count(choices: Sequence[float], groups: Sequence[Hashable]) -> float:
+    """How many independent numbers from 0 to 1, of this mean, would tell as much: fewer where those of a group agree
+    more than others (Korn and Graubard, 1998). Where all agree, one a group."""
+    count, share, num_groups = len(choices), sum(choices) / len(choices), len(set(groups))
+    if share in (0.0, 1.0) or num_groups == count:
+        return float(num_groups)
+    variance = sum(part.variance for part in mean_parts(choices, groups))
+    return float(count) if variance == 0 else min(share * (1 - share) / variance, float(count))
+
+
 def interval_of_sums(total: float, squares: float, n: int) -> tuple[float | None, float | None]:
     """Student's interval of a mean, from the sum and the sum of squares of n numbers; nothing for n < 2."""
     if n < 2:

@@ -27,8 +27,23 @@ def test_shares_count_clips_above_each_threshold():
     assert {key: score.value for key, score in scores.items()} == {"sim_aa@90_joint": 0.75, "sim_aa@95_joint": 0.25}
     assert scores["sim_aa@90_joint"].details["mean_similarity"] == pytest.approx(sum(cosines) / 4)
     interval = stats.binomtest(3, 4).proportion_ci(0.95, method="exact")
-    assert (scores["sim_aa@90_joint"].low, scores["sim_aa@90_joint"].high) == (interval.low, interval.high)
+    assert (scores["sim_aa@90_joint"].low, scores["sim_aa@90_joint"].high) == pytest.approx(tuple(interval))
     assert (scores["sim_aa@95_joint"].n_generated, scores["sim_aa@95_joint"].n_reference) == (4, 200)
+
+
+def test_clips_of_one_prompt_count_as_far_as_they_differ():
+    training, generated = torch.eye(12).double(), torch.eye(12).repeat_interleave(5, 0).double()
+    far = torch.tensor([place % 2 == 0 for place in range(12)]).repeat_interleave(5)
+    generated[far] = 1.0  # Every other prompt repeats training music in all its clips.
+    prompts = [f"prompt {place // 5}" for place in range(60)]
+    grouped = memorization(generated, [training], identity(12), prompts)["sim_aa@90_joint"]
+    assert (grouped.value, grouped.groups) == (0.5, {"generated": 12})
+    # Korn and Graubard: the variance of 12 means of 0 or 1, p (1 - p) / 11, and Student's quantiles.
+    count = 11 * (stats.t.ppf(0.975, 59) / stats.t.ppf(0.975, 11)) ** 2
+    low, high = stats.beta.ppf(0.025, count / 2, count / 2 + 1), stats.beta.ppf(0.975, count / 2 + 1, count / 2)
+    assert (grouped.low, grouped.high) == pytest.approx((low, high))
+    same = memorization(generated, [training], identity(12), ["one"] * 60)["sim_aa@90_joint"]
+    assert (same.value, same.low, same.high, same.too_few) == (0.5, None, None, True)
 
 
 @pytest.mark.parametrize("size", [1, 20, 50])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from melody_cm.evaluation.tags import inception_score, names_instrument, prompt_judge, tag_divergence
@@ -10,6 +11,11 @@ from melody_cm.interfaces import EmbeddingIdentity
 
 TAGS = ("guitar", "piano", "slow")
 IDENTITY = EmbeddingIdentity("musicnn_tags", "1", "abc", 16000, "3 s", 3, True)
+
+
+def alone(count):
+    """Every clip a group of its own."""
+    return [str(index) for index in range(count)]
 
 
 def contest(generator, prompts=24, clips=3, effect=1.0):
@@ -82,7 +88,7 @@ def test_a_caption_names_an_instrument_by_whole_words(caption, tag, expected):
 
 def test_the_divergences_are_those_of_audiocraft_and_audioldm_eval():
     generated, reference = 3 * torch.randn(7, 5), 3 * torch.randn(7, 5)
-    scores = tag_divergence(generated, reference, IDENTITY)
+    scores = tag_divergence(generated, reference, alone(7), IDENTITY)
     softmax = sigmoid = 0.0
     for one, other in zip(generated.double().numpy(), reference.double().numpy(), strict=True):
         q, p = np.exp(one) / np.exp(one).sum(), np.exp(other) / np.exp(other).sum()
@@ -96,23 +102,51 @@ def test_the_divergences_are_those_of_audiocraft_and_audioldm_eval():
         1
     )
     assert scores["kl_musicnn_tags"].value == pytest.approx(pairs.mean().item(), rel=1e-4)
-    assert tag_divergence(reference, reference, IDENTITY)["kl_musicnn_tags"].value == pytest.approx(0, abs=1e-4)
+    assert tag_divergence(reference, reference, alone(7), IDENTITY)["kl_musicnn_tags"].value == pytest.approx(0, abs=1e-4)
+
+
+def test_the_divergences_of_clips_that_belong_together_count_once():
+    generated, reference, groups = torch.randn(8, 5), torch.randn(8, 5), list("aabbccdd")
+    score = tag_divergence(generated, reference, groups, IDENTITY)["kl_musicnn_tags"]
+    p, q = reference.double().softmax(1), generated.double().softmax(1)
+    means = (p * (p.log() - (q + 1e-6).log())).sum(1).unflatten(0, (4, 2)).mean(1).numpy()
+    assert (score.low, score.high) == pytest.approx(stats.t.interval(0.95, 3, means.mean(), stats.sem(means)))
+    assert score.groups == {"generated": 4}
+
+
+def slow_inception(logits, keep):
+    """audioldm_eval's loop over ten parts, over the clips that are kept."""
+    count = len(logits)
+    order, parts = np.random.RandomState(2020).permutation(count), []
+    for part in range(10):
+        places = [place for place in order[part * count // 10 : (part + 1) * count // 10] if keep[place]]
+        rows = logits.double().numpy()[places]
+        p = np.exp(rows) / np.exp(rows).sum(1, keepdims=True)
+        parts.append(np.exp(np.mean([np.sum(one * np.log(one / p.mean(0))) for one in p])))
+    return np.mean(parts)
+
+
+def test_the_interval_of_the_inception_score_leaves_out_whole_groups():
+    logits, member = 2 * torch.randn(60, 5), np.arange(60) // 5
+    score = inception_score(logits, [str(one) for one in member], IDENTITY)["inception_musicnn_tags"]
+    full = slow_inception(logits, np.ones(60, dtype=bool))
+    without = np.array([slow_inception(logits, member != group) for group in range(12)])
+    error = np.sqrt(11 / 12 * np.square(without - without.mean()).sum())
+    assert score.value == pytest.approx(full)
+    assert (score.high - score.low) / 2 == pytest.approx(stats.t.ppf(0.975, 11) * error)
+    assert (score.groups, score.corrected) == ({"generated": 12}, score.value)
+    one = inception_score(logits, ["same"] * 60, IDENTITY)["inception_musicnn_tags"]
+    assert (one.low, one.high, one.too_few) == (None, None, True)
 
 
 def test_the_inception_score_is_that_of_audioldm_eval():
     logits = 2 * torch.randn(57, 5)
-    order = np.random.RandomState(2020).permutation(57)
-    parts = []
-    for part in range(10):
-        rows = logits.double().numpy()[order][part * 57 // 10 : (part + 1) * 57 // 10]
-        p = np.exp(rows) / np.exp(rows).sum(1, keepdims=True)
-        parts.append(np.exp(np.mean([np.sum(one * np.log(one / p.mean(0))) for one in p])))
-    score = inception_score(logits, IDENTITY)["inception_musicnn_tags"]
-    assert score.value == pytest.approx(np.mean(parts))
+    score = inception_score(logits, alone(57), IDENTITY)["inception_musicnn_tags"]
+    assert score.value == pytest.approx(slow_inception(logits, np.ones(57, dtype=bool)))
     assert score.too_few
     assert score.n_generated == 57
-    same = inception_score(torch.ones(200, 5), IDENTITY)["inception_musicnn_tags"]
+    same = inception_score(torch.ones(200, 5), alone(200), IDENTITY)["inception_musicnn_tags"]
     assert same.value == pytest.approx(1.0)
-    clear = inception_score(50 * torch.eye(5).repeat(40, 1), IDENTITY)["inception_musicnn_tags"]
+    clear = inception_score(50 * torch.eye(5).repeat(40, 1), alone(200), IDENTITY)["inception_musicnn_tags"]
     assert 4 < clear.value <= 5
-    assert inception_score(logits[:9], IDENTITY) == {}
+    assert inception_score(logits[:9], alone(9), IDENTITY) == {}
