@@ -49,7 +49,9 @@ def memorization(
             nearest = nearest.maximum((generated @ vectors.T).amax(1))
     dropped = {"generated": {}, "reference": {"not finite": lost} if lost else {}}
     common = {"n_reference": count, "embedding": asdict(identity), "dropped": dropped}
-    return {f"sim_aa@{threshold}_{identity.name}": _share(nearest, members, threshold, **common) for threshold in THRESHOLDS}
+    return {
+        f"sim_aa@{threshold}_{identity.name}": _share(nearest, members, threshold, **common) for threshold in THRESHOLDS
+    }
 
 
 def _usable(vectors: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:

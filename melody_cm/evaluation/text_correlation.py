@@ -60,10 +60,9 @@ def _beside_wrong_texts(
     codes, num_groups = codes_of(groups)
     if num_groups < 2:
         return {}
-    of_group = F.one_hot(codes).double()
-    own, count = (text * audio).sum(1), of_group.sum(0)
-    others = text.sum(0) - of_group @ (of_group.T @ text)
-    wrong = (audio * others).sum(1) / (len(text) - of_group @ count)
+    of_groups = text.new_zeros(num_groups, text.shape[1]).index_add_(0, codes, text)
+    own, others = (text * audio).sum(1), text.sum(0) - of_groups[codes]
+    wrong = (audio * others).sum(1) / (len(text) - codes.bincount()[codes])
     low, high = mean_interval((own - wrong).tolist(), groups, members)
     return {
         "shuffled": wrong.mean().item(),

@@ -2,6 +2,7 @@
 
 import math
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -130,6 +131,22 @@ def test_chroma_agrees_for_the_same_pitch_classes_and_not_for_others():
     mixed = chroma_agreement(clip(a, d_sharp, a), RATE)
     assert mixed.adjacent < 0.2
     assert mixed.all_pairs == pytest.approx((2 * mixed.adjacent + 1) / 3, abs=0.01)
+
+
+def test_both_agreements_are_those_of_librosa_and_numpy_pair_by_pair():
+    music = [clicks(100, 5) + tone(220, 5), clicks(140, 5) + tone(311.13, 5), clicks(101, 5) + tone(233.08, 5)]
+    chroma = [librosa.feature.chroma_stft(y=one.numpy(), sr=RATE, tuning=0.0).mean(1) for one in music]
+    tempos = [float(librosa.feature.tempo(y=one.numpy(), sr=RATE)[0]) for one in music]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    alike = [np.corrcoef(chroma[i], chroma[j])[0, 1] for i, j in pairs]
+    found = chroma_agreement(clip(*music), RATE)
+    assert found.all_pairs == pytest.approx(np.mean(alike), abs=1e-5)
+    assert found.adjacent == pytest.approx((alike[0] + alike[2]) / 2, abs=1e-5)
+    near = [
+        any(abs(math.log2(tempos[i] / tempos[j] * octave)) <= math.log2(1.04) for octave in (0.5, 1, 2))
+        for i, j in pairs
+    ]
+    assert tempo_agreement(clip(*music), RATE).all_pairs == pytest.approx(np.mean(near))
 
 
 @pytest.mark.parametrize("measure", [tempo_agreement, chroma_agreement])

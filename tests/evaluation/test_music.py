@@ -6,6 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from melody_cm.evaluation.music import (
     chroma_correlation,
@@ -72,6 +73,29 @@ def test_clear_pitch_beat_and_level_against_noise():
     assert hiss["level_dbfs"] == pytest.approx(-20, abs=0.1)
     pad = torch.sin(2 * math.pi * 220 * torch.arange(4 * RATE) / RATE)
     assert music_measures(pad, RATE)["onset_strength"] < tones["onset_strength"]
+
+
+def test_chroma_clarity_is_the_entropy_of_scipy():
+    song = melody(*SONG) + 0.1 * noise()
+    chroma = librosa.feature.chroma_cqt(y=song.numpy(), sr=RATE, norm=None, tuning=0.0).astype(np.float64)
+    expected = np.average(1 - stats.entropy(chroma, base=12, axis=0), weights=chroma.sum(0))
+    assert music_measures(song, RATE)["chroma_clarity"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_onset_strength_is_the_rise_of_log_mels():
+    song = melody(*SONG) + 0.1 * noise()
+    mels = librosa.power_to_db(librosa.feature.melspectrogram(y=song.numpy(), sr=RATE, hop_length=512))
+    rise = np.maximum(np.diff(mels, axis=1), 0).mean(0)
+    padded = np.concatenate([np.zeros(3), rise])[: mels.shape[1]]  # A frame's lag, and half a window.
+    assert music_measures(song, RATE)["onset_strength"] == pytest.approx(padded.mean(), rel=1e-5)
+
+
+def test_tempo_clarity_is_the_best_correlation_of_onsets_with_themselves():
+    song = melody(*SONG) + 0.1 * noise()
+    onsets, frames = librosa.onset.onset_strength(y=song.numpy(), sr=RATE, hop_length=512), RATE / 512
+    lags = range(round(frames * 60 / 240), min(round(frames * 60 / 40), len(onsets) // 2) + 1)
+    expected = max(np.corrcoef(onsets[lag:], onsets[:-lag])[0, 1] for lag in lags)
+    assert music_measures(song, RATE)["tempo_clarity"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_pitch_clarity_is_the_autocorrelation_by_a_loop():

@@ -116,23 +116,3 @@ def test_listeners_of_unlike_taste_make_intervals_wider_than_as_many_independent
         np.mean([one.high - one.low for cast in casts for one in bradley_terry(cast)]) for casts in (alike, unlike)
     ]
     assert widths[1] > 1.3 * widths[0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("listeners", "prompts", "each", "taste"), [(12, 8, 10, 0.0), (12, 8, 10, 0.7), (1, 8, 40, 0.0)]
-)
-def test_intervals_hold_the_truth(listeners, prompts, each, taste):
-    random = np.random.default_rng(2)
-    spread = random.normal(0, taste, (100_000, 2)) @ [1, -1] if taste else np.zeros(1)
-    shares = [expit(spread + distance).mean() for distance in (0.6, 1.2)]
-    strength = sum(np.log(share / (1 - share)) for share in shares) / 3  # Of s0, as all votes together see it.
-    held = []
-    for _ in range(100):
-        cast = simulated(random, listeners, prompts, each, taste)
-        for one in preferences(cast):
-            if {one.first, one.second} == {"s0", "s1"}:
-                truth = shares[0] if one.first == "s0" else 1 - shares[0]
-                held.append(one.low <= truth <= one.high)
-        held += [one.low <= strength <= one.high for one in bradley_terry(cast) if one.row == "s0"]
-    assert np.mean(held) >= 0.92

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from melody_cm.evaluation.tags import inception_score, names_instrument, prompt_judge, tag_divergence
@@ -42,24 +43,15 @@ def test_the_area_is_that_of_scikit_learn_with_ties():
     assert scores["prompt_auc_musicnn_tags"].n_generated == 60
 
 
-def test_the_interval_holds_the_truth_of_clips_that_come_in_groups():
-    generator = np.random.default_rng(0)
-    truth = prompt_judge(*_of(contest(generator, 1000, 1)))["prompt_auc_guitar_musicnn_tags"].value
-    found = [prompt_judge(*_of(contest(generator)))["prompt_auc_guitar_musicnn_tags"] for _ in range(120)]
-    covered = np.mean([score.low <= truth <= score.high for score in found])
-    assert 0.92 <= covered <= 0.995
-    # Had every clip counted for itself, the interval would be too narrow.
-    alone = [contest(generator) for _ in range(50)]
-    scores = [
-        prompt_judge(*_of((x, captions, [str(i) for i in range(72)])))["prompt_auc_guitar_musicnn_tags"]
-        for x, captions, _ in alone
-    ]
-    assert np.mean([score.low <= truth <= score.high for score in scores]) < 0.85
-
-
-def _of(made):
-    logits, captions, groups = made
-    return logits, TAGS, captions, groups, IDENTITY
+def test_the_interval_of_an_area_is_a_jackknife_of_its_log_odds_over_whole_groups():
+    logits, captions, groups = contest(np.random.default_rng(0))
+    score = prompt_judge(logits, TAGS, captions, groups, IDENTITY)["prompt_auc_guitar_musicnn_tags"]
+    named, groups = np.array(["Guitar" in one for one in captions]), np.array(groups)
+    kept = [groups != "none", *(groups != str(group) for group in range(24))]
+    whole, *without = (logit(roc_auc_score(named[keep], logits[keep, 0])) for keep in kept)
+    error = np.sqrt(23 / 24 * np.square(without - np.mean(without)).sum())
+    middle, half = 24 * whole - 23 * np.mean(without), stats.t.ppf(0.975, 23) * error
+    assert (score.low, score.high) == pytest.approx((expit(middle - half), expit(middle + half)))
 
 
 def test_too_few_clips_give_no_area_and_one_prompt_no_interval():
@@ -102,7 +94,9 @@ def test_the_divergences_are_those_of_audiocraft_and_audioldm_eval():
         1
     )
     assert scores["kl_musicnn_tags"].value == pytest.approx(pairs.mean().item(), rel=1e-4)
-    assert tag_divergence(reference, reference, alone(7), IDENTITY)["kl_musicnn_tags"].value == pytest.approx(0, abs=1e-4)
+    assert tag_divergence(reference, reference, alone(7), IDENTITY)["kl_musicnn_tags"].value == pytest.approx(
+        0, abs=1e-4
+    )
 
 
 def test_the_divergences_of_clips_that_belong_together_count_once():
