@@ -18,7 +18,7 @@ PAIRS_SHOWN = 6
 LEADING = 6
 VERDICTS = "Verdicts"
 SPEED, PASSES = "times real time ↑", "passes per clip ↓"
-TEXT, EXCESS = "text_correlation_", "excess_"
+TEXT, EXCESS, AREA = "text_correlation_", "excess_", "prompt_auc_"
 ABLATED = {
     "velocity_mse": "squared error of the predicted velocity, mean over elements and 16 noise levels",
     "si_snri": "dB that one call gains over the noisy latent, mean over clips and 16 noise levels",
@@ -66,7 +66,8 @@ def main_judge(results: Results) -> str:
 def prompt_measure(results: Results) -> str | None:
     """The column that tells whether clips follow their prompts, if there is one."""
     columns = _columns(results)
-    return next((column for start in (EXCESS, TEXT) for column in columns if column.startswith(start)), None)
+    areas = tuple(f"{AREA}{name}" for name in results.embeddings())  # Not those of single instruments.
+    return next((column for start in (EXCESS, TEXT, areas) for column in columns if column.startswith(start)), None)
 
 
 def leading_columns(results: Results) -> list[str]:
@@ -136,7 +137,12 @@ def _passes(passes: Mapping[str, Any] | None) -> list[str]:
     if passes is None:
         return ["-", "-"]
     formula = "-" if passes["closed_form"] is None else str(passes["closed_form"])
-    return [f"{passes['total']['batched']} / {formula}", f"{passes['saving']:.1%}"]
+    return [f"{passes['total']['batched']} / {formula}", per_cent(passes["saving"])]
+
+
+def per_cent(share: float) -> str:
+    """With as many digits as keep what is not the whole from being called that."""
+    return f"{share:.2%}" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def _footnotes(results: Results, columns: list[str]) -> list[str]:

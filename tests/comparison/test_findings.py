@@ -1,13 +1,14 @@
 """What a report opens with, from hand-written rows, and how all was made in words."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from test_ablation import results_of
 
 from melody_cm.comparison.report.findings import cautions, findings, opening
 from melody_cm.comparison.report.page import environment
+from melody_cm.comparison.tables import leading_columns, per_cent
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Difference, Results, Row
 from melody_cm.interfaces import EmbeddingIdentity
@@ -65,6 +66,25 @@ def test_a_finding_tells_which_of_the_others_are_decided():
     assert "b, 4 steps at 20 (10-40) times real time, 20 times as fast as a, 4 steps" in speed.text
     assert speed.verdict == "ranges part"
     assert "b, 4 steps makes a clip in 1 network pass, 90.0% fewer" in passes.text
+
+
+@pytest.mark.parametrize(("low", "deaf"), [(0.4, True), (0.6, False)])
+def test_without_an_embedding_of_texts_a_taggers_areas_tell_who_follows_prompts(low, deaf):
+    results = compared()
+    for place, one in enumerate(results.rows[:3]):
+        own = one.metrics["fad_logmel"]
+        del one.metrics["text_correlation_logmel"]
+        one.metrics["prompt_auc_guitar_logmel"] = replace(own, value=0.99, corrected=0.99)
+        area = {"value": 0.7 + 0.1 * place, "corrected": 0.7 + 0.1 * place, "low": low, "high": 0.95, "details": {}}
+        one.metrics["prompt_auc_logmel"] = replace(own, **area)
+    prompts = findings(results)[1].text
+    assert prompts.startswith(f"Follows its prompts best by prompt_auc_logmel: {results.rows[2].title} with 0.9.")
+    assert ("Its interval holds 0.5" in prompts) == deaf
+    assert "prompt_auc_logmel ↑" in leading_columns(results)
+
+
+def test_what_is_nearly_all_is_not_called_all():
+    assert [per_cent(share) for share in (0.95, 0.9994, 1 - 1 / 3200, 1.0)] == ["95.0%", "99.9%", "99.97%", "100.0%"]
 
 
 @pytest.mark.parametrize(("p", "verdict"), [(0.01, "decided"), (0.2, "not distinguishable")])

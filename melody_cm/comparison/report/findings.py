@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from melody_cm.comparison.tables import EXCESS, TEXT, disagreement, main_judge, prompt_measure
+from melody_cm.comparison.tables import AREA, EXCESS, TEXT, disagreement, main_judge, per_cent, prompt_measure
 from melody_cm.evaluation.results import Results, Row
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
@@ -130,9 +130,13 @@ def _of_prompts(results: Results, rows: Sequence[Row]) -> Finding | None:
         return None
     best = max(told, key=value)
     lead = f"Follows its prompts best by {column}: {best.title} with {value(best):.3g}."
-    details = best.metrics[key].details
-    if column.startswith(EXCESS) and details.get("excess_low", 1) <= 0:
-        lead += " Its interval holds 0, so even this one may be deaf to the text."
+    score, deaf = best.metrics[key], None
+    if column.startswith(EXCESS) and score.details.get("excess_low", 1) <= 0:
+        deaf = "0"
+    if column.startswith(AREA) and score.low is not None and score.low <= 0.5:
+        deaf = "0.5"
+    if deaf:
+        lead += f" Its interval holds {deaf}, so even this one may be deaf to the text."
     return _against_others(results, best, key.replace(TEXT, "text_similarity_", 1), lead)
 
 
@@ -177,7 +181,8 @@ def _of_passes(rows: Sequence[Row]) -> Finding | None:
     row, passes = min(told, key=lambda one: one[1]["total"]["batched"])
     calls = count(passes["total"]["batched"], "network pass", "es")
     return Finding(
-        f"Fewest passes: {row.title} makes a clip in {calls}, {passes['saving']:.1%} fewer than MusicLM.", "counted"
+        f"Fewest passes: {row.title} makes a clip in {calls}, {per_cent(passes['saving'])} fewer than MusicLM.",
+        "counted",
     )
 
 

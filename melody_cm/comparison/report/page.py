@@ -34,7 +34,7 @@ PARETO = (
 CELL = re.compile(r"(?P<value>[^\[\]()]+) (?P<interval>[\[(][^\[\]()]*[\])])(?P<mark> [†‡])?")
 MEANINGS = {
     **dict.fromkeys(("fad_", "kad_"), "distance to real music"),
-    **dict.fromkeys(("excess_", "text_correlation_"), "prompt-following"),
+    **dict.fromkeys(("excess_", "text_correlation_", "prompt_auc_"), "prompt-following"),
     "times real time": "speed",
     "passes": "calls, counted / formula",
 }
