@@ -57,15 +57,16 @@ class Placement:
         precision = next((name for name in ("fp16", "bf16") if PRECISIONS[name] in kinds), "fp32")
         return cls(device, precision, next(filter(None, (getattr(x, "quantization", None) for x in found)), None))
 
-    def moved(self, device: torch.device | str, dtype: torch.dtype | None) -> "Placement":
-        """Another device, and another precision where one is given; a name of a device as in `choose`.
+    def moved(self, device: torch.device | str, dtype: torch.dtype | str | None) -> "Placement":
+        """Another device, and another precision where one is given, both as in `choose` or as torch has them.
 
         Raises:
-            ValueError: as `choose`, or a dtype without a name in `PRECISIONS`.
+            ValueError: as `choose`, or a dtype that is not in `PRECISIONS`.
         """
-        names = {known: name for name, known in PRECISIONS.items()} | {None: self.precision}
+        names = {known: name for name, known in PRECISIONS.items()} | {name: name for name in PRECISIONS}
+        names[None] = self.precision
         if dtype not in names:
-            raise ValueError(f"dtype {dtype} is none of {', '.join(map(str, PRECISIONS.values()))}; give one of them")
+            raise ValueError(f"dtype {dtype} is none of {', '.join(PRECISIONS)}; give one of them")
         if isinstance(device, torch.device):
             return replace(self, device=device, precision=names[dtype])
         return Placement.choose(device, names[dtype], self.quantization)

@@ -167,7 +167,10 @@ def test_where_networks_are_is_read_from_them():
     for placement in (Placement(CPU, "bf16", "int4"), Placement(CPU, "bf16")):
         placement.put([nn.Linear(1, 1), model])
         assert Placement.of([nn.Linear(1, 1), model]) == placement
-        assert placement.moved("cpu", torch.float16) == Placement(CPU, "fp16", placement.quantization)
+        for dtype in (torch.float16, "fp16"):
+            assert placement.moved("cpu", dtype) == Placement(CPU, "fp16", placement.quantization)
+        with pytest.raises(ValueError, match=r"dtype int8 is none of fp32, bf16, fp16; give one of them"):
+            placement.moved("cpu", "int8")
 
 
 def test_results_of_unlike_placements_are_refused():

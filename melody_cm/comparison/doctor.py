@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -12,6 +13,13 @@ from melody_cm.data.jobs import cache_folder
 from melody_cm.evaluation.provenance import describe_machine
 
 EXTRAS = {"encodec": "encodec", "fad": "frechet_audio_distance"}
+# Of these it is enough to be there: some take seconds to import, and of musicnn only files are read.
+PRESENT = {
+    "judge musicnn": "musicnn",
+    "extra demo": "gradio",
+    "extra completion": "argcomplete",
+    "extra browser": "playwright",
+}
 
 
 def doctor() -> list[dict[str, str]]:
@@ -25,7 +33,8 @@ def doctor() -> list[dict[str, str]]:
     return [
         {name: found or "not installed" for name, found in machine["versions"].items()},
         devices,
-        {f"extra {extra}": usable(module) for extra, module in EXTRAS.items()},
+        {name: "installed" if find_spec(module) else "not installed" for name, module in PRESENT.items()}
+        | {f"extra {extra}": usable(module) for extra, module in EXTRAS.items()},
         {"fluidsynth (only to render MIDI)": shutil.which("fluidsynth") or "not found"},
         {
             "procedural music (MELODY_CM_CACHE)": _folder(cache_folder()),

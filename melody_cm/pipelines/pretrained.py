@@ -187,8 +187,9 @@ class PretrainedPipeline(Pipeline):
         """Where the networks are."""
         return self.placement.device
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PretrainedPipeline":
-        """Move every network: to auto, cpu, cuda, cuda:N or mps, perhaps in bf16 or fp16; returns the pipeline.
+    def to(self, device: torch.device | str, dtype: torch.dtype | str | None = None) -> "PretrainedPipeline":
+        """Move every network: to auto, cpu, cuda, cuda:N or mps, perhaps in bf16 or fp16 (a name, or torch's);
+        returns the pipeline.
 
         Raises:
             ValueError: there is no such device here, or the networks know no such dtype.

@@ -15,6 +15,8 @@ def test_doctor_prints_versions_devices_extras_and_caches(capsys):
         "torch",
         version("torch"),
         "accelerators",
+        "judge musicnn",
+        "extra demo",
         "extra encodec",
         "extra fad",
         "fluidsynth",

@@ -392,7 +392,7 @@ def test_different_systems_are_told_apart():
 
 
 def test_a_system_that_is_farther_from_the_reference_is_worse():
-    rows = rows_of_distances(np.random.default_rng(0), ["fad"], 25, 24, (0.0, 2.0))
+    rows = rows_of_distances(np.random.default_rng(0), ["fad"], 25, 24, (0.0, 4.0))
     (found,) = compare_rows(rows, fewest=8)
     assert (found.verdict, found.n) == ("better", 24)
     apart = [row.metrics["fad_toy"] for row in rows]

@@ -126,7 +126,7 @@ class Baseline(Pipeline):
         """Where the networks are."""
         return self.placement.device
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Baseline":
+    def to(self, device: torch.device | str, dtype: torch.dtype | str | None = None) -> "Baseline":
         """As `PretrainedPipeline.to`."""
         self.placement.moved(device, dtype).put(self.networks.values())
         return self
