@@ -161,7 +161,9 @@ class Run:
         quieten()
         with self.locked():
             begun = read_state(folder / "begun.json") or {}
-            recipe = Recipe(stage, folder / "config.yaml", str(begun.get("size")), {}, read_yaml(folder / "config.yaml"))
+            recipe = Recipe(
+                stage, folder / "config.yaml", str(begun.get("size")), {}, read_yaml(folder / "config.yaml")
+            )
             made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
             made_from.start = begun.get("start") or {}
             if changed := made_from.differences(begun):

@@ -6,8 +6,8 @@ from typing import Any
 
 from melody_cm.configuration import leaves, load_config, shipped
 from melody_cm.interfaces import Pipeline
-from melody_cm.runs.fingerprint import check_inputs
-from melody_cm.storage import build, find_class, read_keys, stage_folder
+from melody_cm.runs.fingerprint import check_inputs, read_finished
+from melody_cm.storage import build, find_class, stage_folder
 from melody_cm.storage.description import STAGE, parameters
 
 FACTS = ("size", "steps", "validation_loss", "music", "started_from")
