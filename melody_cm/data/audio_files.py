@@ -294,7 +294,7 @@ def _open(path: str | Path) -> Iterator[_Sound]:
 def _other_spelling(path: Path) -> str:
     """What a path that leads nowhere may have meant."""
     if path.is_symlink():
-        return ", but a link that leads nowhere"
+        return "; it is a link that leads to none"
     if "\\" in path.name:
         return "; write / where it has \\"
     with suppress(OSError, ValueError):
