@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -123,13 +124,15 @@ def place_caches() -> None:
     if not wanted or os.access(home, os.W_OK):
         return
     user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has none, and a temporary folder for each user.
-    folder = Path(tempfile.gettempdir()) / f"melody_cm_{user}"
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        is_ours = not folder.is_symlink() and folder.stat().st_uid == user
+        folder = Path(tempfile.gettempdir()) / f"melody_cm_{user}"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700)
+        is_ours = folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == user
+        folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))
     except OSError:
-        is_ours = False
-    folder = folder if is_ours else Path(tempfile.mkdtemp(prefix="melody_cm_"))
+        print(f"melody-cm: neither {home} nor a temporary folder can be written; set {wanted[0]}", file=sys.stderr)
+        return
     os.environ |= {name: str(folder / name.lower()) for name in wanted}
     print(f"melody-cm: {home} cannot be written; caches go to {folder} ({', '.join(wanted)})", file=sys.stderr)
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from melody_cm.data.headers import CONTAINERS, SoundData, Spliced, closed_wav, ogg_problem, sound_data
-from melody_cm.data.mpeg import counted, has_frames, quiet
+from melody_cm.data.mpeg import counted, has_frames, magic_behind_tags, quiet
 from melody_cm.data.texts import printable
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import write_atomically
@@ -293,6 +293,8 @@ def _open(path: str | Path) -> Iterator[_Sound]:
 
 def _other_spelling(path: Path) -> str:
     """What a path that leads nowhere may have meant."""
+    if path.is_symlink():
+        return "; it is a link that leads to none"
     if "\\" in path.name:
         return "; write / where it has \\"
     with suppress(OSError, ValueError):
@@ -314,6 +316,8 @@ def _known(path: Path) -> tuple[SoundData | None, bool]:
         if data is None and magic in CONTAINERS:
             raise UnusableFile(f"{path}: not a readable sound file (no samples in it)")
         return data, False
+    if magic_behind_tags(path) == b"fLaC":
+        return None, False
     if not has_frames(path):
         raise UnusableFile(f"{path}: not a readable sound file (it begins like none)")
     return None, True

@@ -79,12 +79,24 @@ def has_frames(path: Path) -> bool:
         return first_frame(data) is not None
 
 
-def first_frame(data: mmap.mmap | bytes) -> int | None:
-    """Where the first frame begins that another one follows, tags left out; None where there is none."""
+def magic_behind_tags(path: Path) -> bytes:
+    """The four bytes with which a file begins, behind its ID3 tags."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = _behind_tags(data)
+        return data[place : place + 4]
+
+
+def _behind_tags(data: mmap.mmap | bytes) -> int:
     place = 0
     while data[place : place + 3] == b"ID3":
         sizes = data[place + 6 : place + 10]
         place += 10 + sum((byte & 127) << shift for byte, shift in zip(sizes, (21, 14, 7, 0), strict=False))
+    return place
+
+
+def first_frame(data: mmap.mmap | bytes) -> int | None:
+    """Where the first frame begins that another one follows, tags left out; None where there is none."""
+    place = _behind_tags(data)
     for found in SYNC.finditer(data[place : place + FIRST_WITHIN]):
         at = place + found.start()
         frame = header(data[at : at + 4])

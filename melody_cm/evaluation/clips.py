@@ -179,8 +179,8 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     """The prompt of every clip by its id.
 
     Args:
-        path: a `.jsonl` or `.csv` with the fields `file` (path in the folder, or the file's name) and `caption`, or a
-            text file with a prompt a line (`read_prompts`). Those are the prompts that the JSON files beside the clips
+        path: a `.jsonl` or `.csv` with the fields `file` (path in the folder, or the file's name) and `caption`, or
+            any file that `generate` takes (`read_prompts`). Those are the prompts that the JSON files beside the clips
             name; where these are not there, they belong to the clips in the order of the numbers in their names.
 
     Raises:
@@ -189,8 +189,9 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
             one that the JSON beside a clip contradicts.
     """
     path, told = Path(path), {clip.id: told_prompt(clip.audio) for clip in clips}
-    if path.suffix in (".csv", ".jsonl"):
-        found = _by_name(path, clips)
+    rows = _named_rows(path) if path.suffix.lower() in TABLES else None
+    if rows is not None and (not rows or "file" in rows[0]):
+        found = _by_name(path, rows, clips)
     elif clips and all(told.values()):
         lines = set(read_prompts(path))
         if unmade := sorted(lines - set(told.values())):
@@ -222,9 +223,9 @@ def _check_count(path: Path, prompts: int, clips: Sequence[Clip]) -> None:
         )
 
 
-def _by_name(path: Path, clips: Sequence[Clip]) -> dict[str, str]:
+def _by_name(path: Path, rows: Sequence[dict[str, Any]], clips: Sequence[Clip]) -> dict[str, str]:
     captions: dict[str, str] = {}
-    for number, row in enumerate(_named_rows(path), start=1):
+    for number, row in enumerate(rows, start=1):
         file, caption = row.get("file"), row.get("caption")
         if not all(isinstance(value, str) and value.strip() for value in (file, caption)):
             raise ValueError(f"{path}, row {number}: the texts 'file' and 'caption' are needed, not {str(row)[:200]}")
@@ -243,6 +244,6 @@ def _named_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of prompts")
     with located(path):
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             return [load_row(line.encode()) for line in read_lines(path)]
         return TABLES[".csv"](read_text(path))

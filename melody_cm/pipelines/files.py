@@ -29,6 +29,7 @@ from melody_cm.storage.versions import versions
 Blocks = Iterator[GeneratedAudio]
 # What of a clip's JSON does not belong to the request.
 CIRCUMSTANCES = ("pipeline", "device", "tf32", "versions")
+LOST_SECONDS = 0.1  # What a coding may add at the ends.
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # Sound files of more than 16 bits a sample.
 
 
@@ -239,11 +240,18 @@ class ClipFile:
         asked = json.loads(json.dumps({name: self.facts[name] for name in self.facts if name not in CIRCUMSTANCES}))
         unlike = [name for name in asked if not isinstance(there, dict) or there.get(name) != asked[name]]
         if not unlike:
-            return not self.path.is_file()
+            return not self._lasts(there.get("seconds"))
         if overwrite:
             return True
         why = f"made with another {unlike[0]}" if isinstance(there, dict) else "and nothing says how it was made"
         raise ValueError(f"{self.path} is there, {why}; give another --out, or replace it by --overwrite")
+
+    def _lasts(self, seconds: Any) -> bool:
+        """Whether the file is as long as it was when it was made, which one that was cut since is not."""
+        try:
+            return abs(soundfile.info(str(self.path)).duration - seconds) < LOST_SECONDS
+        except (soundfile.SoundFileError, TypeError):
+            return False
 
 
 def _write(

@@ -274,7 +274,7 @@ class PretrainedPipeline(Pipeline):
         names, arguments = config.get("networks"), config.get("init_args")
         if not isinstance(names, list) or not isinstance(arguments, Mapping):
             raise ValueError(f"{file} describes no pipeline: networks must be a list, init_args keys and values")
-        storage.refuse_foreign(config, file)
+        storage.refuse_foreign({"class_path": config["class_path"], "init_args": arguments}, file)
         kind = storage.find_class(config["class_path"])
         if not issubclass(kind, cls):
             raise ValueError(f"{source} holds a {kind.__name__}, not a {cls.__name__}; load it with {kind.__name__}")

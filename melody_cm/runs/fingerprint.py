@@ -13,6 +13,7 @@ RUNTIME_KEYS = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision", "plugins", "profiler", "max_time", "callbacks"),
     *("log_every_n_steps", "logger", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"),
 )
+MAPPINGS = ("config", "inputs")  # In every state file.
 STEPS = (("config", "trainer", "max_steps"), ("config", "trainer", "limit_train_batches"))
 
 
@@ -68,16 +69,20 @@ def stage_weights(stage: str) -> str:
 
 def check_inputs(stage: str) -> None:
     """Refuse with a ValueError a stage that was trained on an earlier version of what it reads."""
-    for needed, weights in read_keys(stage_folder(stage) / "finished.json")["inputs"].items():
+    for needed, weights in (read_finished(stage_folder(stage)) or {})["inputs"].items():
         if stage_weights(needed) != weights:
             raise ValueError(f"{stage} was trained on an earlier {needed}; train {stage} again with --retrain")
         check_inputs(needed)
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """What finished.json or begun.json says; None where it is not there. A ValueError if it is damaged."""
+def read_state(path: Path, *more: str) -> dict[str, Any] | None:
+    """What finished.json or begun.json says; None where it is not there. A ValueError if it is damaged, or if one of
+    `MAPPINGS` or `more` in it is not keys and values."""
     try:
-        return read_keys(path)
+        state = {**{name: {} for name in (*MAPPINGS, *more)}, **read_keys(path)}
+        if strange := [name for name in (*MAPPINGS, *more) if not isinstance(state[name], dict)]:
+            raise ValueError(f"{strange[0]} holds no keys and values")
+        return state
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -89,7 +94,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
     """What finished.json says, or None if the stage is not finished; a ValueError if it is damaged."""
-    return read_state(folder / "finished.json")
+    return read_state(folder / "finished.json", "outcome")
 
 
 def write_finished(folder: Path, made_from: Fingerprint, outcome: dict[str, Any]) -> None:

@@ -18,8 +18,16 @@ LOST = 3  # Exit code of a process whose training has lost its first one.
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that the user started, or the first on the first node of those of a launcher."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in RANKS)
+    """Whether this is the process that the user started, or the first on the first node of those of a launcher; a
+    ValueError if one of `RANKS` is no number."""
+    return all(_rank(name) == 0 for name in RANKS)
+
+
+def _rank(name: str) -> int:
+    given = os.environ.get(name) or "0"
+    if not given.isdecimal():
+        raise ValueError(f"the environment variable {name} is {given!r}, not the number of a process; unset it")
+    return int(given)
 
 
 def say(line: str) -> None:

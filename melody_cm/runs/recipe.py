@@ -56,6 +56,7 @@ SET_BY_STEPS = {
     "limit_train_batches": "a stage that learns takes trainer.max_steps",
     "max_epochs": "a stage that learns takes trainer.max_steps",
 }
+LEAST = {"log_every_n_steps": 1, "val_check_interval": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Recipe:
         """Optimizer steps, or batches to gather for a stage that is fitted; a ValueError if there are none."""
         trainer = self.config["trainer"]
         steps = trainer.get("limit_train_batches", trainer.get("max_steps"))
-        if not isinstance(steps, int) or steps < 1:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"{self.name}: trainer.max_steps is {steps}; a stage needs at least 1 step")
         return steps
 
@@ -189,9 +190,9 @@ def check_recipe(config: Config) -> None:
             raise ValueError(f"{config.named(('trainer', key))}: set by melody-cm: {reason}")
     check_arguments(config.tree["trainer"], Trainer, ("trainer",), config.named, LIGHTNING)
     check_arguments(config.tree["data"], MusicDataModule, ("data",), config.named)
-    for key in ("log_every_n_steps", "val_check_interval"):
-        if isinstance(value := config.tree["trainer"].get(key), int | float) and value < 1:
-            raise ValueError(f"{config.named(('trainer', key))}: {value} is no number of steps; give 1 or more")
+    for key, least in LEAST.items():
+        if isinstance(value := config.tree["trainer"].get(key), int | float) and value < least:
+            raise ValueError(f"{config.named(('trainer', key))}: {value} is too low; give {least} or more")
     for keys, value in leaves(config.tree["trainer"].get("callbacks")):
         if keys[-1:] == ("class_path",) and str(value).endswith(".Timer"):
             place = config.named(("trainer", "callbacks", *keys))

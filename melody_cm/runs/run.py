@@ -161,7 +161,9 @@ class Run:
         quieten()
         with self.locked():
             begun = read_state(folder / "begun.json") or {}
-            recipe = Recipe(stage, folder / "config.yaml", begun["size"], {}, read_yaml(folder / "config.yaml"))
+            recipe = Recipe(
+                stage, folder / "config.yaml", str(begun.get("size")), {}, read_yaml(folder / "config.yaml")
+            )
             made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
             made_from.start = begun.get("start") or {}
             if changed := made_from.differences(begun):
@@ -222,7 +224,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
         refuse_other(folder, made_from)
         if is_done(folder, made_from):
             check_finished(folder)
-            say(f"{recipe.name}: finished before, skipped")
+            say(f"{recipe.name}: finished before{early_end(folder)}, skipped")
             return
         if retrain and (folder / "last.ckpt").exists():
             old = set_aside(folder)
@@ -311,13 +313,26 @@ def sentence(name: str, outcome: dict[str, Any]) -> str:
     """One line that says how the loss moved."""
     before, after = outcome["loss_before"], outcome["loss_after"]
     moved = "no loss was logged" if before is None else f"loss {before:.4g} -> {after:.4g}"
+    if before is not None and before == after:  # One step was logged.
+        moved = f"loss {before:.4g}"
     valid = outcome["validation_loss"]
     held_back = "" if valid is None else f" (held-back music: {valid:.4g})"
-    steps = f"{outcome['steps']} steps"
-    if outcome["ended_by"] is not None:
-        steps = f"{outcome['steps']} of {outcome['planned_steps']} steps, ended by {outcome['ended_by']}"
+    steps = f"{outcome['steps']} steps" if outcome["ended_by"] is None else ended_by(outcome)
     skipped = f", {outcome['skipped_steps']} left out" if outcome["skipped_steps"] else ""
     return f"{name}: {moved}{held_back} after {steps}{skipped}, {outcome['seconds']:.0f} s"
+
+
+def ended_by(outcome: dict[str, Any]) -> str:
+    """The steps of a stage that did not take all that were planned."""
+    return f"{outcome['steps']} of {outcome['planned_steps']} steps, ended by {outcome['ended_by']}"
+
+
+def early_end(folder: Path) -> str:
+    """What is to be known of a finished stage that did not take all steps, and how it takes more."""
+    outcome = (read_finished(folder) or {})["outcome"]
+    if outcome.get("ended_by") is None or not {"steps", "planned_steps"} <= outcome.keys():
+        return ""
+    return f" after {ended_by(outcome)} (--trainer.max_steps above {outcome['planned_steps']} goes on)"
 
 
 def quieten() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from melody_cm.configuration import leaves, load_config, shipped
 from melody_cm.interfaces import Pipeline
-from melody_cm.runs.fingerprint import check_inputs
-from melody_cm.storage import build, find_class, read_keys, stage_folder
+from melody_cm.runs.fingerprint import check_inputs, read_finished
+from melody_cm.storage import build, find_class, stage_folder
 from melody_cm.storage.description import STAGE, parameters
 
 FACTS = ("size", "steps", "validation_loss", "music", "started_from")
@@ -42,7 +42,7 @@ def open_system(preset: Path) -> Pipeline:
         check_inputs(stage)
     arguments = config["init_args"]
     generator = arguments.get("denoiser") or arguments["semantic_lm"]
-    trained = read_keys(stage_folder(generator.removeprefix(STAGE)) / "finished.json")["config"]
+    trained = (read_finished(stage_folder(generator.removeprefix(STAGE))) or {})["config"]
     defaults = sampling_settings(trained, parameters(find_class(config["class_path"])))
     _take_folders(arguments, _folders(trained["model"]["init_args"]))
     system = build({**config, "init_args": {**defaults, **arguments}})
@@ -55,7 +55,7 @@ def history(stages: Iterable[str]) -> dict[str, Any]:
     system says from which."""
     told = {}
     for stage in stages:
-        done = read_keys(stage_folder(stage) / "finished.json")
+        done = read_finished(stage_folder(stage)) or {}
         facts = done["adopted"]["history"] if "adopted" in done else done.get("outcome") or {}
         told[stage] = {name: facts[name] for name in FACTS if facts.get(name) is not None}
     return told

@@ -57,6 +57,9 @@ def build(config: Any, kind: Any = None, *also: type) -> Any:
         return _stage_sources[-1](config.removeprefix(STAGE), kind)
     if isinstance(config, Mapping) and "class_path" in config:
         target = find_class(config["class_path"], *also)
+        kinds = classes_in(kind)
+        if isinstance(target, type) and kinds and not issubclass(target, kinds):
+            raise ValueError(f"a {target.__name__} is no {' or '.join(each.__name__ for each in kinds)}")
         return _call(target, config.get("init_args") or {}, also)
     if isinstance(config, Mapping):
         fields = fields_of(kind)

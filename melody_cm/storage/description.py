@@ -67,7 +67,10 @@ def trust_module(name: str) -> None:
 
 def refuse_foreign(config: Any, file: Any) -> None:
     """Refuse with a ValueError the configuration of an export, which may come from anywhere, if building it would
-    import a module that is neither melody_cm's, nor imported already, nor trusted: importing runs its code."""
+    import a module that is neither melody_cm's, nor imported already, nor trusted: importing runs its code. Nor may it
+    call a function or name a stage: some read further files, whose modules they import."""
+    if isinstance(config, str) and config.startswith(STAGE):
+        raise ValueError(f"{file} wants {config}, but an export holds its own networks; export it again")
     if isinstance(config, Mapping):
         if "class_path" in config:
             _refuse_foreign_class(config["class_path"], file)
@@ -88,6 +91,8 @@ def _refuse_foreign_class(path: Any, file: Any) -> None:
             f"{file} names {path}, whose module is neither melody_cm's nor imported: it could run any code. If you "
             f"trust it, import {module} first, or say --trust-module {module}"
         )
+    if not isinstance(find_class(path), type):
+        raise ValueError(f"{file} names {path}, which is no class; only a recipe may call functions")
 
 
 def made_by(target: Any) -> type | None:

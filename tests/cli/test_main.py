@@ -160,6 +160,18 @@ def test_caches_go_elsewhere_where_there_is_no_home_to_write(tmp_path, monkeypat
     assert Path(os.environ["MELODY_CM_CACHE"]).parent.is_dir()
 
 
+def test_where_nothing_can_be_written_one_line_says_so(tmp_path, monkeypatch, capsys):
+    """As in a container whose disk is read-only: what needs no cache works."""
+    own = {name: value for name, value in os.environ.items() if name != "MELODY_CM_CACHE"}
+    monkeypatch.setattr("os.environ", own | {"HOME": str(tmp_path / "none")})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no folder"))
+    assert main(["recipes"]) == 0
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"melody-cm: neither \S+none nor a temporary folder can be written; set MELODY_CM_CACHE\n", said
+    )
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
 def test_large_blocks_that_are_freed_are_used_again():
     code = (

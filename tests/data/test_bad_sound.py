@@ -525,6 +525,21 @@ def test_hostile_rows_cost_no_other_row_its_place(tmp_path):
     assert all(any(f"row {number}: " in line for line in report.problems) for number in (1, 3, 4, 5, 6, 7, 8))
 
 
+def test_a_flac_behind_an_id3_tag_is_heard(tmp_path):
+    whole, tagged = written(tmp_path / "a.flac", 1.0), tmp_path / "tagged.flac"
+    tagged.write_bytes(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + (tmp_path / "a.flac").read_bytes())
+    assert audio_info(tagged).seconds == 1.0
+    assert torch.equal(read_audio(tagged, 0.0, None, 16000), read_audio(tmp_path / "a.flac", 0.0, None, 16000)), whole
+    tagged.write_bytes(tagged.read_bytes()[:-2000])
+    assert "truncated" in str(problem_of(scan_audio, tagged, 0.0, None))
+
+
+@pytest.mark.parametrize("target", ["loop.wav", "nowhere.wav", "/dev/zero"])
+def test_a_link_that_leads_nowhere_is_called_so(tmp_path, target):
+    (tmp_path / "loop.wav").symlink_to(target)
+    assert "no such file; it is a link that leads to none" in str(problem_of(audio_info, tmp_path / "loop.wav"))
+
+
 def leak(tmp_path, **second):
     written(tmp_path / "a.wav", 3.0)
     first = {"id": "1", "audio": "a.wav", "caption": "x", "piece": "p", "split": "train", "start": 0, "duration": 2}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from melody_cm.data import Clip
+from melody_cm.data.texts import read_prompts
 from melody_cm.evaluation.clips import read_clip_prompts
 
 
@@ -55,7 +56,8 @@ def test_rows_are_found_by_path_or_name_in_any_order(tmp_path, name, write):
         ),
         ("p.csv", "file,caption\na.wav,x\na.wav,y\nd.wav,z\n", r"row 2: 'a\.wav' is named twice"),
         ("p.csv", "file,caption\nb/c.wav,x\nc.wav,y\nd.wav,z\n", r"no prompt for 'a\.wav', but one for 'c\.wav'"),
-        ("p.csv", "name,caption\na.wav,x\nc.wav,y\nd.wav,z\n", r"row 1: the texts 'file' and 'caption' are needed"),
+        ("p.csv", "name,lyrics\na.wav,x\nc.wav,y\nd.wav,z\n", r"no column prompt or caption or text but name, lyrics"),
+        ("p.csv", "file,lyrics\na.wav,x\nc.wav,y\nd.wav,z\n", r"row 1: the texts 'file' and 'caption' are needed"),
         ("p.jsonl", '{"file": "a.wav"\n', r"p\.jsonl: not JSON"),
         ("p.jsonl", '["a"]\n["b"]\n["c"]\n', r"a row is a JSON object, not list"),
         ("p.jsonl", "[" * 9999 + "\n", r"p\.jsonl: not JSON"),
@@ -65,6 +67,17 @@ def test_what_does_not_fit_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_clip_prompts(tmp_path / name, THREE)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "P.CSV", "p.txt"])
+def test_what_generate_takes_is_taken(tmp_path, name):
+    table = {
+        "csv": "id,prompt\n1,calm piano\n2,drums\n3,strings\n",
+        "txt": "# three\ncalm piano\n\ndrums\nstrings\n",
+        "jsonl": "".join(f'{{"caption": "{text}"}}\n' for text in ("calm piano", "drums", "strings")),
+    }
+    (tmp_path / name).write_text(table[name.rpartition(".")[2].lower()])
+    assert read_prompts(tmp_path / name) == list(read_clip_prompts(tmp_path / name, THREE).values())
 
 
 def test_missing_and_undecodable_files_are_named(tmp_path):

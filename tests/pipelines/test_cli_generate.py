@@ -149,6 +149,15 @@ def test_what_was_interrupted_goes_on(saved, tmp_path, monkeypatch):
     assert len(made) == 4
 
 
+@pytest.mark.parametrize("size", [0, 30, 100, -200])
+def test_a_clip_that_was_cut_since_is_made_again(saved, tmp_path, size):
+    whole = asked(saved, tmp_path, "--prompt", "a")
+    ((name, (sound, _)),) = whole.items()
+    (tmp_path / name).write_bytes(sound[:size])
+    again = asked(saved, tmp_path, "--prompt", "a")
+    assert again[name][0] == sound
+
+
 def test_two_commands_do_not_write_one_file(tmp_path):
     with GrowingWav(tmp_path / "a.wav", 800) as file:
         file.write(torch.ones(1, 8))

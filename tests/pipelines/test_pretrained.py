@@ -152,7 +152,11 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(tmp_path):
         ("class_path", None, "class_path is None"),
         ("class_path", "idlelib.idle.X", "--trust-module idlelib.idle"),
         ("sampler", {"class_path": "idlelib.idle.X", "init_args": {}}, "--trust-module idlelib.idle"),
-        ("sampler", {"class_path": "melody_cm.data.ManifestCorpus", "init_args": {"path": "x"}}, "MusicCM: sampler:"),
+        (
+            "sampler",
+            {"class_path": "melody_cm.data.ManifestCorpus", "init_args": {"path": "x"}},
+            "ManifestCorpus is no Sampler",
+        ),
         ("schedule", {"class_path": "melody_cm.autoencoders.GriffinLim", "init_args": {}}, "GriffinLim|schedule"),
     ],
 )

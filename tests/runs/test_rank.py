@@ -34,6 +34,12 @@ def test_the_first_process_is_first_in_every_rank(monkeypatch, environment, firs
     assert is_first_process() == first
 
 
+def test_a_rank_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "all")
+    with pytest.raises(ValueError, match="SLURM_PROCID is 'all', not the number of a process"):
+        is_first_process()
+
+
 def test_other_processes_share_the_lock_of_the_first_and_it_leaves_no_file(tmp_path, monkeypatch):
     with one_training(tmp_path):
         monkeypatch.setenv("SLURM_PROCID", "1")

@@ -46,6 +46,13 @@ def test_a_successor_with_a_checkpoint_is_kept(run):
     assert (old / "finished.json").is_file(), "and so is what it was to replace"
 
 
+@pytest.mark.parametrize(("name", "value"), [("inputs", []), ("config", None), ("outcome", "done")])
+def test_a_state_whose_parts_are_no_keys_and_values_is_damaged(run, name, value):
+    write_json(run / "shared/1_first/finished.json", {"inputs": {}, name: value})
+    with pytest.raises(ValueError, match=rf"1_first/finished.json is damaged \({name} holds no .*--retrain"):
+        Run(run).finished("shared/1_first")
+
+
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a b"])
 def test_a_run_is_named_by_a_plain_word(tmp_path, name):
     with pytest.raises(ValueError, match="cannot name a run"):

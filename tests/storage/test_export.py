@@ -134,6 +134,35 @@ def test_an_export_imports_no_module_that_is_not_trusted(tmp_path, stray, place)
         load_network(tmp_path / "net")
 
 
+@pytest.mark.parametrize("way", ["a function", "a stage"])
+@pytest.mark.parametrize("place", ["whole", "inner"])
+def test_an_export_reads_no_further_network_whose_module_could_be_anything(tmp_path, stray, monkeypatch, place, way):
+    monkeypatch.setenv("MELODY_CM_RUN", str(tmp_path / "net"))
+    save_network(Affine(4, inner=Affine(4)), tmp_path / "net")
+    own = tmp_path / "net/evil/stage/export/net"
+    save_network(Affine(4), own)
+    write_json(own.parents[1] / "finished.json", {})
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    write_json(own / "config.json", {**config, "class_path": stray})
+    function = {"class_path": "melody_cm.storage.load_network", "init_args": {"folder": str(own), "own": True}}
+    if place == "whole" and way == "a function":
+        config |= function
+    else:
+        config["init_args"]["inner"] = function if way == "a function" else "stage:evil/stage"
+    write_json(tmp_path / "net/config.json", config)
+    with pytest.raises(ValueError, match=r"config.json (names .*load_network, which is no class|wants stage:evil)"):
+        load_network(tmp_path / "net")
+
+
+def test_another_class_than_the_place_takes_is_not_built(tmp_path):
+    save_network(Affine(4, inner=Affine(4)), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    config["init_args"]["inner"] = {"class_path": "melody_cm.data.FolderCorpus", "init_args": {"path": str(tmp_path)}}
+    write_json(tmp_path / "net/config.json", config)
+    with pytest.raises(ValueError, match="a FolderCorpus is no Network"):
+        load_network(tmp_path / "net")
+
+
 @pytest.mark.parametrize("name", [None, 3, ["a"], {}])
 def test_a_class_path_that_is_no_text_is_one_line(tmp_path, name):
     save_network(Affine(4), tmp_path / "net")

@@ -84,7 +84,7 @@ def test_a_missing_stage_names_the_recipe_that_makes_it(run):
 def test_a_network_that_refers_to_a_stage_reloads_in_the_run_and_travels_without_it(run, tmp_path):
     listening = Listening(load_stage(STAGE, Autoencoder))
     save_network(listening, tmp_path / "inside")
-    again = load_network(tmp_path / "inside")
+    again = load_network(tmp_path / "inside", own=True)
     assert (type(again.autoencoder), again.autoencoder.stage) == (Halving, STAGE)
     save_network(listening, tmp_path / "portable", portable=True)
     alone = load_network(tmp_path / "portable")
