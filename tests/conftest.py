@@ -1,5 +1,6 @@
 """Settings for all tests: checked tensor shapes, quiet threads, no network, the shared music where it exists."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from filelock import FileLock  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_collection_finish():
+    """What importing made stays anyway: the collector need not look at its million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,13 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 # One process for all commands: starting Python and torch takes longer than the work.
 COMMANDS = """
+import sys
 import melody_cm
 from melody_cm.cli.main import main
 assert "site-packages" in melody_cm.__file__, melody_cm.__file__
+melody_cm.load, melody_cm.generate_files
+# With the compiler that it imports it takes longer than all else together, and MeLoDy needs none of it.
+assert "diffusers" not in sys.modules
 few = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--data.corpus.num_clips", "24"]
 for command in (
     ["recipes"],
@@ -43,6 +47,12 @@ def test_every_preset_and_recipe_is_in_the_wheel(wheel):
         files = [path.relative_to(REPOSITORY) for path in (REPOSITORY / folder).rglob("*.yaml")]
         assert files
         assert {f"melody_cm/{path.as_posix()}" for path in files} <= names
+
+
+def test_all_demo_systems_together_take_at_most_25_megabytes_of_it(wheel):
+    taken = [info.compress_size for info in zipfile.ZipFile(wheel).infolist() if "melody_cm/demo/" in info.filename]
+    assert len(taken) > 30
+    assert sum(taken) <= 25e6
 
 
 def test_from_an_empty_folder_the_installed_package_trains_exports_generates_and_evaluates(wheel, tmp_path, tiny_run):

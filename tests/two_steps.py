@@ -19,6 +19,8 @@ def train_two_steps(folder: Path) -> Run:
     for recipe in recipes:
         recipe.config["data"]["corpus"]["init_args"]["num_clips"] = 48
         key = "max_steps" if "max_steps" in recipe.config["trainer"] else "limit_train_batches"
+        if key == "max_steps":
+            recipe.config["data"]["batch_size"] = 4
         recipe.config["trainer"] |= {key: 2, "val_check_interval": 2, "log_every_n_steps": 1}
         for callback in recipe.config["trainer"].get("callbacks") or []:  # Which took half of the time.
             if "num_clips" in callback["init_args"]:

@@ -59,7 +59,9 @@ def _training(history: Mapping[str, Any]) -> str:
 def _row(stage: str, facts: Mapping[str, Any]) -> str:
     loss = facts.get("validation_loss")
     shown = f"{loss:.4g}" if isinstance(loss, int | float) else None
-    values = [facts.get("size"), facts.get("steps"), _music(facts).get("clips"), shown, facts.get("started_from")]
+    steps, earlier = facts.get("steps"), facts.get("started_after")
+    steps = f"{steps} after {earlier}" if earlier else steps
+    values = [facts.get("size"), steps, _music(facts).get("clips"), shown, facts.get("started_from")]
     return f"| {stage} | " + " | ".join("" if value is None else str(value) for value in values) + " |\n"
 
 

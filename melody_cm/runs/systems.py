@@ -10,7 +10,7 @@ from melody_cm.runs.fingerprint import check_inputs, read_finished
 from melody_cm.storage import build, find_class, stage_folder
 from melody_cm.storage.description import STAGE, parameters
 
-FACTS = ("size", "steps", "validation_loss", "music", "started_from")
+FACTS = ("size", "steps", "validation_loss", "music", "started_from", "started_after")
 SAMPLING = ("schedule", "sampler", "num_steps", "guidance_scale")
 
 
@@ -52,12 +52,14 @@ def open_system(preset: Path) -> Pipeline:
 
 def history(stages: Iterable[str]) -> dict[str, Any]:
     """How each finished stage of the current run was trained, for a model card; a stage that was taken from an exported
-    system says from which."""
+    system says from which, and after how many steps."""
     told = {}
     for stage in stages:
         done = read_finished(stage_folder(stage)) or {}
         facts = done["adopted"]["history"] if "adopted" in done else done.get("outcome") or {}
         told[stage] = {name: facts[name] for name in FACTS if facts.get(name) is not None}
+        if Path(source := told[stage].get("started_from", "")).is_absolute():
+            told[stage]["started_from"] = Path(source).name  # The card travels, and the rest is of this machine alone.
     return told
 
 

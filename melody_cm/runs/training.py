@@ -48,6 +48,7 @@ class Training:
         self.recipe, self.folder = recipe, folder
         # A student may begin as the teacher of the run, whose own row tells where that came from.
         self.started_from = start.source if start is not None and start.hashes(recipe.name) else None
+        self.started_after = start.steps(recipe.name) if start is not None and self.started_from else None
         steps, settings = recipe.planned_steps, recipe.config["trainer"]
         logged = max(1, steps // settings.get("log_every_n_steps", 50))  # 50 is Lightning's default.
         try:
@@ -161,6 +162,7 @@ class Training:
             "size": self.recipe.size,
             "music": music_facts(self.data),
             "started_from": self.started_from,
+            "started_after": self.started_after,
             "placement": self.placement,
             "steps": self.steps_taken,
             "planned_steps": self.recipe.planned_steps,

@@ -48,6 +48,12 @@ class StartingWeights:
         """The content hashes of the weights that a stage begins with, by role."""
         return {each.name: hash_tensors(each.weights) for each in self._of(stage)}
 
+    def steps(self, stage: str) -> int | None:
+        """How many steps made the weights that a stage begins with, all trainings together; None if nobody knows."""
+        known = self.pipeline.history.get(stage)
+        counts = [known.get(name) or 0 for name in ("steps", "started_after")] if isinstance(known, Mapping) else []
+        return sum(counts) if counts and all(isinstance(count, int) for count in counts) else None
+
     def give(self, recipe: Recipe, module: Module) -> None:
         """Let the networks of a stage begin with these weights; a student may begin as its teacher instead. A
         ValueError if the system does not hold them, they do not fit, or the stage does not learn by gradient."""

@@ -223,6 +223,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("memory_of_one_stage")
+@pytest.mark.usefixtures("memory_of_one_stage")
 def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):
     where = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(["compare", "recipes/compare/tiny.yaml", *where]) == 0
@@ -256,10 +257,3 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_opening_a_system_waits_for_nothing_that_it_may_not_need():
-    """diffusers, with the compiler that it imports, takes longer than all else together; MeLoDy needs none of it."""
-    script = "import sys, melody_cm; melody_cm.load, melody_cm.generate_files; print('diffusers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

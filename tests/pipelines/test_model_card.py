@@ -13,6 +13,7 @@ HISTORY = {
         "validation_loss": 0.51239,
         "music": {"clips": 8339, "licenses": {"CC0-1.0": 8000, "MIT": 339}},
         "started_from": "demo:musiccm",
+        "started_after": 7061,
     },
     "musiccm/1_mel_vae": {"steps": 3500},
 }
@@ -22,7 +23,7 @@ def test_the_card_tells_parts_steps_music_licences_and_ancestry():
     card = model_card("MusicCM", 16000, 5.12, {"denoiser": nn.Linear(1000, 1000)}, HISTORY, {})
     assert card.startswith("---\nlibrary_name: melody_cm\n")
     assert "- `denoiser`: Linear, 1.00 M parameters\n" in card
-    assert "| musiccm/3_teacher | cpu | 8000 | 8339 | 0.5124 | demo:musiccm |\n" in card
+    assert "| musiccm/3_teacher | cpu | 8000 after 7061 | 8339 | 0.5124 | demo:musiccm |\n" in card
     assert "| musiccm/1_mel_vae |  | 3500 |  |  |  |\n" in card
     assert "Licences of the music: CC0-1.0, MIT.\n" in card
     assert 'pipeline("a calm piano melody", seconds=5.12)' in card

@@ -102,7 +102,9 @@ def test_a_trainer_says_how_many_processes_there_are(trainer, count):
     assert num_processes(trainer) == count
 
 
-@pytest.mark.parametrize("name", ["melody/6_dual_path_diffusion", "musiclm/2_coarse_lm"])
+@pytest.mark.parametrize(
+    "name", ["melody/6_dual_path_diffusion", pytest.param("musiclm/2_coarse_lm", marks=pytest.mark.slow)]
+)
 def test_the_recipes_of_the_papers_fit_eight_gpus_of_80_gb(name):
     setting = Setting("paper", "ddp", overrides=["--trainer.devices=8"])
     assert memory_of(name, setting).total < 75 * 2**30

@@ -58,7 +58,10 @@ def test_a_stage_begins_with_the_weights_and_keeps_the_frozen_parts(exports, tin
     assert run.finished("musiccm/1_mel_vae")["adopted"]["from"] == str(source)
     tuned = run.pipeline("musiccm_teacher")
     assert tuned("a", 0.5).waveform.isfinite().all()
-    assert tuned.history["musiccm/3_teacher"]["started_from"] == str(source)
+    assert tuned.history["musiccm/3_teacher"]["started_from"] == "musiccm_teacher"
+    assert tuned.history["musiccm/3_teacher"]["started_after"] == 2
+    tuned.save_pretrained(tmp_path / "again")
+    assert StartingWeights(tmp_path / "again").steps("musiccm/3_teacher") == 3
     assert tuned.history["musiccm/3_teacher"]["music"]["licenses"] == {"CC0-1.0": 12}
     assert tuned.history["musiccm/1_mel_vae"] == PretrainedPipeline.from_pretrained(source).history["musiccm/1_mel_vae"]
 
@@ -90,7 +93,7 @@ def test_it_is_the_tuned_teacher_that_is_distilled(exports, tmp_path):
     assert all(torch.allclose(value, tuned[name], rtol=0, atol=1e-9) for name, value in student.items())
     assert not all(torch.allclose(value, untuned[name], rtol=0, atol=1e-9) for name, value in student.items())
     history = run.pipeline("musiccm").history
-    assert history["musiccm/3_teacher"]["started_from"] == str(exports / "musiccm_teacher")
+    assert history["musiccm/3_teacher"]["started_from"] == "musiccm_teacher"
     assert "started_from" not in history["musiccm/4_consistency_distillation"]
     assert run.pipeline("musiccm").generate(["a"], 0.5).waveform.isfinite().all()
 

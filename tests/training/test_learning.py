@@ -159,7 +159,7 @@ def test_latents_are_draws_from_the_posterior_or_from_its_cache():
     torch.testing.assert_close(encode_latent(autoencoder, batch, seed=5), 2 * mean)
 
 
-@pytest.mark.parametrize("kind", ["melody", "musiccm"])
+@pytest.mark.parametrize("kind", ["melody", pytest.param("musiccm", marks=pytest.mark.slow)])
 def test_latent_diffusion(kind):
     stage = latent_diffusion(kind)
     first, last = overfit(stage, 100, 5e-3)
