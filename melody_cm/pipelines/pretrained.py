@@ -30,6 +30,7 @@ from melody_cm.storage.pretrained import is_hub_id
 FORMAT_VERSION = 1
 DEMO = "demo:"  # Before the name of a system that ships.
 DEMOS = Path(__file__).parents[1] / "demo"
+LONGEST_WINDOW = 600.0  # Seconds.
 Prompts = Sequence[Prompt] | Prompt | Request
 
 
@@ -165,8 +166,17 @@ class PretrainedPipeline(Pipeline):
         return self.joint_embedding.embed_audio(waveform.to(self.device))[0]
 
     def _keep(self, arguments: Mapping[str, Any]) -> None:
-        """Make each of the constructor's arguments an attribute: `self._keep(locals())`."""
+        """Make each of the constructor's arguments an attribute: `self._keep(locals())`.
+
+        Raises:
+            ValueError: windows of a length that no network is trained on, which could take all memory.
+        """
         vars(self).update({name: value for name, value in arguments.items() if name != "self"})
+        if not 0 < self.max_seconds <= LONGEST_WINDOW:
+            raise ValueError(
+                f"max_seconds is {self.max_seconds:g}, but a window that networks are trained on has above 0 and at most "
+                f"{LONGEST_WINDOW:g} seconds; give that length"
+            )
 
     def _values(self) -> dict[str, Any]:
         """What the constructor would have to be given to make this pipeline as it stands now."""
