@@ -77,8 +77,8 @@ def test_what_a_comparison_found_gets_into_the_card_and_leaves_the_weights(ship,
 SHIPPED = {
     "musiccm": "| musiccm/3_teacher | cpu | 7061 | 7935 |",
     "musiccm_teacher": "| musiccm/3_teacher | cpu | 7061 | 7935 |",
-    "melody": "| melody/6_dual_path_diffusion | cpu | 4022 | 7935 |",
-    "melody_cm": "| melody/6_dual_path_diffusion | cpu | 4022 | 7935 |",
+    "melody": "| melody/6_dual_path_diffusion | cpu | 6542 | 7935 |",
+    "melody_cm": "| melody/6_dual_path_diffusion | cpu | 6542 | 7935 |",
 }
 
 
