@@ -18,6 +18,7 @@ from melody_cm.evaluation.results import Results, compare_rows
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 from melody_cm.interfaces import AudioEmbedding, Pipeline
 from melody_cm.placement import refuse_unlike_placements
+from melody_cm.storage import locked
 
 
 @dataclass
@@ -63,41 +64,43 @@ def compare(
         metadata: added to the metadata of the results.
 
     Raises:
-        ValueError: a request that some system cannot fulfil, before anything is generated.
+        ValueError: a request that some system cannot fulfil, before anything is generated; or another comparison writes
+            into `out`.
     """
     out, task = Path(out), Task(prompts, seeds, seconds, batch_size)
     _check(systems, task, embeddings)
     placed = _placed(systems)
     rows = [clips for name, system in systems.items() for clips in clips_of(name, system, task, out)]
     pipelines = {name: system.pipeline for name, system in systems.items()}
-    with TotalBar(_parts(rows, repetitions)).shown() as bar:
-        with bar.part("reference"):
-            references = _references(reference, embeddings, bar)
-        with bar.part("clips"):
-            for row in rows:
-                row.make(bar)
-        with bar.part("judging"):
-            judged = []
-            for row in rows:
-                judged.append(row.judge(references))
-                bar.advance(len(row.task.clips()))
-        with bar.part("real music"):
-            limits = ceilings(real, pipelines, references, bar)
-        with bar.part("speed"):
-            speeds, probe = measured_speeds(rows, repetitions, out, bar)
-    for row, speed in zip(judged, speeds, strict=True):
-        row.facts |= speed
-    facts = {
-        **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds, "placement": placed},
-        "embeddings": [asdict(embedding.identity) for embedding in embeddings],
-        "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
-        "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
-        "probe": probe,
-        "real_clips": [clip.write(out) for clip in answers],
-    }
-    differences = compare_rows(judged, fewest=MIN_GROUPS)
-    results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
-    write_results(results, out)
+    with locked(out / ".lock", f"another comparison writes into {out}; wait for it, or give another folder"):
+        with TotalBar(_parts(rows, repetitions)).shown() as bar:
+            with bar.part("reference"):
+                references = _references(reference, embeddings, bar)
+            with bar.part("clips"):
+                for row in rows:
+                    row.make(bar)
+            with bar.part("judging"):
+                judged = []
+                for row in rows:
+                    judged.append(row.judge(references))
+                    bar.advance(len(row.task.clips()))
+            with bar.part("real music"):
+                limits = ceilings(real, pipelines, references, bar)
+            with bar.part("speed"):
+                speeds, probe = measured_speeds(rows, repetitions, out, bar)
+        for row, speed in zip(judged, speeds, strict=True):
+            row.facts |= speed
+        facts = {
+            **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds, "placement": placed},
+            "embeddings": [asdict(embedding.identity) for embedding in embeddings],
+            "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
+            "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},
+            "probe": probe,
+            "real_clips": [clip.write(out) for clip in answers],
+        }
+        differences = compare_rows(judged, fewest=MIN_GROUPS)
+        results = Results("compare", provenance(**facts, **(metadata or {})), [*judged, *limits], differences)
+        write_results(results, out)
     return results
 
 

@@ -174,8 +174,8 @@ class PretrainedPipeline(Pipeline):
         vars(self).update({name: value for name, value in arguments.items() if name != "self"})
         if not 0 < self.max_seconds <= LONGEST_WINDOW:
             raise ValueError(
-                f"max_seconds is {self.max_seconds:g}, but a window that networks are trained on has above 0 and at most "
-                f"{LONGEST_WINDOW:g} seconds; give that length"
+                f"max_seconds is {self.max_seconds:g}, but networks are trained on windows of above 0 and at most "
+                f"{LONGEST_WINDOW:g} seconds; give their length"
             )
 
     def _values(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from melody_cm.comparison import System, compare
 from melody_cm.comparison.clips import Clips
 from melody_cm.evaluation.results import Results
 from melody_cm.evaluation.tables import change_sheet
+from melody_cm.storage import locked
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs/results.schema.json").read_text())
 PROMPTS = ["calm piano", "loud drums", "slow strings"]
@@ -118,3 +119,9 @@ def test_what_changed_since_older_results(undisturbed):
             score.embedding["version"] = "0"
     with pytest.raises(ValueError, match="embeddings differ in version"):
         change_sheet(older, results)
+
+
+def test_two_comparisons_do_not_write_into_one_folder(tmp_path):
+    with locked(tmp_path / ".lock"), pytest.raises(ValueError, match="another comparison writes into"):
+        run(tmp_path)
+    assert list(tmp_path.iterdir()) == []

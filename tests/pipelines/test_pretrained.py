@@ -242,5 +242,5 @@ def test_a_folder_elsewhere_never_takes_networks_of_its_neighbours(tmp_path):
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e6])
 @pytest.mark.parametrize("make", [toy_musiccm, toy_melody])
 def test_windows_of_a_length_that_nothing_is_trained_on_are_refused(make, seconds):
-    with pytest.raises(ValueError, match="max_seconds is .* at most 600 seconds"):
+    with pytest.raises(ValueError, match=r"max_seconds is .* at most 600 seconds"):
         make(max_seconds=seconds)
