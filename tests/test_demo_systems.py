@@ -98,7 +98,7 @@ def test_a_system_that_ships_makes_other_music_for_another_prompt(name):
     system = PretrainedPipeline.from_pretrained(f"demo:{name}")
     piano, march = system(["slow solo piano", "a festive march for brass band"], seconds=2.0, num_steps=1).waveform
     for sound in (piano, march):
-        assert 0.01 < float(sound.square().mean().sqrt()) < 0.5
+        assert 0.002 < float(sound.square().mean().sqrt()) < 0.5
     assert float((piano - march).square().mean()) > 1e-4
     assert {"shared/1_joint_embedding", SHIPPED[name].split()[1]} <= set(system.history)
 

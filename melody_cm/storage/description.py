@@ -91,7 +91,11 @@ def _refuse_foreign_class(path: Any, file: Any) -> None:
             f"{file} names {path}, whose module is neither melody_cm's nor imported: it could run any code. If you "
             f"trust it, import {module} first, or say --trust-module {module}"
         )
-    if not isinstance(find_class(path), type):
+    try:
+        found = find_class(path)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    if not isinstance(found, type):
         raise ValueError(f"{file} names {path}, which is no class; only a recipe may call functions")
 
 

@@ -149,7 +149,7 @@ def test_a_tokenizer_of_a_frozen_stage_comes_back_and_is_portable_without_it(tmp
     features = made.features(batch)
     assert set(made.state_dict()) == {"mean", "std", "centroids", "fitted"}
     save_network(made, tmp_path / "tokenizer")
-    assert torch.equal(load_network(tmp_path / "tokenizer")(batch), made(batch))
+    assert torch.equal(load_network(tmp_path / "tokenizer", own=True)(batch), made(batch))
     save_network(made, tmp_path / "portable", portable=True)
     assert json.loads((tmp_path / "portable/config.json").read_text())["init_args"]["encoder"] is None
     portable = load_network(tmp_path / "portable")

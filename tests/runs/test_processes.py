@@ -196,7 +196,8 @@ def test_what_early_stopping_ends_is_finished_and_says_so(house, capsys):
     assert (outcome["steps"], outcome["planned_steps"], outcome["ended_by"]) == (20, 40, "EarlyStopping")
     assert "after 20 of 40 steps, ended by EarlyStopping" in capsys.readouterr().out
     train(house, "early", *words)
-    assert "finished before, skipped" in capsys.readouterr().out
+    said = "finished before after 20 of 40 steps, ended by EarlyStopping (--trainer.max_steps above 40 goes on)"
+    assert said in capsys.readouterr().out
 
 
 def watching(name, **arguments):
