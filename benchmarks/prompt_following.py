@@ -72,15 +72,15 @@ def takes(
     yield "from the captions", lambda part: pipeline.generate(captions[part], seconds, seeds[part], **asked).waveform
 
 
-def verdict(judge: AudioEmbedding, captions: list[str], pieces: list[str], music: Tensor, rate: int) -> str:
-    """What the judge says of clips at `rate` Hz."""
+def verdict(judge: AudioEmbedding, captions: list[str], music: Tensor, rate: int) -> str:
+    """What the judge says of clips at `rate` Hz; the intervals are over clips."""
     heard = resample(music, rate, judge.sample_rate)
     if isinstance(judge, TextAudioEmbedding):
         audio = torch.cat([judge.embed_audio(part) for part in heard.split(BATCH)])
         found = text_correlation(judge.embed_text(captions), audio, judge.identity).details
         return f"excess {found['excess']:.3f} [{found['excess_low']:.3f}, {found['excess_high']:.3f}]"
     logits = torch.cat([clip_vectors(judge(part)) for part in heard.split(BATCH)])
-    scores = prompt_judge(logits, judge.tags, captions, pieces, judge.identity)
+    scores = prompt_judge(logits, judge.tags, captions, list(map(str, range(len(music)))), judge.identity)
     mean = scores[f"prompt_auc_{judge.name}"]
     return f"AUC {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}] over {len(scores) - 1} tags"
 
@@ -112,7 +112,7 @@ def main() -> None:
     for name, make in takes(pipeline, music, captions, seconds, options):
         made = torch.cat([make(part)[..., :length] for part in parts])
         print(
-            f"{name}: {verdict(judge, captions, [clip.piece for clip in clips], made, rate)}, n {len(clips)}",
+            f"{name}: {verdict(judge, captions, made, rate)}, n {len(clips)}",
             flush=True,
         )
 
