@@ -27,8 +27,8 @@ class LanguageModelTraining(Stage):
         prompt: tokenizer of the stream "prompt" (RVQ of the joint embedding of the audio, as in the papers: text comes
             in only when music is generated).
         semantic, coarse, fine: tokenizers of the streams of these names; None where the model has no such stream.
-        text_share: of the captioned clips so many learn from the codes of their caption instead, so that the model
-            knows the distance between a text and its music. Our addition: the papers have 0, and better embeddings.
+        text_share: the share of the captioned clips that learn from the codes of their caption instead, so that the
+            model learns how texts differ from their music. Our addition: the papers have 0, and better embeddings.
 
     Raises:
         ValueError: a stream without tokenizer, a tokenizer without stream, or codebooks, codes or a frame rate of a
@@ -75,12 +75,13 @@ class LanguageModelTraining(Stage):
     def prompts_of_text(self, batch: MusicBatch, codes: Int[Tensor, "b q 1"]) -> Int[Tensor, "b q 1"]:
         """The prompt codes of a batch, `text_share` of them of the captions instead of the audio."""
         drawn = (batch.draws(self.seed).uniform("prompt of text") < self.text_share).tolist()
-        rows = [row for row, (text, caption) in enumerate(zip(drawn, batch.captions, strict=True)) if text and caption]
+        pairs = zip(drawn, batch.captions, strict=True)
+        rows = [row for row, (text, caption) in enumerate(pairs) if text and caption.strip()]
         if not rows:
             return codes
         tokenizer = self.tokenizers["prompt"]
-        told = tokenizer.quantize(tokenizer.text_features([batch.captions[row] for row in rows]))
-        return codes.index_copy(0, torch.tensor(rows).to(codes.device), told)
+        of_text = tokenizer.quantize(tokenizer.text_features([batch.captions[row] for row in rows]))
+        return codes.index_copy(0, torch.tensor(rows).to(codes.device), of_text)
 
     def with_streams(self, batch: MusicBatch) -> MusicBatch:
         """The same batch, its codes made once for all that want them."""

@@ -91,7 +91,7 @@ def captioned(captions: list[str], epoch: int = 0) -> MusicBatch:
 
 
 def test_a_share_of_the_captioned_clips_learns_from_the_codes_of_their_captions():
-    captions = ["", "ab"] * 200
+    captions = ["", "ab", " ", "ab"] * 100
     heard, read = Spoken()(captioned(captions)), torch.full((6, 1), 7)
     prompt = coarse_stage(prompt=Spoken(), text_share=0.25).streams(captioned(captions))["prompt"]
     of_text = (prompt == read).all(dim=(1)).flatten()
