@@ -164,13 +164,14 @@ def melody(bench: Bench) -> None:
             step = dual_path_step(pipeline)
             spent = bench.row("G14", "dual-path diffusion, one guided step", step, precision, seconds)
         if precision == "bf16":
-            few, more = (1, 2) if bench.quick else (5, 10)
-            took = {steps: _timed(generate(pipeline, steps, seconds)) for steps in (few, more)}
+            counts = (1, 2) if bench.quick else (5, 10, 20)
+            took = {steps: _timed(generate(pipeline, steps, seconds)) for steps in counts}
             for steps, (whole, made) in took.items():
                 parts = {part: round(value, 2) for part, value in made.timings.items()}
                 row = {"goal": "G9", "what": f"MeLoDy, {steps} step{'s'[: steps - 1]}", "precision": precision}
                 row |= {"seconds": round(whole, 2), "times_real_time": round(seconds / whole, 3), **parts}
                 bench._keep(row)
+            few, more = counts[0], counts[-1]
             further = (took[more][0] - took[few][0]) / (more - few)
             what = "a further step of MeLoDy against one pass of its network"
             bench._keep({"goal": "G15", "what": what, "precision": precision, "ratio": round(further / spent, 3)})
