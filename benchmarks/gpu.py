@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from published import random_melody, random_musiccm
+from recurrence import autograd_loop, forward_and_backward, fused_loop
 from torch import Tensor
 
 from melody_cm.comparison.baselines import open_baseline
@@ -186,6 +187,15 @@ def learn(bench: Bench) -> None:
         )
 
 
+def recurrence(bench: Bench) -> None:
+    """The recurrence of the dual-path network, forward and backward: fused into a kernel a pass, and frame by frame."""
+    shape = (1, 8, 4, 16) if bench.dry else (2, 64, 80, 768)
+    inputs = [torch.randn(*shape[:3], parts * shape[3], device=bench.device, requires_grad=True) for parts in (4, 2, 2)]
+    for what, run in (("fused", fused_loop), ("frame by frame, by autograd", autograd_loop)):
+        spent = bench.seconds(lambda run=run: forward_and_backward(run, inputs))
+        bench.table.add("recurrence", what, 1000 * spent, "ms", shape=shape)
+
+
 def stages(bench: Bench) -> None:
     """Every stage of every system for two steps in bf16-mixed, at size tiny; `agree` reads what they leave."""
     from two_steps import NEW_CLASSES, STAGES
@@ -237,7 +247,7 @@ def peers(bench: Bench) -> None:
 
 PIECES: dict[str, Callable[[Bench], None]] = {
     "machine": machine, "musiccm": musiccm, "melody": melody, "stages": stages, "agree": agree, "learn": learn,
-    "tests": gpu_tests, "peers": peers,
+    "tests": gpu_tests, "recurrence": recurrence, "peers": peers,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ site=${TMPDIR:-/tmp}/melody_cm_site
 $python benchmarks/gpu_site.py .whl "$site" || exit 1
 export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE PYTHONUNBUFFERED=1
 started=$(date +%s)
-for piece in machine:30 musiccm:90 melody:110 stages:120 agree:60 learn:60 tests:60 peers:80; do
+for piece in machine:30 musiccm:90 melody:110 stages:120 agree:60 learn:60 tests:60 recurrence:20 peers:80; do
     left=$((530 - $(date +%s) + started))
     limit=${piece#*:}
     [ "${1:-}" = --dry ] && limit=900 left=900

@@ -1,10 +1,14 @@
 """Bidirectional simple recurrent unit (arXiv 1709.02755), the variant whose gates see the input alone.
 
 Without the state in its gates the cell is a linear recurrence, so all matrix products run at once for all frames and
-only one fused multiply-add a frame is sequential: `benchmarks/recurrence.py` shows why that loop is kept.
+only one fused multiply-add a frame is sequential: `benchmarks/recurrence.py` shows why that loop is kept. A GPU runs it
+as one kernel instead (`recurrent_triton.py`) where Triton is.
 """
 
+import functools
 import itertools
+import warnings
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-@torch.library.custom_op("melody_cm::sru_cell", mutates_args=())
-def _cell(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+def _loop(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
     """What `sru_cell` gives, and all states."""
     forget, reset = _single(gates).sigmoid().chunk(2, dim=-1)
     values, skip = _single(values), _single(skip)
@@ -26,8 +29,7 @@ def _cell(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
     return torch.lerp(skip, states, reset), states
 
 
-@torch.library.custom_op("melody_cm::sru_cell_backward", mutates_args=())
-def _cell_backward(
+def _loop_backward(
     grad: Tensor, gates: Tensor, values: Tensor, skip: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `gates`, `values` and `skip`, each in its own precision."""
@@ -45,6 +47,36 @@ def _cell_backward(
     grad_reset.mul_(states - skip).mul_(grad)
     grad_values = torch.addcmul(total, total, forget, value=-1)
     return grad_gates.to(gates.dtype), grad_values.to(values.dtype), grad_skip.to(skip.dtype)
+
+
+_cell = torch.library.custom_op("melody_cm::sru_cell", _loop, mutates_args=())
+_cell_backward = torch.library.custom_op("melody_cm::sru_cell_backward", _loop_backward, mutates_args=())
+
+
+@_cell.register_kernel("cuda")
+def _(gates: Tensor, values: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    kernels = _kernels()
+    return kernels.forward(gates, values, skip) if kernels else _loop(gates, values, skip)
+
+
+@_cell_backward.register_kernel("cuda")
+def _(grad: Tensor, gates: Tensor, values: Tensor, skip: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    kernels = _kernels()
+    inputs = (grad, gates, values, skip, states)
+    return kernels.backward(*inputs) if kernels else _loop_backward(*inputs)
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """Those of Triton, once they have run; without Triton, or a compiler for it, none, and a line that says so."""
+    try:
+        from melody_cm.nn import recurrent_triton
+
+        recurrent_triton.forward(*(torch.zeros(1, 1, 1, width, device="cuda") for width in (4, 2, 2)))
+    except Exception as error:  # Triton and what it calls raise many kinds.
+        warnings.warn(f"the recurrence of the dual-path network runs frame by frame, slowly: {error}", stacklevel=2)
+        return None
+    return recurrent_triton
 
 
 @_cell.register_fake

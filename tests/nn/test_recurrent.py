@@ -1,7 +1,9 @@
+import importlib
+
 import pytest
 import torch
 
-from melody_cm.nn import BidirectionalSRU, SRULayer
+from melody_cm.nn import BidirectionalSRU, SRULayer, recurrent
 
 
 def slow_direction(x, weight, bias, skip, frames):
@@ -85,3 +87,24 @@ def test_a_layer_keeps_no_more_than_its_product_and_its_states(half):
     product, states = frames * 8 * width * (2 if half else 4), frames * 2 * width * 4
     cast = (x.numel() + layer.weight.numel()) * 2 if half else 0  # What the product itself keeps.
     assert found == product + states + cast
+
+
+def interpreted():
+    """The Triton kernels, run by Triton's interpreter on the CPU."""
+    pytest.importorskip("triton", reason="needs triton: pip install triton (Linux)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        return importlib.import_module("melody_cm.nn.recurrent_triton")
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("in_width", "width", "length"), [(6, 6, 7), (10, 5, 4), (6, 3, 1), (80, 80, 3)])
+def test_the_kernels_of_a_gpu_give_what_the_loop_gives(in_width, width, length, half):
+    kernels, kind = interpreted(), torch.float32 if half else torch.float64
+    product = torch.randn(2, length, 3, 8 * width, dtype=torch.bfloat16 if half else kind)
+    inputs = product.split([4 * width, 2 * width, 2 * width], dim=-1)
+    expected = recurrent._loop(*inputs)
+    torch.testing.assert_close(kernels.forward(*inputs), expected)
+    grad = torch.randn_like(expected[0])
+    made = kernels.backward(grad, *inputs, expected[1])
+    torch.testing.assert_close(made, recurrent._loop_backward(grad, *inputs, expected[1]))
