@@ -70,13 +70,13 @@ def _(grad: Tensor, gates: Tensor, values: Tensor, skip: Tensor, states: Tensor)
 def _kernels() -> ModuleType | None:
     """Those of Triton, once they have run; without Triton, or a compiler for it, none, and a line that says so."""
     try:
-        from melody_cm.nn import recurrent_triton
+        import melody_cm.nn.recurrent_triton as kernels
 
-        recurrent_triton.forward(*(torch.zeros(1, 1, 1, width, device="cuda") for width in (4, 2, 2)))
+        kernels.forward(*(torch.zeros(1, 1, 1, width, device="cuda") for width in (4, 2, 2)))
     except Exception as error:  # Triton and what it calls raise many kinds.
         warnings.warn(f"the recurrence of the dual-path network runs frame by frame, slowly: {error}", stacklevel=2)
         return None
-    return recurrent_triton
+    return kernels
 
 
 @_cell.register_fake

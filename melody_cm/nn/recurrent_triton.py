@@ -51,8 +51,7 @@ def _backward_kernel(
     kind = states.dtype.element_ty
     later = tl.zeros((block,), dtype=kind)  # What the next frame's state passes back.
     for back in range(frames):
-        step = frames - 1 - back
-        frame = tl.where(backwards, back, step)
+        frame = tl.where(backwards, back, frames - 1 - back)
         forget = tl.sigmoid(tl.load(gates + frame * gates_k, inside).to(kind))
         reset = tl.sigmoid(tl.load(gates + frame * gates_k + width, inside).to(kind))
         value = tl.load(values + frame * values_k, inside).to(kind)
@@ -61,7 +60,8 @@ def _backward_kernel(
         place = row_of * width + channel
         state, given = tl.load(states + place, inside), tl.load(grad + place, inside).to(kind)
         past = place + tl.where(backwards, 1, -1) * segments * width
-        before = tl.load(states + past, inside & (step > 0), other=0.0)
+        first = tl.where(backwards, frames - 1, 0)
+        before = tl.load(states + past, inside & (frame != first), other=0.0)
         total = given * reset + later
         later = forget * total
         tl.store(grad_skip + place, given - given * reset, inside)
