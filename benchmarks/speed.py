@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--quick] [--rows unet decoders musiccm ...] [--write docs/performance.md]
 
 Published sizes with random weights, 10 s of music, one clip. The limit of a row is the time that its multiplications
-would take at the speed of a large matrix product of that precision, measured in the same run. Ratios are medians of
+would take at the speed of a large matrix product of that precision, measured right before and after it. Ratios are medians of
 pairs that take turns. --quick takes under five minutes: one pair, the long rows once. Nothing else should run.
 """
 
@@ -45,12 +45,15 @@ class Machine:
     """What the machine can do: multiplications a second (FLOP/s) in each precision, bytes read a second."""
 
     def __init__(self) -> None:
-        self.flops = {
-            name: max(_product(torch.randn(2048, 2048).to(dtype)) for _ in range(5))
-            for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-        }
+        matrix = torch.randn(2048, 2048)
+        self.matrices = {"fp32": matrix, "bf16": matrix.bfloat16()}
+        self.flops = {name: self.product(name) for name in self.matrices}
         numbers = torch.zeros(2**28)
         self.bandwidth = numbers.nbytes / min(_timed(numbers.sum)[0] for _ in range(5))
+
+    def product(self, precision: str) -> float:
+        """FLOP/s of a large matrix product, now."""
+        return max(_product(self.matrices[precision]) for _ in range(5))
 
     def facts(self) -> Row:
         return {
@@ -73,11 +76,12 @@ class Bench:
 
     def row(self, goal: str, what: str, work: Callable[[], Any], precision: str, seconds: float = SECONDS) -> float:
         """A row of absolute speed, beside the limit of its multiplications; returns the time that it takes."""
+        before = self.machine.product(precision)
         with FlopCounterMode(display=False) as counter:
             spent, _ = _timed(work)
         if not self.quick or spent < LONG:  # What counting takes shows in short work only.
             spent = statistics.median(_timed(work)[0] for _ in range(min(self.pairs, 3)))
-        limit = counter.get_total_flops() / self.machine.flops[precision]
+        limit = counter.get_total_flops() / max(before, self.machine.product(precision))
         self._keep({
             "goal": goal, "what": what, "precision": precision, "seconds": round(spent, 3),
             "times_real_time": round(seconds / spent, 3), "tflop": round(counter.get_total_flops() / 1e12, 3),
