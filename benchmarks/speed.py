@@ -4,7 +4,8 @@
 
 Published sizes with random weights, 10 s of music, one clip. The limit of a row is the time that its multiplications
 would take at the speed of a large matrix product of that precision, measured right before and after it. Ratios are
-medians of pairs that take turns. --quick takes under five minutes: one pair, the long rows once. Nothing else should run.
+medians of pairs that take turns. --quick takes under five minutes: one pair, the long rows once. Nothing else should
+run.
 """
 
 import argparse
