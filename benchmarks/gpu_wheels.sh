@@ -8,7 +8,8 @@ for name in diffusers librosa soxr soundfile cffi pycparser audioread decorator 
     threadpoolctl msgpack msgspec einops einx frozendict torch-einops-utils vector-quantize-pytorch jaxtyping wadler-lindig \
     lightning lightning-utilities torchmetrics pytorch-lightning pydantic pydantic-core annotated-types typing-inspection \
     importlib-metadata zipp rich markdown-it-py mdurl pygments jinja2 markupsafe pillow pyyaml tensorboard absl-py markdown \
-    werkzeug grpcio protobuf beartype pytest pytest-timeout pytest-xdist execnet iniconfig pluggy filelock; do
+    werkzeug grpcio protobuf beartype pytest pytest-timeout pytest-xdist execnet iniconfig pluggy filelock \
+    loguru requests urllib3 certifi charset-normalizer jsonargparse lazy-importer; do
     pinned=$(grep -i "^$name==" constraints.txt | head -1 | cut -d';' -f1)
     # shellcheck disable=SC2086
     ${PYTHON:-python3} -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \

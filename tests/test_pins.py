@@ -1,6 +1,7 @@
 """The pins of constraints.txt, those of requirements.lock, and the ranges of pyproject.toml say the same."""
 
 import re
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,27 @@ def test_every_requirement_is_pinned_within_its_range_and_locked_by_hashes(pytho
     assert len(ranges) > 20
     for each in ranges:
         assert each.specifier.contains(locked[canonicalize_name(each.name)][0]), str(each)
+
+
+def needed(*names):
+    """The packages that these need, by what is installed here."""
+    seen, left = set(), [canonicalize_name(name) for name in names]
+    while left:
+        name = left.pop()
+        if name not in seen:
+            seen.add(name)
+            found = [Requirement(each) for each in requires(name) or ()]
+            left += [
+                canonicalize_name(each.name) for each in found if not each.marker or each.marker.evaluate({"extra": ""})
+            ]
+    return seen
+
+
+def test_the_wheels_for_a_gpu_are_all_that_a_machine_with_torch_lacks():
+    ours = [Requirement(each) for each in requires("melody_cm") if "extra ==" not in each]
+    names = [each.name for each in ours] + ["pytest", "pytest-timeout", "pytest-xdist", "beartype"]
+    left_out = {"numba", "llvmlite", "tensorboard-data-server"}  # Too large; a stand-in or nothing takes their place.
+    lacking = needed(*names) - needed("torch", "transformers", "scikit-learn") - left_out
+    collected = (ROOT / "benchmarks/gpu_wheels.sh").read_text()
+    collected = collected.partition("for name in")[2].partition("; do")[0].replace("\\\n", " ")
+    assert lacking - {canonicalize_name(name) for name in collected.split()} == set()
