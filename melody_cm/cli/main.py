@@ -30,7 +30,7 @@ VERBS = {
     "export": "write a trained system of a run as one folder",
     "evaluate": "compare a folder of audio with real music",
     "data": "check, import, render, caption, split and encode music",
-    "recipes": "list the recipes of the package: purpose, stages needed, minutes",
+    "recipes": "list the recipes of the package: purpose, stages needed, time",
     "copy": "copy a recipe of the package, to edit it",
     "doctor": "show versions, devices, optional packages, caches",
 }

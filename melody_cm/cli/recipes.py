@@ -1,4 +1,4 @@
-"""List the recipes of the package: purpose, stages that must be trained before, and minutes on one core."""
+"""List the recipes of the package: purpose, stages that must be trained before, and time on one core."""
 
 import argparse
 
@@ -8,15 +8,14 @@ import melody_cm
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument(
-        "--size", default="tiny", help="size that stages and minutes are for: tiny, cpu, small or paper (default: tiny)"
+        "--size", default="tiny", help="size that stages and times are for: tiny, cpu, small or paper (default: tiny)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one paragraph a recipe."""
     for recipe in melody_cm.list_recipes(arguments.size):
-        minutes = "cost not measured" if recipe.minutes is None else f"{recipe.minutes:.1f} min on one core"
         print(f"{recipe.name}: {recipe.purpose}")
-        print(f"    needs {', '.join(recipe.needs) or 'nothing'}; {minutes} at size {arguments.size}")
+        print(f"    needs {', '.join(recipe.needs) or 'nothing'}; {recipe.cost} at size {arguments.size}")
     print("Copy one to edit it: melody-cm copy RECIPE FILE")
     return 0

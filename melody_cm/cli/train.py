@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "when the new ones are finished",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print stages, parameters, memory, minutes and disk, and stop"
+        "--dry-run", action="store_true", help="print stages, parameters, memory, time and disk, and stop"
     )
     parser.add_argument("--print-config", action="store_true", help="print the complete configuration, and stop")
     parser.set_defaults(takes_overrides=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import scipy  # Which imports scipy.signal when that is first used: over half a second.
 import soundfile
 from jaxtyping import Float
-from scipy.signal import butter, sosfiltfilt
 
 from melody_cm.signal.levels import SILENT_PEAK
 from melody_cm.storage import hash_data, hash_file
@@ -83,8 +83,8 @@ class FluidSynth:
 
 def level(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarray, " t"]:
     """The waveform without what lies below 25 Hz (some sounds carry DC), at RMS 0.1 or, if that clips, peak 0.95."""
-    high_pass = butter(2, HIGH_PASS_HZ, "highpass", fs=sample_rate, output="sos")
-    filtered = sosfiltfilt(high_pass, waveform)
+    high_pass = scipy.signal.butter(2, HIGH_PASS_HZ, "highpass", fs=sample_rate, output="sos")
+    filtered = scipy.signal.sosfiltfilt(high_pass, waveform)
     rms, peak = np.sqrt(np.square(filtered).mean()), np.abs(filtered).max()
     return filtered * min(TARGET_RMS / rms, MAX_PEAK / peak)
 

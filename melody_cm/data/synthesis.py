@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.signal
+import scipy  # Which imports scipy.signal when that is first used: over half a second.
 
 from melody_cm.data.styles import DRUMS, INSTRUMENTS, Instrument
 

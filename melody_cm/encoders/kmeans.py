@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from melody_cm.batch import MusicBatch
@@ -27,6 +26,8 @@ def fit_centroids(points: Float[Tensor, "n d"], count: int, seed: int) -> Float[
     Raises:
         ValueError: fewer points than centroids.
     """
+    from sklearn.cluster import MiniBatchKMeans  # A second, which making music need not wait for.
+
     if len(points) < count:
         raise ValueError(
             f"{len(points)} feature vectors are too few for a codebook of {count}; fit on more batches "

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from melody_cm.interfaces import TokenLM
 from melody_cm.language_models.cached_llama import CachedLlama
@@ -44,6 +43,8 @@ class CausalTokenLM(TokenLM):
         max_frames: int = 250,
         checkpointing: bool = False,
     ) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM  # Two seconds, which MusicCM need not wait for.
+
         super().__init__()
         if width % (2 * num_heads):
             raise ValueError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melody_cm.configuration import shipped
-from melody_cm.runs.recipe import Setting, find_recipe
+from melody_cm.runs.recipe import Setting, find_recipe, in_words
 from melody_cm.storage import write_text
 
 
@@ -17,6 +17,11 @@ class ListedRecipe:
     purpose: str  # The first sentence of its header.
     needs: list[str]  # The stages that it reads at a size.
     minutes: float | None  # Of one core, at that size (benchmarks/step_costs.py); None where not measured.
+
+    @property
+    def cost(self) -> str:
+        """Its time in words."""
+        return "cost not measured" if self.minutes is None else f"{in_words(self.minutes)} on one core"
 
 
 def list_recipes(size: str = "tiny") -> list[ListedRecipe]:

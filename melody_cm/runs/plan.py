@@ -11,7 +11,7 @@ from rich.table import Table
 from melody_cm.configuration import shipped
 from melody_cm.runs.fingerprint import read_finished
 from melody_cm.runs.memory import num_processes, stage_on_meta, training_memory
-from melody_cm.runs.recipe import Recipe, Setting, find_recipe
+from melody_cm.runs.recipe import Recipe, Setting, find_recipe, in_words
 from melody_cm.runs.systems import stages_of
 from melody_cm.training import Stage
 
@@ -60,7 +60,7 @@ def plan_stages(recipes: Iterable[Path | str], setting: Setting) -> list[Recipe]
 
 @dataclass
 class Plan:
-    """Stages that would be trained, as a table: parameters, memory of each process, steps, expected minutes of one
+    """Stages that would be trained, as a table: parameters, memory of each process, steps, expected time of one
     core, disk."""
 
     recipes: list[Recipe]  # In order.
@@ -69,7 +69,7 @@ class Plan:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
-        for heading in ("stage", "state", "parameters", "memory", "steps", "minutes on one core", "disk"):
+        for heading in ("stage", "state", "parameters", "memory", "steps", "time on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
         counts = []
         for recipe in self.recipes:
@@ -87,27 +87,27 @@ class Plan:
 
     @property
     def sentence(self) -> str:
-        """What is to be trained, in a line; minutes are those of one core, as far as they were measured."""
-        to_do, minutes = self._to_do()
-        return f"{to_do} of {len(self.recipes)} stages are to be trained, {minutes} minutes on one core"
+        """What is to be trained, in a line; the time is that of one core, as far as it was measured."""
+        to_do, time = self._to_do()
+        return f"{to_do} of {len(self.recipes)} stages are to be trained, {time} on one core"
 
     def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
-        minutes = "not measured" if (expected := recipe.minutes) is None else f"{expected:.1f}"
+        time = "not measured" if (expected := recipe.minutes) is None else in_words(expected)
         state = "finished" if read_finished(self.run / recipe.name) else "to do"
         millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
-        return [recipe.name, state, millions, memory, str(recipe.planned_steps), minutes, _disk(parameters)]
+        return [recipe.name, state, millions, memory, str(recipe.planned_steps), time, _disk(parameters)]
 
     def _total(self, counts: list[int]) -> list[str]:
         """The last row."""
-        to_do, minutes = self._to_do()
+        to_do, time = self._to_do()
         steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
-        return ["together", f"{to_do} to do", millions, "", str(steps), minutes, _disk(sum(counts))]
+        return ["together", f"{to_do} to do", millions, "", str(steps), time, _disk(sum(counts))]
 
     def _to_do(self) -> tuple[int, str]:
-        """How many stages are not finished, and their minutes, as far as they were measured."""
+        """How many stages are not finished, and their time, as far as it was measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
         known = [recipe.minutes for recipe in to_do if recipe.minutes is not None]
-        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{sum(known):.1f}"
+        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{in_words(sum(known))}"
 
     def _measured(self, recipe: Recipe) -> tuple[int, str]:
         """Parameters that learn, and what a step needs of each process where there are several."""
@@ -117,12 +117,16 @@ class Plan:
             return 0, "not measured"
         memory, processes = training_memory(stage, recipe), num_processes(recipe.config["trainer"])
         each = f"{processes} x " if processes > 1 else ""
-        shown = "-" if memory is None else f"{each}{memory.total / 2**30:.1f} GiB"
+        shown = "-" if memory is None else f"{each}{_bytes(memory.total)}"
         return learning_parameters(stage), shown
 
 
 def _disk(parameters: int) -> str:
-    return f"{parameters * BYTES_PER_PARAMETER / 2**20:.1f} MiB"
+    return _bytes(parameters * BYTES_PER_PARAMETER) if parameters else "-"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
 
 
 def learning_parameters(stage: LightningModule) -> int:

@@ -5,6 +5,7 @@ values of it. `sizes:` holds an overlay for each size but paper, which is the re
 wins: base, the recipe's own keys, its `set`, its size, the machine, the corpus, the command line.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,13 @@ class Recipe:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"{self.name}: trainer.max_steps is {steps}; a stage needs at least 1 step")
         return steps
+
+
+def in_words(minutes: float) -> str:
+    """A time as a plan says it: "5 s", "4.3 min", "7.2 h"; seconds are rounded up, so that no work takes none."""
+    if minutes < 1:
+        return f"{math.ceil(60 * minutes)} s"
+    return f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"
 
 
 @dataclass

@@ -7,7 +7,7 @@ import yaml
 
 from melody_cm.configuration import parse_overrides
 from melody_cm.runs import Setting, copy_recipe, list_recipes, plan
-from melody_cm.runs.recipe import RECIPE_KEYS
+from melody_cm.runs.recipe import RECIPE_KEYS, in_words
 
 STAGE = {
     "class_path": "melody_cm.training.ConsistencyDistillation",
@@ -136,7 +136,16 @@ def test_the_list_of_recipes_says_purpose_needs_and_cost():
     assert lm.purpose.startswith("Semantic language model")
     assert lm.needs == ["melody/2_semantic_tokenizer", "melody/3_joint_tokenizer"]
     assert lm.minutes == pytest.approx(200 * 0.12 / 60)
+    assert lm.cost == "24 s on one core"
     assert "ablations/network/unet1d" in listed
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [(0, "0 s"), (0.002, "1 s"), (0.4, "24 s"), (1, "1.0 min"), (4.31, "4.3 min"), (60, "1.0 h"), (430, "7.2 h")],
+)
+def test_times_are_said_in_a_unit_that_tells_them_apart(minutes, said):
+    assert in_words(minutes) == said
 
 
 def test_overrides_reach_inside_init_args_and_swap_presets(house):
