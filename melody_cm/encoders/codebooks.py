@@ -43,7 +43,7 @@ def cluster_use(codes: Int[Tensor, "..."], codebook_size: int) -> tuple[float, f
 
 def mutual_information(codes: Int[Tensor, "..."], others: Int[Tensor, "..."]) -> float:
     """Normalized mutual information: 1 where either tells the other, near 0 where neither tells anything."""
-    from sklearn.metrics import normalized_mutual_info_score  # A second, which making music need not wait for.
+    from sklearn.metrics import normalized_mutual_info_score  # Half a second, which making music need not wait for.
 
     return float(normalized_mutual_info_score(codes.flatten().cpu().numpy(), others.flatten().cpu().numpy()))
 

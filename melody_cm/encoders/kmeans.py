@@ -26,7 +26,7 @@ def fit_centroids(points: Float[Tensor, "n d"], count: int, seed: int) -> Float[
     Raises:
         ValueError: fewer points than centroids.
     """
-    from sklearn.cluster import MiniBatchKMeans  # A second, which making music need not wait for.
+    from sklearn.cluster import MiniBatchKMeans  # Half a second, which making music need not wait for.
 
     if len(points) < count:
         raise ValueError(

@@ -89,7 +89,7 @@ class Plan:
     def sentence(self) -> str:
         """What is to be trained, in a line; the time is that of one core, as far as it was measured."""
         to_do, time = self._to_do()
-        return f"{to_do} of {len(self.recipes)} stages are to be trained, {time} on one core"
+        return f"{to_do} of {len(self.recipes)} stages are to be trained, time on one core: {time}"
 
     def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
         time = "not measured" if (expected := recipe.minutes) is None else in_words(expected)
@@ -107,7 +107,9 @@ class Plan:
         """How many stages are not finished, and their time, as far as it was measured."""
         to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
         known = [recipe.minutes for recipe in to_do if recipe.minutes is not None]
-        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{in_words(sum(known))}"
+        if to_do and not known:
+            return len(to_do), "not measured"
+        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{in_words(sum(known, 0.0))}"
 
     def _measured(self, recipe: Recipe) -> tuple[int, str]:
         """Parameters that learn, and what a step needs of each process where there are several."""
@@ -125,7 +127,7 @@ def _disk(parameters: int) -> str:
     return _bytes(parameters * BYTES_PER_PARAMETER) if parameters else "-"
 
 
-def _bytes(number: float) -> str:
+def _bytes(number: int) -> str:
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
 
 

@@ -142,7 +142,15 @@ def test_the_list_of_recipes_says_purpose_needs_and_cost():
 
 @pytest.mark.parametrize(
     ("minutes", "said"),
-    [(0, "0 s"), (0.002, "1 s"), (0.4, "24 s"), (1, "1.0 min"), (4.31, "4.3 min"), (60, "1.0 h"), (430, "7.2 h")],
+    [
+        (0.0, "0 s"),
+        (0.002, "1 s"),
+        (0.4, "24 s"),
+        (1.0, "1.0 min"),
+        (4.31, "4.3 min"),
+        (60.0, "1.0 h"),
+        (430.0, "7.2 h"),
+    ],
 )
 def test_times_are_said_in_a_unit_that_tells_them_apart(minutes, said):
     assert in_words(minutes) == said
