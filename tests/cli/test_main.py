@@ -232,7 +232,9 @@ def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(t
     assert "4 systems (steps): melody (5, 10)" in said
     assert "plan: 4 systems" in said
     assert main(["compare", "recipes/compare/tiny.yaml", *where, "--train-missing"]) == 0
-    assert re.search(r"plan: 13 of 13 stages are to be trained, time on one core: 1\d\.\d min;", capsys.readouterr().out)
+    assert re.search(
+        r"plan: 13 of 13 stages are to be trained, time on one core: 1\d\.\d min;", capsys.readouterr().out
+    )
     assert "7 rows x 4 prompts x 4 seeds = 112 clips of 2.56 s, 4.8 minutes of music" in said
     assert main(["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0,1", *where]) == 0
     said = capsys.readouterr().out
