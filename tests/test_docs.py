@@ -250,7 +250,7 @@ def test_every_command_and_the_python_of_a_page_run_in_a_folder_without_the_chec
 def test_the_folder_of_the_fine_tuning_example_has_its_13_captioned_clips(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(blocks(REPOSITORY / "docs/finetuning.md", "python")[0], {})
-    assert len(FolderCorpus(tmp_path / "quartet")) == 13
+    assert len(FolderCorpus("quartet")) == 13
     assert len(list((tmp_path / "quartet").glob("*.txt"))) == 13
 
 
