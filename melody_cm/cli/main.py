@@ -119,7 +119,7 @@ def _complete() -> None:
 
 def place_caches() -> None:
     """Let caches lie in the folder for temporary files where the home cannot be written, as in many containers."""
-    home = Path("~").expanduser()
+    home = Path(os.path.expanduser("~"))  # Path.expanduser raises an error for users without a home.
     wanted = [name for name in CACHES if name not in os.environ]
     if not wanted or os.access(home, os.W_OK):
         return

@@ -6,10 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from melody_cm.data.texts import read_text
 from melody_cm.evaluation.preferences import Vote, bradley_terry, groups_of, preferences
 from melody_cm.evaluation.tables import Sheet
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
-from melody_cm.storage import read_whole
 
 CHOICES = {"a": 1.0, "b": 0.0, "none": 0.5}
 
@@ -64,7 +64,7 @@ def read_ballot(file: Path) -> Ballot:
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file}: no such file; give what the listening test of report.html saved")
     try:
-        ballot = msgspec.json.decode(read_whole(Path(file)), type=Ballot)
+        ballot = msgspec.json.decode(read_text(Path(file)), type=Ballot)
     except msgspec.MsgspecError as error:
         raise ValueError(f"{file} is no file of votes ({error}); save it anew in report.html") from error
     if alike := [one for one in ballot.votes if one.a == one.b]:

@@ -36,7 +36,8 @@ def require_writable(folder: Path) -> Path:
     """The folder, which may not be there yet, if files can be written into it, else an OSError: before long work."""
     try:
         place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-        tempfile.TemporaryFile(dir=place).close()
+        with tempfile.TemporaryFile(dir=place) as probe:  # A full disk takes an empty one.
+            probe.write(bytes(2**16))
     except OSError as error:
         raise OSError(f"{folder}: no files can be written there ({error.strerror}); give another place") from error
     return folder

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +87,10 @@ class SyntheticCorpus(Corpus):
             if _is_there(folder, text, rows):
                 return
             aside = folder.parent / f".{folder.name}.{hash_data([CONTENT_VERSION, text])}.part"
+            begun = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{16}}\.part")
+            for other in folder.parent.iterdir():  # One that was begun with other arguments is never gone on with.
+                if begun.fullmatch(other.name) and other != aside:
+                    shutil.rmtree(other, ignore_errors=True)
             (aside / "audio").mkdir(parents=True, exist_ok=True)
             for index, row in enumerate(progress(rows, f"rendering {self.num_clips} synthetic clips")):
                 if not (aside / row["audio"]).is_file():

@@ -88,11 +88,33 @@ def _column(path: Path, rows: list[Any], column: str | None) -> list[str]:
     return [text.strip() for text in texts]
 
 
+def named_cells(header: list[str], cells: list[str]) -> dict[str, str]:
+    """A row of a table under the names of its columns; a ValueError if they do not fit each other."""
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
+    named = dict(zip(header, cells, strict=True))
+    if len(named) < len(header) and (twice := [name for name in header if name and header.count(name) > 1]):
+        raise ValueError(f"two columns are named {twice[0]!r}; rename one")
+    return named
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    header, *rows = [cells for cells in csv.reader(io.StringIO(text, newline="")) if cells] or [[]]
+    header = [name.strip() for name in header]
+    named = []
+    for number, cells in enumerate(rows, start=1):
+        try:
+            named.append(named_cells(header, cells))
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from error
+    return named
+
+
 def _json_rows(text: str) -> list[Any]:
     return [json.loads(line) for line in LINE_END.split(text) if line.strip()]
 
 
-TABLES = {".csv": lambda text: list(csv.DictReader(io.StringIO(text, newline=""))), ".jsonl": _json_rows}
+TABLES = {".csv": _csv_rows, ".jsonl": _json_rows}
 
 
 def by_numbers(name: str) -> list[str | int]:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -190,7 +191,10 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     """
     path, told = Path(path), {clip.id: told_prompt(clip.audio) for clip in clips}
     rows = _named_rows(path) if path.suffix.lower() in TABLES else None
-    if rows is not None and (not rows or "file" in rows[0]):
+    names = {name for clip in clips for name in (clip.id, clip.audio.name)}
+    # The files of a table may be of the music that its prompts were taken from.
+    of_others = all(told.values()) and names.isdisjoint(str(row.get("file")) for row in rows or [])
+    if rows is not None and (not rows or "file" in rows[0]) and not of_others:
         found = _by_name(path, rows, clips)
     elif clips and all(told.values()):
         lines = set(read_prompts(path))
@@ -200,11 +204,27 @@ def read_clip_prompts(path: str | Path, clips: Sequence[Clip]) -> dict[str, str]
     else:
         lines = read_prompts(path)
         _check_count(path, len(lines), clips)
-        found = dict(zip((clip.id for clip in sorted(clips, key=lambda clip: by_numbers(clip.id))), lines, strict=True))
+        found = dict(zip(in_order(clip.id for clip in clips), lines, strict=True))
     for name, prompt in told.items():
         if prompt and prompt != found[name]:
             raise ValueError(f"{path}: does not have {prompt!r} for {name!r}, but the JSON beside that clip says it")
     return found
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of files in the order of their numbers; a ValueError if only some begin with a number, or two with the
+    same, because then one may be missing."""
+    found = {name: re.match(r"\d+", Path(name).name) for name in names}
+    numbers = {name: int(match[0]) for name, match in found.items() if match}
+    if not numbers:
+        return sorted(found, key=by_numbers)
+    counts = Counter(numbers.values())
+    if odd := [name for name in found if name not in numbers or counts[numbers[name]] > 1]:
+        raise ValueError(
+            f"{odd[0]}: numbers do not tell whose prompt this is, because only some files begin with one, or two with "
+            f'the same; say it in NAME.json beside each: {{"prompt": "..."}}'
+        )
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def told_prompt(audio: Path) -> str | None:

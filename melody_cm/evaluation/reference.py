@@ -31,6 +31,7 @@ FADTK_MODELS: dict[str, tuple[str, ...]] = {
 }
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, KeyError, MemoryError)
 MAX_ARRAY_BYTES = 1 << 29  # Of a covariance: it has 8192 rows then.
+ROUNDING = 1e-3  # Of variances in files of single precision, as a part of the largest.
 FORMAT = "melody_cm embedding statistics 3"
 TENSORS = ("clips", "frames", "sum", "outer", "sample")
 
@@ -142,6 +143,12 @@ class FadtkFile(NamedTuple):
         whole = whole and np.isfinite(mean).all() and np.isfinite(cov).all()
         if not whole or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * np.abs(cov).max(initial=0.0)):
             raise ValueError(f"{path}: mu and cov must be finite, (d,) and a symmetric (d, d); make the file again")
+        spread = np.linalg.eigvalsh(cov.astype(np.float64))
+        if spread[-1] <= 0 or spread[0] < -ROUNDING * spread[-1]:
+            raise ValueError(
+                f"{path}: variances from {spread[0]:.3g} to {spread[-1]:.3g} along the axes of cov, which no music of "
+                "several frames has; make the file again"
+            )
         return Gaussian(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(cov.astype(np.float64)))
 
 

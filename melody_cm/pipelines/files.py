@@ -17,6 +17,8 @@ from torch import Tensor
 
 from melody_cm.audio import FORMATS, GeneratedAudio
 from melody_cm.data import AudioInfo, AudioProblem, audio_info, read_audio, scan_audio, stream_audio
+from melody_cm.data.audio_files import AUDIO_SUFFIXES
+from melody_cm.data.folders import UNREAD_SUFFIXES
 from melody_cm.data.jobs import require_writable
 from melody_cm.pipelines.editing import EditingPipeline
 from melody_cm.pipelines.growing_wav import GrowingWav, check_size
@@ -66,7 +68,9 @@ def generate_files(
     Raises:
         ValueError, OSError: what cannot be made or written, or a clip of the same name made from something else.
     """
-    single = Path(out).suffix.lower() in FORMATS
+    single = (suffix := Path(out).suffix.lower()) in FORMATS
+    if not single and suffix in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES):
+        raise ValueError(f"{out}: {suffix} is not written; give {', '.join(FORMATS)}, or a folder")
     folder = require_writable(Path(out).absolute().parent if single else Path(out))
     pipeline = source if isinstance(source, PretrainedPipeline) else PretrainedPipeline.from_pretrained(source)
     if placement is None and pipeline is not source:
@@ -231,6 +235,8 @@ class ClipFile:
         """False if the same request made it before; a ValueError if something else is there and not to be replaced by
         `overwrite`."""
         beside = self.path.with_suffix(".json")
+        if self.path.is_dir() or beside.is_dir():
+            raise ValueError(f"{self.path} or its .json is a folder; give another --out")
         if not (self.path.exists() or beside.exists()):
             return True
         try:

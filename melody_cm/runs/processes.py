@@ -23,6 +23,16 @@ def is_first_process() -> bool:
     return all(_rank(name) == 0 for name in RANKS)
 
 
+def require_first() -> None:
+    """Refuse with a ValueError variables by which a training of one process is not the first of several."""
+    for name in RANKS:
+        if _rank(name):
+            raise ValueError(
+                f"the environment variable {name} is {_rank(name)}, but trainer is set for one process; unset it or "
+                "say how many there are, as --machine ddp, slurm and multinode do"
+            )
+
+
 def _rank(name: str) -> int:
     given = os.environ.get(name) or "0"
     if not given.isdecimal():
@@ -49,8 +59,8 @@ def wait_until(done: Callable[[], bool], otherwise: str) -> None:
 def one_training(folder: Path) -> Iterator[None]:
     """Keep a second command from training the same run, by a ValueError. The first process of a training holds the lock
     for all of them; the others end when it is gone, whatever they wait for."""
-    folder.mkdir(parents=True, exist_ok=True)
     if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
         taken = f"{folder} is being trained by another command; wait for it, or use another --run"
         with locked(folder / LOCK, taken), locked(folder / ALIVE):
             yield
@@ -63,18 +73,19 @@ def one_training(folder: Path) -> Iterator[None]:
         over.set()
 
 
-def _watch(path: Path, over: threading.Event, leave: Callable[[], None]) -> None:
-    """Call `leave` when nobody has held the lock for a while."""
-    seen = time.monotonic()
+def _watch(path: Path, over: threading.Event, leave: Callable[[str], None]) -> None:
+    """Call `leave` with the reason when nobody has held the lock for a while."""
+    begun, seen = time.monotonic(), 0.0
     while not over.wait(PROBE_SECONDS):
         if is_locked(path):
             seen = time.monotonic()
-        elif time.monotonic() - seen > PATIENCE_SECONDS:
-            leave()
+        elif time.monotonic() - max(begun, seen) > PATIENCE_SECONDS:
+            unseen = f"was never seen in {path.parent.absolute()}; all processes must see the same folder of --runs"
+            leave("is gone; the message of it says why" if seen else unseen)
             return
 
 
-def _leave() -> None:
+def _leave(reason: str) -> None:
     """End at once: the main thread may wait inside a collective, where nothing else reaches it."""
-    print("melody-cm: the first process of this training is gone; the message of it says why", flush=True)
+    print(f"melody-cm: the first process of this training {reason}", flush=True)
     os._exit(LOST)

@@ -22,6 +22,7 @@ from melody_cm.data.jobs import naming_lost_workers
 from melody_cm.interfaces import Network
 from melody_cm.placement import Placement, allow_tf32
 from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
+from melody_cm.runs.processes import require_first
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.runs.weights import StartingWeights
 from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
@@ -60,6 +61,8 @@ class Training:
             own = [self.trace, TrainingWatch(), StageProgress(recipe.name, steps), self.checkpoint]
             own += [Compiled()] if recipe.config.get("compile") else []
             self.trainer = build_trainer(recipe, folder, own + ([EndNow()] if end_now else []))
+            if self.trainer.num_devices * self.trainer.num_nodes == 1:
+                require_first()
         except FileNotFoundError:
             raise
         except (ValueError, TypeError, MisconfigurationException) as error:
@@ -90,8 +93,12 @@ class Training:
             raise ValueError(f"{self.recipe.name}: {error}") from error
         except SystemExit as error:  # What Lightning makes of Ctrl-C outside the steps.
             raise KeyboardInterrupt from error
-        except OSError as error:
-            if (saved := self.checkpoint.saved_steps) is None:
+        except Exception as error:
+            if self.trainer.is_global_zero and not self.folder.is_dir():  # Loggers say something else each.
+                raise OSError(
+                    f"{self.folder} was removed while it was trained; the same command begins anew"
+                ) from error
+            if not isinstance(error, OSError) or (saved := self.checkpoint.saved_steps) is None:
                 raise
             raise OSError(f"{error}; last.ckpt holds step {saved}, from where the same command goes on") from error
         if self.checkpoint.interrupted:

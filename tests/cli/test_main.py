@@ -160,6 +160,17 @@ def test_caches_go_elsewhere_where_there_is_no_home_to_write(tmp_path, monkeypat
     assert Path(os.environ["MELODY_CM_CACHE"]).parent.is_dir()
 
 
+def test_a_user_without_a_home_has_caches(tmp_path, monkeypatch, capsys):
+    """As in a container that runs under a number that no user has."""
+    own = {name: value for name, value in os.environ.items() if name not in ("HOME", "MELODY_CM_CACHE")}
+    monkeypatch.setattr("os.environ", own)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["recipes"]) == 0
+    assert re.search("melody-cm: ~ cannot be written; caches go to ", capsys.readouterr().err)
+    assert Path(os.environ["MELODY_CM_CACHE"]).is_relative_to(tmp_path)
+
+
 def test_where_nothing_can_be_written_one_line_says_so(tmp_path, monkeypatch, capsys):
     """As in a container whose disk is read-only: what needs no cache works."""
     own = {name: value for name, value in os.environ.items() if name != "MELODY_CM_CACHE"}

@@ -129,3 +129,14 @@ def test_an_unreadable_file_is_named_at_once(tmp_path):
     (write(tmp_path, SOUNDS) / "b.wav").write_bytes(b"no sound")
     with pytest.raises(AudioProblem, match=r"b\.wav"):
         RecordedMusic(tmp_path, PROMPTS)
+
+
+def test_clips_in_subfolders_count_and_hidden_ones_do_not(tmp_path):
+    (tmp_path / "first").mkdir()
+    write(tmp_path / "first", {"0": SOUNDS["a"], "._0": SOUNDS["b"]})
+    write(tmp_path, {"1": SOUNDS["b"], "2": SOUNDS["c"]})
+    music = RecordedMusic(tmp_path, PROMPTS)
+    assert [file.name for file in music.files.values()] == ["0.wav", "1.wav", "2.wav"]
+    write(tmp_path, {"bonus": SOUNDS["a"]})
+    with pytest.raises(ValueError, match="numbers do not tell whose prompt this is"):
+        RecordedMusic(tmp_path, [*PROMPTS, "odd bass"])

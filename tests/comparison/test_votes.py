@@ -22,6 +22,7 @@ def ballot(folder, listener, *votes, **changes):
 def test_votes_of_all_listeners_are_read_and_one_that_was_saved_twice_counts_once(tmp_path):
     early = ballot(tmp_path, "me", ("calm", "x", "y", "a"))
     early = early.rename(tmp_path / "early.json")
+    early.write_text(early.read_text(), encoding="utf-8-sig")  # As some editors save it.
     later = ballot(tmp_path, "me", ("calm", "x", "y", "a"), ("loud", "y", "x", "none"))
     other = ballot(tmp_path, "you", ("calm", "x", "y", "b"))
     found = read_votes([early, later, other])

@@ -184,12 +184,15 @@ def test_a_stopped_rendering_goes_on_and_is_no_corpus_before(tmp_path, monkeypat
         with pytest.raises(OSError, match="disk full"):
             write_corpus(folder, 4, seconds=1.0)
     assert not folder.exists()
+    other = tmp_path / f".a.{'0' * 16}.part"
+    for path in (other, tmp_path / f".a.b.{'0' * 16}.part"):  # Begun with other arguments; of another corpus.
+        path.mkdir()
     stamps = [path.stat().st_mtime_ns for path in made]
     write_corpus(folder, 4, seconds=1.0)
     assert [(folder / "audio" / path.name).stat().st_mtime_ns for path in made] == stamps
     write_corpus(tmp_path / "b", 4, seconds=1.0)
     assert contents(folder) == contents(tmp_path / "b")
-    assert not list(tmp_path.glob(".*.part"))
+    assert [path.name for path in tmp_path.glob(".*.part")] == [f".a.b.{'0' * 16}.part"]
 
 
 def test_what_lies_in_the_folder_is_kept(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -262,6 +263,15 @@ def test_a_place_without_room_or_rights_is_found_before_the_work(folders, monkey
     monkeypatch.setattr("melody_cm.data.jobs.tempfile.TemporaryFile", refused)
     monkeypatch.setattr(judge, "load_embedding", lambda name: pytest.fail("work was begun"))
     with pytest.raises(OSError, match=r"no files can be written there \(Read-only file system\)"):
+        evaluate(folders)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_found_before_the_work(folders, monkeypatch):
+    full = Path("/dev/full")
+    monkeypatch.setattr("melody_cm.data.jobs.tempfile.TemporaryFile", lambda **_: full.open("wb", buffering=0))
+    monkeypatch.setattr(judge, "load_embedding", lambda name: pytest.fail("work was begun"))
+    with pytest.raises(OSError, match=r"no files can be written there \(No space left on device\)"):
         evaluate(folders)
 
 

@@ -134,3 +134,25 @@ def test_any_other_json_beside_a_clip_says_nothing(tmp_path):
     two = told(tmp_path, a=None, b=7)
     (tmp_path / "a.json").write_text("[")
     assert read_clip_prompts(tmp_path / "p.txt", two) == {"a.wav": "calm", "b.wav": "loud"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0000_calm.wav", "0002_slow.wav", "bonus.wav"),
+        ("000.wav", "001.wav", "001 (copy).wav"),
+        ("b/000.wav", "a/0.wav", "a/001.wav"),
+    ],
+)
+def test_numbers_that_do_not_tell_whose_a_clip_is_are_refused(tmp_path, names):
+    (tmp_path / "p.txt").write_text("calm\nloud\nslow\n")
+    with pytest.raises(ValueError, match="numbers do not tell whose prompt this is"):
+        read_clip_prompts(tmp_path / "p.txt", clips(*names))
+
+
+def test_a_table_that_names_other_files_is_a_list_of_prompts_where_json_files_tell_whose(tmp_path):
+    as_jsonl(tmp_path / "p.jsonl", [("music/1.mp3", "calm"), ("music/2.mp3", "loud")])
+    two = told(tmp_path, a="loud", b="calm")
+    assert read_clip_prompts(tmp_path / "p.jsonl", two) == {"a.wav": "loud", "b.wav": "calm"}
+    with pytest.raises(ValueError, match=r"but one for 'music/1\.mp3', which is not there"):
+        read_clip_prompts(tmp_path / "p.jsonl", clips("a.wav", "b.wav"))

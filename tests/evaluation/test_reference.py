@@ -172,6 +172,8 @@ def test_the_only_model_of_a_fadtk_file_needs_no_name(tmp_path):
         (np.zeros(3), np.eye(4), "must be finite"),
         (np.zeros(4), np.full((4, 4), np.nan), "must be finite"),
         (np.zeros(2), np.array([[1.0, 0.5], [0.1, 1.0]]), "a symmetric"),
+        (np.zeros(2), np.array([[1.0, 5.0], [5.0, 1.0]]), "variances from -4 to 6 along"),
+        (np.zeros(2), np.zeros((2, 2)), "which no music of several frames has"),
     ],
 )
 def test_a_damaged_fadtk_file_is_refused(tmp_path, mean, cov, problem):

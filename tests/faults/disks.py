@@ -100,7 +100,7 @@ def disks(trained: Path, folder: Path) -> Iterator[tuple[str, str, str]]:
                 _remount(place, options)
                 done = run(work.words(place), folder)
                 wrong = "" if done.is_one_line else f"code {done.code}: {done.message[:200]}"
-                if fault == "full disk" and not wrong and "no space" not in done.message:
+                if fault == "full disk" and not wrong and "no space" not in done.message.lower():
                     wrong = f"does not say so: {done.message[:200]}"
                 _remount(place, "rw,size=1g")
                 if not wrong and (again := run(work.words(place), folder)).code:

@@ -258,11 +258,24 @@ def test_prompts_of_a_table(saved, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [("x.aiff", r"\.aiff is not written; give \.wav"), ("X.M4A", "is not written"), ("taken.wav", "is a folder")],
+)
+def test_an_out_that_cannot_be_a_sound_file_is_refused_before_the_work(saved, tmp_path, name, message):
+    (tmp_path / "taken.wav").mkdir()
+    with pytest.raises(ValueError, match=message):
+        run(saved, "--prompt", "a", "--seconds", 0.5, "--overwrite", "--out", tmp_path / name)
+    assert {file.name for file in tmp_path.iterdir()} == {"taken.wav", "pipeline"}
+
+
+@pytest.mark.parametrize(
     ("name", "text", "column", "message"),
     [
         ("p.csv", "id,mood\n1,blue\n", None, "no column prompt or caption or text but id, mood"),
         ("p.csv", "caption\na\n", "mood", "no column 'mood' but caption"),
         ("p.csv", "caption,x\n ,1\n", None, "row 1 has no text in the column 'caption'"),
+        ("p.csv", "id,caption\n1,calm\n2,slow, sad\n", None, r"row 2: 3 cells, but 2 columns .* is a quote missing"),
+        ("p.csv", "caption,id,caption\na,1,b\n", None, "two columns are named 'caption'"),
         ("p.jsonl", '{"caption": 3}\n', None, "row 1 has no text"),
         ("p.jsonl", "[1]\n", None, "but none"),
         ("p.jsonl", "{\n", None, r"p\.jsonl: not a table of prompts \("),

@@ -305,6 +305,23 @@ def test_an_option_that_is_not_honoured_is_refused_by_name(house, option):
     assert not (house / "runs/refused").exists()
 
 
+def test_a_folder_that_is_removed_during_a_training_is_named(house, monkeypatch):
+    def removed(*_, **__):
+        shutil.rmtree(house / "runs/removed/toy")
+        raise ValueError("you tried to log -1")  # TensorBoard's.
+
+    monkeypatch.setattr("melody_cm.runs.training.Trainer.fit", removed)
+    with pytest.raises(OSError, match="1_autoencoder was removed while it was trained"):
+        train(house, "removed")
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_one_process_that_is_not_the_first_of_several_is_refused(house, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ValueError, match=rf"{name} is 1, but trainer is set for one process; unset it"):
+        train(house, "left_over", "--trainer.max_steps=2")
+
+
 def test_what_lightning_refuses_is_one_line_that_names_the_stage(house):
     with pytest.raises(ValueError, match=f"{STAGE}: .*gradient accumulation is not supported for manual optimization"):
         train(house, "lightning", "--trainer.accumulate_grad_batches=3")

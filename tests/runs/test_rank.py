@@ -1,5 +1,6 @@
 """Which process is the first of all, and what the others do without it."""
 
+import queue
 import threading
 
 import pytest
@@ -54,10 +55,22 @@ def test_other_processes_share_the_lock_of_the_first_and_it_leaves_no_file(tmp_p
 def test_a_process_leaves_when_the_first_is_gone_and_not_before(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "PROBE_SECONDS", 0.01)
     monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.1)
-    left, over = threading.Event(), threading.Event()
+    reasons, over = queue.Queue(), threading.Event()
     with locked(tmp_path / ".first", "taken"):
-        watch = threading.Thread(target=processes._watch, args=(tmp_path / ".first", over, left.set))
+        watch = threading.Thread(target=processes._watch, args=(tmp_path / ".first", over, reasons.put))
         watch.start()
-        assert not left.wait(0.5)
-    assert left.wait(5)
+        with pytest.raises(queue.Empty):
+            reasons.get(timeout=0.5)
+    assert reasons.get(timeout=5) == "is gone; the message of it says why"
     watch.join(5)
+
+
+def test_a_process_that_sees_another_folder_than_the_first_says_so_and_makes_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setenv("RANK", "1")
+    reasons = queue.Queue()
+    monkeypatch.setattr(processes, "_leave", reasons.put)
+    with one_training(tmp_path / "runs/x"):
+        assert reasons.get(timeout=5).startswith(f"was never seen in {tmp_path / 'runs/x'}; all processes must see")
+    assert not list(tmp_path.iterdir())

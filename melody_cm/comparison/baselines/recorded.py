@@ -11,8 +11,8 @@ from torch import Tensor
 from melody_cm.audio import GeneratedAudio
 from melody_cm.data import AudioProblem, audio_info, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.texts import by_numbers
-from melody_cm.evaluation.clips import told_prompt
+from melody_cm.data.folders import folder_files
+from melody_cm.evaluation.clips import in_order, told_prompt
 from melody_cm.interfaces import Pipeline
 from melody_cm.storage import hash_file
 
@@ -88,9 +88,7 @@ class RecordedMusic(Pipeline):
 def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the clips")
-    found = (file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES)
-    finished = (file for file in found if not file.name.endswith(".partial.wav"))
-    sounds = sorted(finished, key=lambda file: by_numbers(file.name))
+    sounds = folder_files(folder)
     if not sounds:
         raise ValueError(f"{folder} holds no sound files; it needs one of {', '.join(AUDIO_SUFFIXES)} for each prompt")
     told = {file: prompt for file in sounds if (prompt := told_prompt(file)) is not None}
@@ -101,7 +99,7 @@ def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
                 f"{folder} holds {len(sounds)} clips without JSON files that name their prompts, and the number of "
                 f"prompts is {asked}; give as many prompts, or NAME.json with a prompt beside NAME.wav"
             )
-        return dict(zip(prompts, sounds, strict=True))
+        return dict(zip(prompts, map(Path, in_order(map(str, sounds))), strict=True))
     files = {prompt: file for file, prompt in told.items()}
     if twice := [prompt for prompt in files if list(told.values()).count(prompt) > 1]:
         raise ValueError(f"{folder} has several clips of the prompt {twice[0]!r}; one is compared, so keep one")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.clips import OTHER_NAMES, SPLITS, Split, read_split
-from melody_cm.data.texts import lines_of
+from melody_cm.data.texts import lines_of, named_cells
 
 Fields = dict[str, Any]
 # What a format gives: of each row its place ("file, row n"), and a function that tells its fields as a manifest has
@@ -58,9 +58,7 @@ def read_rows(path: Path, needed: Sequence[str], translate: Callable[[Fields], F
 
 def translate_cells(translate: Callable[[Fields], Fields | None], header: list[str], cells: list[str]) -> Fields | None:
     """A row's cells, translated under their columns' names."""
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} cells, but {len(header)} columns have names; is a quote missing?")
-    return translate(dict(zip(header, cells, strict=True)))
+    return translate(named_cells(header, cells))
 
 
 def split_files(sources: Sequence[str]) -> list[tuple[Split, Path]]:
