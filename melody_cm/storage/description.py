@@ -51,9 +51,16 @@ def find_class(path: Any, *also: type) -> Any:
     else is ever built from a file; else a ValueError."""
     module, _, name = str(path).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"there is no class {path!r} ({error}); check the spelling of class_path") from error
+        room = importlib.import_module(module)
+        found = getattr(room, name, None)
+    except ValueError:  # No dot at all.
+        found = None
+    except Exception as error:  # The module's own code, or what it imports, may raise anything.
+        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise ValueError(f"{path!r}: importing {module} fails: {type(error).__name__}: {error}") from error
+        found = None
+    if found is None:
+        raise ValueError(f"there is no class {path!r}; check the spelling of class_path")
     made = made_by(found)
     if made is None or not issubclass(made, (Configurable, *also)):
         raise ValueError(f"{path!r} is not one of melody_cm's configurable classes and is not built from a file")

@@ -237,15 +237,11 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
 @pytest.mark.usefixtures("memory_of_one_stage")
 def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):
     where = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--dry-run"]
-    assert main(["compare", "recipes/compare/tiny.yaml", *where]) == 0
+    assert main(["compare", "recipes/compare/tiny.yaml", *where, "--train-missing"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "melody/6_dual_path_diffusion" in said
     assert "4 systems (steps): melody (5, 10)" in said
-    assert "plan: 4 systems" in said
-    assert main(["compare", "recipes/compare/tiny.yaml", *where, "--train-missing"]) == 0
-    assert re.search(
-        r"plan: 13 of 13 stages are to be trained, time on one core: 1\d\.\d min;", capsys.readouterr().out
-    )
+    assert re.search(r"plan: 13 of 13 stages are to be trained, time on one core: 1\d\.\d min;", said)
     assert "7 rows x 4 prompts x 4 seeds = 112 clips of 2.56 s, 4.8 minutes of music" in said
     assert main(["ablate", "recipes/ablations/network", "--size", "tiny", "--seeds", "0,1", *where]) == 0
     said = capsys.readouterr().out

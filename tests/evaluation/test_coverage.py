@@ -338,11 +338,17 @@ def test_luck_that_all_prompts_share_by_their_takes_is_counted_as_far_as_so_few_
     assert held[1] < 0.65 * CONTESTS
 
 
+@functools.cache
+def contest_of(kind, number):
+    """What one of the contests says."""
+    return kind(np.random.default_rng(number))
+
+
 def families(kind):
     """How many of the contests call anything different."""
     alarms = 0
     for contest in range(CONTESTS):
-        found = kind(np.random.default_rng(contest))
+        found = contest_of(kind, contest)
         alarms += any(one.verdict not in ("not distinguishable", "too few to tell") for one in found)
     print(f"\n{kind.__name__}: {len(found)} tests a family, false alarms {alarms / CONTESTS:.3f}")
     return alarms / CONTESTS
@@ -373,12 +379,12 @@ def three_rows_of_votes(random):
     ],
 )
 def test_identical_systems_are_called_different_in_few_families(family, tests):
-    assert len(family(np.random.default_rng(0))) == tests
+    assert len(contest_of(family, 0)) == tests
     assert families(family) <= 0.06
 
 
 def test_without_the_correction_they_would_be_in_many():
-    found = [five_rows_two_means(np.random.default_rng(contest)) for contest in range(CONTESTS)]
+    found = [contest_of(five_rows_two_means, contest) for contest in range(CONTESTS)]
     assert np.mean([any(one.p < 0.05 for one in tests) for tests in found]) > 0.2
 
 

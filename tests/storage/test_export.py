@@ -86,6 +86,14 @@ def test_nothing_but_configurable_classes_is_built_from_a_file(class_path):
         build({"class_path": class_path, "init_args": {}})
 
 
+@pytest.mark.parametrize("content", ["import not_there", "1 / 0"])
+def test_a_module_that_cannot_be_imported_is_not_taken_for_a_misspelt_class(tmp_path, monkeypatch, content):
+    (tmp_path / "my_networks.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"importing my_networks fails: .*(not_there|division)"):
+        build({"class_path": "my_networks.Mine", "init_args": {}})
+
+
 def test_a_failed_export_leaves_the_old_one_untouched(tmp_path, monkeypatch):
     save_network(Affine(4), tmp_path / "net")
     before = (tmp_path / "net/model.safetensors").read_bytes()
