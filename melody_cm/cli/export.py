@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write config.json, a model card and one safetensors folder per network; for diffusers, the scheduler too."""
+    if len(arguments.system.parts) < 2:
+        raise ValueError(f"{arguments.system} is no system of a run; give RUNS/RUN/SYSTEM, e.g. runs/mine/melody")
     pipeline = melody_cm.Run(arguments.system.parent).pipeline(arguments.system.name)
     if arguments.results:
         pipeline.results = melody_cm.card_results(pipeline, melody_cm.Results.read(arguments.results, "compare"))

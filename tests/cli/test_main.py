@@ -40,6 +40,7 @@ def _in_the_repository(monkeypatch):
             ["is not finished", "melody-cm train recipes/"],
         ),
         ("export {tmp}/melody {tmp}/out", ["is not finished", "--run"]),
+        ("export demo:musiccm {tmp}/out", ["demo:musiccm is no system of a run", "RUNS/RUN/SYSTEM"]),
         ("export {tmp}/symphony {tmp}/out", ["symphony", "musiccm_teacher"]),
         ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
         ("data check {tmp}/none", ["none"]),
