@@ -34,7 +34,7 @@ def require_first() -> None:
 
 
 def _rank(name: str) -> int:
-    given = os.environ.get(name) or "0"
+    given = os.environ.get(name, "0")
     if not given.isdecimal():
         raise ValueError(f"the environment variable {name} is {given!r}, not the number of a process; unset it")
     return int(given)

@@ -35,9 +35,10 @@ def test_the_first_process_is_first_in_every_rank(monkeypatch, environment, firs
     assert is_first_process() == first
 
 
-def test_a_rank_that_is_no_number_is_named(monkeypatch):
-    monkeypatch.setenv("SLURM_PROCID", "all")
-    with pytest.raises(ValueError, match="SLURM_PROCID is 'all', not the number of a process"):
+@pytest.mark.parametrize("value", ["all", ""])
+def test_a_rank_that_is_no_number_is_named(monkeypatch, value):
+    monkeypatch.setenv("SLURM_PROCID", value)
+    with pytest.raises(ValueError, match=f"SLURM_PROCID is '{value}', not the number of a process"):
         is_first_process()
 
 
