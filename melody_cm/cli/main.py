@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{chosen} knows no argument {rest[0]!r}{nearest(rest[0], known)}")
     parsed.overrides = rest
     place_caches()
+    unset_empty_ranks()
     if arguments is None:  # A process of its own.
         keep_memory()
     return _run(parsed)
@@ -115,6 +116,13 @@ def _complete() -> None:
         return
     verbs = [word for word in os.environ.get("COMP_LINE", "").split() if word in VERBS]
     argcomplete.autocomplete(build_parser(verbs[:1]))
+
+
+def unset_empty_ranks() -> None:
+    """Lightning reads rank variables as numbers when it is imported, and an empty one as no number."""
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if os.environ.get(name) == "":
+            del os.environ[name]
 
 
 def place_caches() -> None:

@@ -267,3 +267,9 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_empty_rank_variable_is_an_unset_one(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "")
+    assert main(["recipes"]) == 0
+    assert "RANK" not in os.environ
