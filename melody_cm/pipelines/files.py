@@ -69,6 +69,8 @@ def generate_files(
         ValueError, OSError: what cannot be made or written, or a clip of the same name made from something else.
     """
     single = (suffix := Path(out).suffix.lower()) in FORMATS
+    if Path(out).name.lower() in FORMATS:
+        raise ValueError(f"{out}: a file needs a name before {Path(out).name}")
     if not single and suffix in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES):
         raise ValueError(f"{out}: {suffix} is not written; give {', '.join(FORMATS)}, or a folder")
     folder = require_writable(Path(out).absolute().parent if single else Path(out))

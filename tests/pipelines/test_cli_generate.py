@@ -259,7 +259,12 @@ def test_prompts_of_a_table(saved, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("x.aiff", r"\.aiff is not written; give \.wav"), ("X.M4A", "is not written"), ("taken.wav", "is a folder")],
+    [
+        ("x.aiff", r"\.aiff is not written; give \.wav"),
+        ("X.M4A", "is not written"),
+        ("taken.wav", "is a folder"),
+        (".wav", "a name before .wav"),
+    ],
 )
 def test_an_out_that_cannot_be_a_sound_file_is_refused_before_the_work(saved, tmp_path, name, message):
     (tmp_path / "taken.wav").mkdir()
