@@ -98,9 +98,14 @@ class Training:
                 raise OSError(
                     f"{self.folder} was removed while it was trained; the same command begins anew"
                 ) from error
-            if not isinstance(error, OSError) or (saved := self.checkpoint.saved_steps) is None:
+            told: Exception = error
+            if self.trainer.world_size > 1 and "by peer" in str(error):  # Of gloo or NCCL: a connection is gone.
+                told = OSError("another process of this training ended; its message says why")
+            if isinstance(told, OSError) and (saved := self.checkpoint.saved_steps) is not None:
+                told = OSError(f"{told}; last.ckpt holds step {saved}, from where the same command goes on")
+            if told is error:
                 raise
-            raise OSError(f"{error}; last.ckpt holds step {saved}, from where the same command goes on") from error
+            raise told from error
         if self.checkpoint.interrupted:
             return None
         refuse_spoilt(self.module.exports, self.trainer)

@@ -38,6 +38,16 @@ RECIPE["model"]["init_args"]["adversary"] = {
     },
 }
 
+FAILS_IN_VALIDATION = """
+import os
+from lightning.pytorch import Callback
+
+class Fails(Callback):
+    def on_validation_batch_start(self, trainer, *_):
+        if trainer.global_step and os.environ["RANK"] == "1":
+            raise RuntimeError("this is the reason")
+"""
+
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
@@ -346,3 +356,26 @@ def test_a_stage_that_an_older_version_finished_is_read(house, undisturbed, caps
         house, "undisturbed_copy", *([] if state["config"]["trainer"]["max_steps"] == 40 else ["--trainer.max_steps=6"])
     )
     assert "finished before, skipped" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_other_which_says_so(house):
+    (house / "mine.py").write_text(FAILS_IN_VALIDATION)
+    # As torchrun starts one process on each of two nodes.
+    nodes = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    nodes |= {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "training"), str(house)])
+    words = [COMMAND, "train", "recipes/toy", "--size", "tiny", "--run", "fails"]
+    words += ["--trainer.callbacks=[{class_path: mine.Fails}]"]
+    words += [*TWO[2:], "--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.val_check_interval", "2"]
+    both = [
+        subprocess.Popen(
+            words, cwd=house, env={**os.environ, **nodes, "PYTHONPATH": paths, "RANK": rank, "GROUP_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    said = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [2, 2]
+    assert "another process of this training ended; its message says why" in said[0], said[0]
+    assert "this is the reason" in said[1]
