@@ -225,18 +225,8 @@ def agree(bench: Bench) -> None:
 
 def gpu_tests(bench: Bench) -> None:
     """pytest -m gpu."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "tests/test_gpu.py",
-        "-p",
-        "no:cacheprovider",
-        "--timeout",
-        "240",
-    ]
+    options = ["-m", "gpu", "-p", "no:cacheprovider", "--timeout", "240"]
+    command = [sys.executable, "-m", "pytest", *options, "tests/test_gpu.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     (bench.table.out / "pytest.txt").write_text(done.stdout + done.stderr)
     bench.table.add(

@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from melody_cm.data import open_corpus
 from melody_cm.data.audio_files import read_audio
 from melody_cm.data.clips import Clip
+from melody_cm.evaluation.retrieval import recall
 from melody_cm.interfaces import JointEmbedding
 from melody_cm.storage import load_network
 
@@ -68,8 +69,7 @@ def head_for(texts: Tensor, music: Tensor, seed: int) -> nn.Module:
 
 def found(texts: Tensor, music: Tensor) -> str:
     """The share of texts whose own clip is among the nearest, with its standard error."""
-    alike = F.normalize(texts, dim=-1) @ music.T
-    share = ((alike > alike.diag()[:, None]).sum(1) < NEAREST).float().mean().item()
+    (share,) = recall(F.normalize(texts, dim=-1), music, torch.arange(len(texts)), [NEAREST])
     return f"{share:.3f} +- {(share * (1 - share) / len(texts)) ** 0.5:.3f}"
 
 

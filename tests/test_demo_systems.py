@@ -97,8 +97,9 @@ def test_the_card_of_a_system_that_ships_tells_results_steps_and_licences(name):
 def test_a_system_that_ships_makes_other_music_for_another_prompt(name):
     system = PretrainedPipeline.from_pretrained(f"demo:{name}")
     piano, march = system(["slow solo piano", "a festive march for brass band"], seconds=2.0, num_steps=1).waveform
+    quietest = 0.01 if name.startswith("musiccm") else 0.002  # MeLoDy's slow piano is very quiet.
     for sound in (piano, march):
-        assert 0.002 < float(sound.square().mean().sqrt()) < 0.5
+        assert quietest < float(sound.square().mean().sqrt()) < 0.5
     assert float((piano - march).square().mean()) > 1e-4
     assert {"shared/1_joint_embedding", SHIPPED[name].split()[1]} <= set(system.history)
 
