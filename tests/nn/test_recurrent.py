@@ -106,8 +106,36 @@ for width, length in ((6, 7), (3, 1), (80, 3)):
 print("the same")
 """
 
+# The interpreter takes code that the compiler refuses; the compiler needs no GPU. Gates come in fp32 or bf16.
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from melody_cm.nn import recurrent_triton as kernels
+for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+    for kind in ("bf16", "fp32"):
+        signature = {name: "i32" for name in kernel.arg_names}
+        for name in kernel.arg_names[: kernel.arg_names.index("frames")]:
+            signature[name] = "*fp32" if name in ("grad", "outputs", "states") else f"*{kind}"
+        signature["block"] = "constexpr"
+        source = ASTSource(kernel, signature, {(kernel.arg_names.index("block"),): kernels.BLOCK})
+        for capability in (80, 90):
+            assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+print("compiled")
+"""
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton: pip install triton (Linux)")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs triton: pip install triton (Linux)"
+)
+
+
+@needs_triton
+def test_the_kernels_of_a_gpu_compile():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.stdout == "compiled\n", done.stderr
+
+
+@needs_triton
 def test_the_kernels_of_a_gpu_give_what_the_loop_gives():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}  # On the CPU; read when triton is imported.
     done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment)
