@@ -47,6 +47,8 @@ class ResidualQuantizer(nn.Module):
             # Running sums that start empty make the first means unbiased, and unused codes move at the first step.
             layer._codebook.cluster_size.zero_()
             layer._codebook.embed_avg.zero_()
+            # Codes are there from the start. Left as it is, this would read a flag at each use and wait for the GPU.
+            layer._codebook.init_embed_ = _do_nothing
         self.eval()
 
     def train(self, mode: bool = True) -> "ResidualQuantizer":
@@ -81,3 +83,7 @@ class ResidualQuantizer(nn.Module):
             self.layers.train()
             self.layers(features.float()[None])
             self.layers.eval()
+
+
+def _do_nothing(*_: object, **__: object) -> None:
+    pass

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 OWN = ("id", "audio", "caption", "alt_captions")  # Fields that a clip keeps under other names.
+DEEPEST = 500  # Brackets in brackets. Python's own limit is another in each version.
 LONGEST = 1e9  # Seconds; also keeps infinity out.
 
 
@@ -89,6 +91,7 @@ class RowReader:
 
     def row(self, line: bytes) -> ManifestRow | None:
         """The row on a line, or None if its audio is null; a ValueError if the row is not what docs/data.md says."""
+        _refuse_deep(line)
         try:
             row = _decode(line.decode())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -154,6 +157,7 @@ def located(where: object) -> Iterator[None]:
 
 def load_row(line: bytes) -> dict[str, Any]:
     """All fields of the JSON object on a line or in a file; a ValueError if it is none, or not UTF-8."""
+    _refuse_deep(line)
     text = decode(line)
     try:
         row = json.loads(text)
@@ -166,6 +170,15 @@ def load_row(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"a row is a JSON object, not {type(row).__name__}")
     return row
+
+
+def _refuse_deep(line: bytes) -> None:
+    if line.count(b"[") + line.count(b"{") <= DEEPEST:
+        return
+    bare = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)
+    depths = accumulate((sign in b"[{") - (sign in b"]}") for sign in bare)
+    if max(depths, default=0) > DEEPEST:
+        raise ValueError(f"not JSON (more than {DEEPEST} brackets within one another)")
 
 
 def check_row(fields: dict[str, Any]) -> ManifestRow:

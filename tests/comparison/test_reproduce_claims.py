@@ -86,6 +86,7 @@ def comparison(too_few=False, pairs=16):
 
     made = [row(5, 3.0, 4.0), row(10, 2.0, 2.0), row(20, 2.05, 1.0)]
     made[2].facts["speed"] = None
+    made.append(Row("real music", {}))
     pair = Difference("melody, 10 steps", "melody, 5 steps", "text_similarity_joint", 0.1, 0.05, 0.2, pairs)
     return Results("compare", {}, made, [pair])
 

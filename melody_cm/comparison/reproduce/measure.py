@@ -74,7 +74,7 @@ def with_speeds(results: Results) -> Results:
     The range of the repetitions stands for the interval of `times_real_time`.
     """
     for row in results.rows:
-        if speed := row.facts["speed"]:
+        if speed := row.facts.get("speed"):  # Real music and noise have none.
             (low, high), count = speed["times_real_time_range"], speed["repetitions"]
             method = "median and range of the repetitions"
             times, wall = speed["times_real_time"], speed["wall_seconds"]

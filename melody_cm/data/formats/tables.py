@@ -25,7 +25,9 @@ def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     # Bytes that are not UTF-8 are kept as surrogates, so that only their own row suffers.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(lines_of(file), delimiter=delimiter, quoting=quoting)
+        # A zero byte is no text either, and Python 3.10's csv would give up the whole table for it.
+        lines = (line.replace("\0", "\udc00") for line in lines_of(file))
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
         try:
             yield from ((f"{path}, row {number}", cells) for number, cells in enumerate(reader, start=1) if cells)
         except csv.Error as error:
@@ -39,7 +41,7 @@ def read_header(path: Path, rows: Iterator[tuple[str, list[str]]]) -> list[str]:
         ValueError: there is none, or the table is not UTF-8.
     """
     for _, cells in rows:
-        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in "".join(cells)):  # UTF-16, or Latin-1.
+        if any("\ud800" <= sign <= "\udfff" for sign in "".join(cells)):  # UTF-16, or Latin-1.
             raise ValueError(f"{path}: its names of columns are not UTF-8 text; save it as UTF-8")
         return [name.strip() for name in cells]
     raise ValueError(f"{path}: empty, not even a row of column names")
