@@ -3,7 +3,7 @@
 import argparse
 import ast
 import functools
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -168,6 +168,8 @@ NOT_HERE = {
     *("configs/semantic_encoder/pretrained.yaml", "configs/joint_embedding/clap.yaml", "runs/public/musiccm_public"),
     *("audiocraft", "musiccaps", "song-describer", "fma", "jamendo"),  # data/formats/test_importing.py
 }
+if importlib.util.find_spec("gradio") is None:  # An extra.
+    NOT_HERE |= {"demo"}
 SMALLER = {"2000": "48", "60": "6", "30:drums enter": "3:drums enter", "4.5": "2.4"}
 FEW = ["--data.batch_size=4", "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.callbacks=null"]
 PYTHON = ("README", "index", "melody", "musiclm", "using")

@@ -159,7 +159,7 @@ def test_a_comparison_and_an_evaluation_run_on_an_accelerator(tiny_run, tmp_path
         placement.put(embeddings)
         systems = {name: System(pipeline, [1]) for name, pipeline in pipelines.items()}
         asked = {"repetitions": 1, "real": reference}
-        results = compare(systems, ["calm", "loud"], [0], 0.64, reference, embeddings, tmp_path / "compare", **asked)
+        results = compare(systems, ["calm", "loud"], [0], 1.28, reference, embeddings, tmp_path / "compare", **asked)
         assert {row.facts["placement"]["device"] for row in results.rows if row.num_steps} == {"meta"}
         clips = tmp_path / "compare/audio/musiccm/1"
         found = evaluate(clips, clips, embeddings, placement=placement, prompts=None)

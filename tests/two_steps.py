@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from melody_cm.configuration import shipped
-from melody_cm.runs import Run, Setting, plan_stages
+from melody_cm.runs import Recipe, Run, Setting, plan_stages
 
 GOLDEN = Path(__file__).parent / "golden/tiny_losses.json"
 RECIPES = sorted(path for path in shipped("recipes").rglob("*.yaml") if path.parent.name != "compare")
@@ -16,6 +16,13 @@ NEW_CLASSES = ["ablations/network/unet1d", "ablations/network/unet2d"]  # Which 
 def train_two_steps(folder: Path) -> Run:
     """Train every stage, and the networks of ablations that no stage has, for two steps on 48 clips."""
     recipes = plan_stages([*STAGES, *NEW_CLASSES], Setting("tiny"))
+    run = Run(folder)
+    run.train(shortened(recipes))
+    return run
+
+
+def shortened(recipes: list[Recipe]) -> list[Recipe]:
+    """The same trainings, of two steps."""
     for recipe in recipes:
         recipe.config["data"]["corpus"]["init_args"]["num_clips"] = 48
         key = "max_steps" if "max_steps" in recipe.config["trainer"] else "limit_train_batches"
@@ -25,9 +32,7 @@ def train_two_steps(folder: Path) -> Run:
         for callback in recipe.config["trainer"].get("callbacks") or []:  # Which took half of the time.
             if "num_clips" in callback["init_args"]:
                 callback["init_args"]["num_clips"] = 1
-    run = Run(folder)
-    run.train(recipes)
-    return run
+    return recipes
 
 
 def losses(run: Run) -> dict[str, float]:

@@ -134,7 +134,7 @@ def test_a_training_of_torchrun_equals_one_process(house, undisturbed):
         house, "torchrun", *TWO, launcher=[str(Path(sys.executable).parent / launcher[0]), *launcher[1:]]
     )
     assert code == 0, output
-    assert output.count("after 80 steps") == 1
+    assert output.count("after 40 steps") == 1
     for name, value in weights(house, "torchrun").items():
         torch.testing.assert_close(value, undisturbed[name], rtol=1e-4, atol=1e-5)
 

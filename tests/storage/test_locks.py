@@ -25,7 +25,8 @@ sys.modules |= dict.fromkeys(["fcntl", "resource"])
 del signal.SIGUSR1, os.getuid, os.sched_getaffinity
 import melody_cm
 for found in pkgutil.walk_packages(melody_cm.__path__, "melody_cm."):
-    importlib.import_module(found.name)
+    if not found.name.endswith("_triton"):  # Of a GPU alone.
+        importlib.import_module(found.name)
 """
 
 
