@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from melody_cm.training import Optimization, RepresentationLearning
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint
 
 RATE, SAMPLES = 8000, 8000
+
+NEW_TRANSFORMERS = sys.version_info >= (3, 11)  # Python 3.10 has no newer one than 5.20.
 
 
 def clips(epoch: int, items: list[int]) -> MusicBatch:
@@ -46,7 +49,8 @@ def test_it_learns_to_tell_the_hidden_frames():
         module.after_step()
     module.eval()
     found, _ = module._predict(module.averaged.eval(), clips(-1, list(range(8))))
-    assert float(found.contrastive) < 0.85 * math.log(6)  # By chance: 1 of 6.
+    share = 0.75 if NEW_TRANSFORMERS else 0.85  # The older one begins with other weights.
+    assert float(found.contrastive) < share * math.log(6)  # By chance: 1 of 6.
     assert float(found.accuracy) > 0.5
     assert float(found.perplexity) > 6
 
@@ -60,7 +64,10 @@ def test_large_features_of_the_convolutions_cost():
 
 def test_all_noise_is_keyed_by_clip():
     module = stage().train()
+    state = torch.get_rng_state()
     first = module.losses(module.trained, clips(2, [5, 1]))
+    if NEW_TRANSFORMERS:  # The older one draws a number and does not use it.
+        assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
     torch.manual_seed(99)
     again = module.losses(module.trained, clips(2, [5, 1]))
     assert all(torch.equal(first[name], again[name]) for name in first)
