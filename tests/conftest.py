@@ -9,15 +9,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+def modules_with_shapes() -> list[str]:
+    """The modules of melody_cm that name the shape of any tensor; checking the others too takes long to import."""
+    files = (REPOSITORY / "melody_cm").rglob("*.py")
+    named = (file.relative_to(REPOSITORY).with_suffix("") for file in files if "from jaxtyping" in file.read_text())
+    return [".".join(file.parts) for file in named]
+
+
 # Every jaxtyping signature in melody_cm is checked at run time while tests run.
-install_import_hook("melody_cm", "beartype.beartype")
+install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
 
 
 def pytest_collection_finish():

@@ -235,7 +235,6 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("memory_of_one_stage")
-@pytest.mark.usefixtures("memory_of_one_stage")
 def test_dry_runs_of_comparisons_and_ablations_say_what_is_made_and_do_nothing(tmp_path, capsys):
     where = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(["compare", "recipes/compare/tiny.yaml", *where, "--train-missing"]) == 0
