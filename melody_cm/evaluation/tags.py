@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
-from scipy.stats import mannwhitneyu
+from scipy.stats import rankdata
 from torch import Tensor
 
 from melody_cm.evaluation.score import Score
@@ -160,11 +160,12 @@ def _of_parts(sums: Float64[Tensor, "*g parts columns"]) -> Float64[Tensor, "*g"
 
 
 def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Tensor, " n"]) -> float:
-    """Of the ROC curve (Mann-Whitney); ties count half. NaN without clips on a side."""
-    values, named = logits[keep].double().numpy(), named[keep].numpy()
+    """Of the ROC curve (Mann-Whitney, from ranks); ties count half. NaN without clips on a side."""
+    ranks, named = rankdata(logits[keep].double().numpy()), named[keep].numpy()
     if named.all() or not named.any():
         return float("nan")
-    return float(mannwhitneyu(values[named], values[~named]).statistic / (named.sum() * (~named).sum()))
+    count, others = named.sum(), (~named).sum()
+    return float((ranks[named].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def _area_score(value: float, without: LeftOut, identity: EmbeddingIdentity) -> Score:
