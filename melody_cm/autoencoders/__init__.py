@@ -5,11 +5,9 @@ from typing import Any
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.autoencoders.hifigan_vocoder import HiFiGANVocoder
-from melody_cm.autoencoders.istft_vocoder import ISTFTVocoder
 from melody_cm.autoencoders.mel import MelAutoencoder, with_vocoder
 from melody_cm.autoencoders.musicldm import musicldm_autoencoder, musicldm_vocoder
-from melody_cm.autoencoders.postnet_vocoder import PostNetVocoder
-from melody_cm.autoencoders.vocoder import GriffinLim
+from melody_cm.autoencoders.vocoders import GriffinLim, ISTFTVocoder, PostNetVocoder
 from melody_cm.autoencoders.waveform import WaveformAutoencoder
 
 _LATE = {"WaveformCodec": "codec", "EncodecCodec": "encodec", "EncodecPackageCodec": "encodec"}

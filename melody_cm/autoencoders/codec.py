@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from melody_cm.autoencoders.hifigan import Encoder, Generator
+from melody_cm.autoencoders.hifigan import Encoder, Generator, check_lengths
 from melody_cm.autoencoders.quantizer import ResidualQuantizer
 from melody_cm.interfaces import Codec
 from melody_cm.signal import fit_length, pad_to_multiple
@@ -77,13 +77,7 @@ class WaveformCodec(Codec):
         codebook_decay: float = 0.99,
     ) -> None:
         super().__init__()
-        for name in ("encoder_channels", "decoder_channels"):
-            given = self.init_arguments[name]
-            if len(given) != len(downsampling):
-                raise ValueError(
-                    f"{name} {given} has {len(given)} entries but downsampling {downsampling} has {len(downsampling)}; "
-                    "give one a rate"
-                )
+        check_lengths(downsampling, encoder_channels=encoder_channels, decoder_channels=decoder_channels)
         self.hop_length = math.prod(downsampling)
         self.sample_rate, self.frame_rate = sample_rate, sample_rate / self.hop_length
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size

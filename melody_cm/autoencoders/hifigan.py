@@ -19,6 +19,16 @@ from melody_cm.placement import keep_fp32
 SLOPE = 0.1
 
 
+def check_lengths(downsampling: list[int], **lists: list[int]) -> None:
+    """Refuse with a ValueError lists, told by their names, that have not one entry a rate of `downsampling`."""
+    for name, given in lists.items():
+        if len(given) != len(downsampling):
+            raise ValueError(
+                f"{name} {given} has {len(given)} entries but downsampling {downsampling} has {len(downsampling)}; "
+                "give one a rate"
+            )
+
+
 def convolution(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
     """A convolution that keeps the length.
 

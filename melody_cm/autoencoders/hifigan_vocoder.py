@@ -22,10 +22,7 @@ class HiFiGANVocoder(Vocoder):
     the mel of at most some dozens of frames around it.
 
     Args:
-        sample_rate: Hz.
-        n_fft, hop_length: samples.
-        num_mels: bins f.
-        f_min, f_max: Hz.
+        sample_rate, n_fft, hop_length, num_mels, f_min, f_max: as in `MelSettings`.
         upsampling: rate of each stage; their product is the hop length.
         upsampling_kernels: samples, one a stage.
         first_channels: before the first stage; each stage halves them.

@@ -10,7 +10,7 @@ from melody_cm.autoencoders.bottleneck import DiagonalGaussian
 from melody_cm.interfaces import Autoencoder, Reconstruction, Vocoder
 from melody_cm.placement import keep_fp32
 from melody_cm.randomness import Draws
-from melody_cm.signal import MelFrontEnd, MelSettings, fit_length
+from melody_cm.signal import MelFrontEnd, MelSettings, pad_to_multiple
 
 CALIBRATION_BATCH = 8
 
@@ -24,10 +24,7 @@ class MelAutoencoder(Autoencoder):
 
     Args:
         vocoder: log-mel -> waveform; must understand the mels that the next six arguments define.
-        sample_rate: Hz.
-        n_fft, hop_length: samples.
-        num_mels: bins f.
-        f_min, f_max: Hz.
+        sample_rate, n_fft, hop_length, num_mels, f_min, f_max: as in `MelSettings`.
         block_out_channels: widths, one a resolution; each but the last halves time and frequency.
         latent_channels: c.
         layers_per_block: residual blocks a resolution.
@@ -130,8 +127,7 @@ class MelAutoencoder(Autoencoder):
         self.latent_scale.copy_(1 / latent.std().clamp(min=1e-5))
 
     def _padded_mel(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l f"]:
-        unit = self.mel.settings.hop_length * self.compression
-        return self.mel(fit_length(waveform, -(-waveform.shape[-1] // unit) * unit))
+        return self.mel(pad_to_multiple(waveform, self.mel.settings.hop_length * self.compression))
 
     def _gaussian(self, mel: Float[Tensor, "b l f"]) -> DiagonalGaussian:
         image = ((mel - self.mel_mean) / self.mel_std)[:, None].contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """The mel autoencoder and the vocoder of a public MusicLDM folder (arXiv 2308.01546; MusicCM, section 4.1)."""
 
 import math
-from typing import Any
 
 import torch
 
@@ -55,7 +54,12 @@ def read_vocoder(folder: str) -> HiFiGANVocoder:
             f"{folder}/vocoder has leaky_relu_slope {config.leaky_relu_slope:g}, but only {SLOPE:g} is supported"
         )
     vocoder = HiFiGANVocoder(
-        **_mel_arguments(config),
+        sample_rate=config.sampling_rate,
+        n_fft=N_FFT,
+        hop_length=math.prod(config.upsample_rates),
+        num_mels=config.model_in_dim,
+        f_min=0.0,
+        f_max=config.sampling_rate / 2,
         upsampling=list(config.upsample_rates),
         upsampling_kernels=list(config.upsample_kernel_sizes),
         first_channels=config.upsample_initial_channel,
@@ -85,15 +89,9 @@ def read_autoencoder(folder: str) -> MelAutoencoder:
     config = public.config
     if (config.in_channels, config.out_channels) != (1, 1):
         raise ValueError(f"{folder}/vae has {config.in_channels} input channels; an autoencoder of mels has 1")
-    settings = vocoder.mel_settings
     autoencoder = MelAutoencoder(
         vocoder,
-        settings.sample_rate,
-        settings.n_fft,
-        settings.hop_length,
-        settings.num_mels,
-        settings.f_min,
-        settings.f_max,
+        **vars(vocoder.mel_settings),
         block_out_channels=list(config.block_out_channels),
         latent_channels=config.latent_channels,
         layers_per_block=config.layers_per_block,
@@ -105,14 +103,3 @@ def read_autoencoder(folder: str) -> MelAutoencoder:
     autoencoder.vae.load_state_dict(public.state_dict())
     autoencoder.latent_scale.fill_(config.scaling_factor)
     return autoencoder.eval()
-
-
-def _mel_arguments(config: Any) -> dict[str, Any]:
-    return {
-        "sample_rate": config.sampling_rate,
-        "n_fft": N_FFT,
-        "hop_length": math.prod(config.upsample_rates),
-        "num_mels": config.model_in_dim,
-        "f_min": 0.0,
-        "f_max": config.sampling_rate / 2,
-    }

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.autoencoders.bottleneck import DiagonalGaussian
-from melody_cm.autoencoders.hifigan import Encoder, Generator
+from melody_cm.autoencoders.hifigan import Encoder, Generator, check_lengths
 from melody_cm.interfaces import Autoencoder, Reconstruction
 from melody_cm.randomness import Draws
 from melody_cm.signal import fit_length, pad_to_multiple
@@ -56,13 +56,13 @@ class WaveformAutoencoder(Autoencoder):
         encoder_residual_repeats: int = 1,
     ) -> None:
         super().__init__()
-        for name in ("encoder_channels", "encoder_kernels", "decoder_channels", "decoder_kernels"):
-            given = self.init_arguments[name]
-            if len(given) != len(downsampling):
-                raise ValueError(
-                    f"{name} {given} has {len(given)} entries but downsampling {downsampling} has {len(downsampling)}; "
-                    "give one a rate"
-                )
+        check_lengths(
+            downsampling,
+            encoder_channels=encoder_channels,
+            encoder_kernels=encoder_kernels,
+            decoder_channels=decoder_channels,
+            decoder_kernels=decoder_kernels,
+        )
         self.sample_rate = sample_rate
         self.latent_channels = latent_channels
         self.hop_length = math.prod(downsampling)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel
 
 from melody_cm.interfaces import SemanticEncoder
-from melody_cm.signal.frames import fit_length
+from melody_cm.signal.frames import pad_to_multiple
 from melody_cm.storage.pretrained import load_model, load_pretrained
 
 EXAMPLE = "facebook/wav2vec2-conformer-rel-pos-large"
@@ -47,9 +47,8 @@ def pad_for_frames(
     period, field = math.prod(strides), 1
     for stride, kernel in zip(reversed(strides), reversed(kernels), strict=True):
         field = (field - 1) * stride + kernel
-    whole = -(-waveform.shape[-1] // frame_samples) * frame_samples
     left = (field - period) // 2
-    return F.pad(fit_length(waveform, whole), (left, field - period - left))
+    return F.pad(pad_to_multiple(waveform, frame_samples), (left, field - period - left))
 
 
 class Wav2Vec2ConformerEncoder(SemanticEncoder):

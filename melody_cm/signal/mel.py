@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from melody_cm.placement import in_fp32
-from melody_cm.signal.frames import fit_length
+from melody_cm.signal.frames import pad_to_multiple
 from melody_cm.signal.stft import stft_magnitude
 
 MEL_FLOOR = 1e-5
@@ -93,8 +93,8 @@ class MelFrontEnd(nn.Module):
 
     def forward(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b l f"]:
         settings = self.settings
-        num_frames = -(-waveform.shape[-1] // settings.hop_length)
-        padded = fit_length(waveform[:, 0], num_frames * settings.hop_length)
+        padded = pad_to_multiple(waveform[:, 0], settings.hop_length)
+        num_frames = padded.shape[-1] // settings.hop_length
         # Half precision would be coarser than the quiet bins, which the logarithm blows up.
         with in_fp32(waveform.device):
             magnitude = stft_magnitude(padded, settings.n_fft, settings.hop_length)[:, :num_frames]
