@@ -3,6 +3,8 @@
 from melody_cm.discriminators.clap_features import ClapFeatures
 from melody_cm.discriminators.features import FeatureDiscriminator
 from melody_cm.discriminators.mel_patches import MelPatchDiscriminator
-from melody_cm.discriminators.multi_period import MultiPeriodDiscriminator
-from melody_cm.discriminators.multi_resolution import MultiResolutionDiscriminator
-from melody_cm.discriminators.waveform import WaveformDiscriminator
+from melody_cm.discriminators.waveform import (
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    WaveformDiscriminator,
+)

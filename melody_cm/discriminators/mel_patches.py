@@ -1,13 +1,11 @@
 """A patch discriminator for log-mels (Isola et al., arXiv 1611.07004; beside autoencoders: arXiv 2012.09841)."""
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from melody_cm.discriminators.waveform import judged
 from melody_cm.interfaces import Discriminator, DiscriminatorOutput
-
-SLOPE = 0.2
 
 
 class MelPatchDiscriminator(Discriminator):
@@ -30,8 +28,4 @@ class MelPatchDiscriminator(Discriminator):
 
     def forward(self, sample: Float[Tensor, "b l f"]) -> list[DiscriminatorOutput]:
         picture = ((sample - self.mel_mean) / self.mel_std)[:, None]
-        features = []
-        for convolution in self.hidden:
-            picture = F.leaky_relu(convolution(picture), SLOPE)
-            features.append(picture)
-        return [DiscriminatorOutput(self.output(picture).flatten(1), features)]
+        return [judged(picture, self.hidden, self.output, slope=0.2)]
