@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.denoisers.unet_features import unet_features
 from melody_cm.interfaces import Conditioning, TimestepNetwork
 
 
@@ -48,8 +47,16 @@ class VectorConditionedUNet(TimestepNetwork):
     def features(
         self, noisy_latent: Tensor, timestep: Float[Tensor, " b"], conditioning: Conditioning
     ) -> list[Float[Tensor, "b c l"]]:
-        """What each level of the encoder and the middle give; the decoder is not run."""
-        return unet_features(self.unet, noisy_latent, timestep, self._pooled(noisy_latent, timestep, conditioning))
+        """What each level of the encoder and the middle give, positions in order of time; the decoder is not run."""
+        unet, pooled = self.unet, self._pooled(noisy_latent, timestep, conditioning)
+        time = unet.time_embedding(unet.get_time_embed(sample=noisy_latent, timestep=timestep))
+        embedding = torch.cat([time, unet.get_class_embed(sample=noisy_latent, class_labels=pooled)], dim=-1)
+        hidden, features = unet.conv_in(noisy_latent), []
+        for block in unet.down_blocks:
+            hidden, _ = block(hidden_states=hidden, temb=embedding)
+            features.append(hidden)
+        features.append(unet.mid_block(hidden, embedding))
+        return [feature.flatten(2) for feature in features]
 
     def _pooled(
         self, noisy_latent: Tensor, timestep: Float[Tensor, " b"], conditioning: Conditioning
