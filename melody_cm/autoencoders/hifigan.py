@@ -41,14 +41,17 @@ def convolution(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn
     return nn.Conv2d(inputs, outputs, (1, kernel), dilation=(1, dilation), padding=(0, padding))
 
 
-def variance_preserving(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    """The convolution with weight norm and initial weights that neither amplify nor damp, after a leaky ReLU."""
-    fan_in = conv.in_channels * conv.kernel_size[1]
-    if isinstance(conv, nn.ConvTranspose2d):
-        fan_in /= conv.stride[1]
+def keep_variance(conv: nn.Module) -> nn.Module:
+    """Give a convolution along the last axis first weights that neither amplify nor damp, after a leaky ReLU."""
+    fan_in = conv.in_channels * conv.kernel_size[-1] / (conv.stride[-1] if conv.transposed else 1)
     nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_in))
     nn.init.zeros_(conv.bias)
-    return weight_norm(conv)
+    return conv
+
+
+def variance_preserving(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """The convolution with such first weights, and weight norm."""
+    return weight_norm(keep_variance(conv))
 
 
 class ResidualBlock(nn.Module):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from melody_cm.autoencoders.hifigan import keep_variance
 from melody_cm.interfaces import Vocoder
 from melody_cm.placement import keep_fp32
 from melody_cm.signal import MelSettings
@@ -94,9 +95,7 @@ class HiFiGANVocoder(Vocoder):
             if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
                 layer.reset_parameters()
         for layer in (self.model.conv_pre, *self.model.upsampler):
-            fan_in = layer.in_channels * layer.kernel_size[0] / (layer.stride[0] if layer.transposed else 1)
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_in))
-            nn.init.zeros_(layer.bias)
+            keep_variance(layer)
 
 
 def _convolve(layer: nn.Conv1d | nn.ConvTranspose1d, x: Float[Tensor, "b c 1 t"]) -> Float[Tensor, "b d 1 l"]:
