@@ -26,10 +26,9 @@ from melody_cm.runs.processes import require_first
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.runs.weights import StartingWeights
 from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
-from melody_cm.training.best_checkpoint import BestCheckpoint
 from melody_cm.training.compiled import Compiled
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
-from melody_cm.training.monitors import MonitorCheck
+from melody_cm.training.monitors import BestCheckpoint, MonitorCheck
 from melody_cm.training.stage import Stage
 from melody_cm.training.watch import TrainingWatch
 
