@@ -14,7 +14,7 @@ from melody_cm.diffusion.process import ddim_step, diffuse
 from melody_cm.encoders.kmeans import LogMelKMeans
 from melody_cm.interfaces import Network
 from melody_cm.language_models import CausalTokenLM, Stream
-from melody_cm.nn.angle_embedding import AngleEmbedding
+from melody_cm.nn import AngleEmbedding
 from melody_cm.placement import (
     Placement,
     allow_tf32,
