@@ -163,20 +163,14 @@ class LongMusic:
         shape[1] = self.frames
         with batch.part("planner"):
             embeddings = self._embeddings()
-        latents = each_within(lambda: batch.part("denoiser"), self._latents(shape, embeddings))
+        sample = self._sample_independent if batch.windows == "independent" else self._sample_shared
+        latents = each_within(lambda: batch.part("denoiser"), sample(shape, embeddings))
         if batch.loop:
             blocks = self._sound_of_loop(next(latents))
         else:
             length = self.starts[-1] + pipeline.window
             blocks = decode_long(pipeline.autoencoder, latents, length, pipeline.window)
         yield from each_within(lambda: batch.part("decoder"), blocks)
-
-    def _latents(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Iterator[Tensor]:
-        """The latent of `shape`, one piece after another."""
-        if self.request.windows == "independent":
-            yield from self._sample_independent(shape, embeddings)
-        else:
-            yield from self._sample_shared(shape, embeddings)
 
     def _embeddings(self) -> Float[Tensor, "b n d"]:
         """What each window of each clip is told: the prompt that holds in its middle."""
@@ -192,6 +186,7 @@ class LongMusic:
         return torch.stack(embeddings, dim=1)
 
     def _sample_shared(self, shape: Sequence[int], embeddings: Float[Tensor, "b n d"]) -> Iterator[Tensor]:
+        """The latent of `shape`, one piece after another."""
         pipeline, batch = self.pipeline, self.request
         guided, noise = Guided(pipeline.denoiser, batch.guidance_scale), batch.noise(shape)
         conditioning = pipeline.conditioner.embed(embeddings.flatten(0, 1))
