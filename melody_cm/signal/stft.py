@@ -30,11 +30,8 @@ def stft_magnitude(
     return stft(waveform, n_fft, hop_length, window_length).abs()
 
 
-def istft(
-    spectrum: Complex[Tensor, "b l k"], hop_length: int, length: int, window_length: int | None = None
-) -> Float[Tensor, "b t"]:
+def istft(spectrum: Complex[Tensor, "b l k"], hop_length: int, length: int) -> Float[Tensor, "b t"]:
     """The t = `length` samples whose `stft` is nearest to the spectrum; exact if it is the spectrum of a waveform."""
     n_fft = 2 * (spectrum.shape[-1] - 1)
-    window_length = window_length or n_fft
-    window = torch.hann_window(window_length, dtype=spectrum.real.dtype, device=spectrum.device)
-    return torch.istft(spectrum.transpose(1, 2), n_fft, hop_length, window_length, window, length=length)
+    window = torch.hann_window(n_fft, dtype=spectrum.real.dtype, device=spectrum.device)
+    return torch.istft(spectrum.transpose(1, 2), n_fft, hop_length, window=window, length=length)
