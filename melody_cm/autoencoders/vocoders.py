@@ -48,14 +48,8 @@ class GriffinLim(Vocoder):
 
 
 class ConvNeXtBlock(nn.Module):
-    """A depthwise convolution over time and two linear layers, added to the input by a learned gain a channel.
-
-    Args:
-        width: d.
-        hidden_width: between the linear layers.
-        kernel: frames, odd.
-        gain: of each channel at first.
-    """
+    """A depthwise convolution over time (an odd kernel, in frames) and two linear layers, added to the input by a
+    learned gain a channel, which begins as `gain`."""
 
     def __init__(self, width: int, hidden_width: int, kernel: int, gain: float) -> None:
         super().__init__()

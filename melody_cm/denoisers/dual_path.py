@@ -43,12 +43,8 @@ def repeat_segments(merged: Float[Tensor, "b merged s d"], stride: int, length: 
 
 
 class DualPathBlock(nn.Module):
-    """One coarse path and one fine path, each followed by a sum and a norm.
-
-    Args:
-        width, num_heads, feedforward_width: of the coarse path's RoFormer layer.
-        stride: columns merged into one before the coarse path.
-    """
+    """One coarse path, a RoFormer layer on every `stride` columns merged, and one fine path; a sum and a norm after
+    each."""
 
     def __init__(self, width: int, num_heads: int, feedforward_width: int, stride: int) -> None:
         super().__init__()
@@ -62,7 +58,6 @@ class DualPathBlock(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "b k s d"], modulator: Float[Tensor, "b s d"], tokens: Tokens
     ) -> Float[Tensor, "b k s d"]:
-        """(b, k, s, width) -> the same shape."""
         merged = self.coarse(merge_segments(hidden, self.stride), *tokens)
         hidden = self.coarse_norm(hidden + repeat_segments(merged, self.stride, hidden.shape[1]))
         return self.fine_norm(hidden + self.film(self.fine(hidden), modulator))

@@ -19,12 +19,7 @@ NORM_GROUPS = 8  # At most; as many as divide the channels.
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of three frames, scaled and shifted between by a modulator (FiLM), added to their input.
-
-    Args:
-        in_channels, channels: of input and output.
-        modulator_width: of the modulator.
-    """
+    """Two convolutions of three frames, scaled and shifted between by a modulator (FiLM), added to their input."""
 
     def __init__(self, in_channels: int, channels: int, modulator_width: int) -> None:
         super().__init__()
@@ -36,21 +31,14 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv1d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b i l"], modulator: Float[Tensor, "b m"]) -> Float[Tensor, "b c l"]:
-        """(b, in_channels, l) -> (b, channels, l)."""
         hidden = self.norm(self.input(F.silu(self.input_norm(x))))
         scale, shift = self.modulation(modulator)[..., None].chunk(2, dim=1)
         return self.skip(x) + self.output(F.silu(hidden * (1 + scale) + shift))
 
 
 class TokenAttention(nn.Module):
-    """The dual-path network's RoFormer layer on the frames of one level, between projections to the tokens' width.
-
-    Args:
-        channels: of the frames.
-        width: of the tokens.
-        num_heads, feedforward_width: of the layer.
-        stride: latent frames that one frame stands for.
-    """
+    """The dual-path network's RoFormer layer on the frames of one level, between projections to the tokens' width; one
+    frame stands for `stride` latent frames."""
 
     def __init__(self, channels: int, width: int, num_heads: int, feedforward_width: int, stride: int) -> None:
         super().__init__()
@@ -67,14 +55,7 @@ class TokenAttention(nn.Module):
 
 
 class BlockStack(nn.Module):
-    """Residual blocks, then attention or nothing.
-
-    Args:
-        in_channels, channels: of input and output.
-        num_blocks: residual blocks.
-        width: of the modulator.
-        attention: the layer that follows, if any.
-    """
+    """Residual blocks, whose modulator has the given width, then attention or nothing."""
 
     def __init__(
         self, in_channels: int, channels: int, num_blocks: int, width: int, attention: TokenAttention | None
@@ -87,7 +68,6 @@ class BlockStack(nn.Module):
     def forward(
         self, x: Float[Tensor, "b i l"], modulator: Float[Tensor, "b m"], tokens: Tokens
     ) -> Float[Tensor, "b c l"]:
-        """(b, in_channels, l) -> (b, channels, l)."""
         for block in self.blocks:
             x = block(x, modulator)
         return x if self.attention is None else self.attention(x, tokens)

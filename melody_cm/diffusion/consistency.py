@@ -19,9 +19,6 @@ class ConsistencyFunction:
     """A denoiser read as noisy latent -> clean latent: `cos(angle) * noisy - sin(angle) * velocity`.
 
     It is the identity at angle 0 by construction, so there is no c_skip and no c_out.
-
-    Args:
-        denoiser: predicts the velocity.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:

@@ -61,12 +61,8 @@ def perplexity(shares: Float[Tensor, "*levels k"]) -> Float[Tensor, "*levels"]:
 
 
 class KMeansTokenizer(Tokenizer):
-    """One code a frame: the nearest of k centroids of z-normalized features; subclasses say what the features are.
-
-    Args:
-        codebook_size: k.
-        width: d of the features.
-    """
+    """One code a frame: the nearest of k = `codebook_size` centroids of z-normalized features (d = `width`); subclasses
+    say what the features are."""
 
     num_codebooks = 1
     mean: Tensor

@@ -41,11 +41,8 @@ class Past:
 
 
 class CachedLlama(nn.Module):
-    """A body of transformers that reads tokens after those that it has read; each call is a forward pass.
-
-    Args:
-        body: it stays the owner of the weights.
-    """
+    """A body of transformers, which stays the owner of the weights, that reads tokens after those that it has read;
+    each call is a forward pass."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

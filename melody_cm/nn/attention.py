@@ -72,13 +72,9 @@ class SwiGLU(nn.Module):
 class RoFormerLayer(nn.Module):
     """Pre-norm self-attention and feed-forward, then cross-attention and feed-forward.
 
-    Works on c columns of s frames a clip; all columns of a clip attend to the same tokens. Clips without tokens attend
-    to themselves in the cross-attention, with the same weights (MeLoDy's unconditional pass, section 4.2).
-
-    Args:
-        width: of frames and tokens.
-        num_heads: of both attentions.
-        feedforward_width: hidden width of both feed-forward layers.
+    Works on c columns of s frames a clip; all columns of a clip attend to the same tokens, as wide as the frames. Clips
+    without tokens attend to themselves in the cross-attention, with the same weights (MeLoDy's unconditional pass,
+    section 4.2).
     """
 
     def __init__(self, width: int, num_heads: int, feedforward_width: int) -> None:

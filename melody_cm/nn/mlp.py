@@ -14,12 +14,7 @@ from melody_cm.placement import Fp32Island, in_fp32, keep_fp32
 
 
 class MLP(nn.Module):
-    """Linear, GELU, Linear, RMSNorm on the last axis.
-
-    Args:
-        in_width: width of the input.
-        width: width of the hidden layer and of the output.
-    """
+    """Linear, GELU, Linear, RMSNorm on the last axis; the hidden layer is as wide as the output."""
 
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
@@ -33,11 +28,7 @@ class MLP(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Scale and shift by functions of a modulator, then mix channels.
-
-    Args:
-        width: of the features, of the modulator and of the output.
-    """
+    """Scale and shift by functions of a modulator, which is as wide as the features, then mix channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,12 +46,7 @@ class FiLM(nn.Module):
 
 
 class AngleEmbedding(Fp32Island):
-    """Slerp of two learned vectors, then an MLP; in fp32, where close angles differ.
-
-    Args:
-        angle_width: width of the two vectors.
-        width: width of the embedding.
-    """
+    """Slerp of two learned vectors, a = `angle_width`, then an MLP, d = `width`; in fp32, where close angles differ."""
 
     def __init__(self, angle_width: int, width: int) -> None:
         super().__init__()

@@ -151,10 +151,6 @@ class SRULayer(nn.Module):
     Per direction and channel: `f = sigmoid(Wf x + bf)`, `r = sigmoid(Wr x + br)`, `c` the gated average of `W x`,
     output `r * c + (1 - r) * skip`. The skip is x itself where the widths allow it, each direction taking its half of
     the channels, else `Wh x`.
-
-    Args:
-        in_width: width of the input.
-        width: width of each direction.
     """
 
     def __init__(self, in_width: int, width: int) -> None:
@@ -176,17 +172,11 @@ class SRULayer(nn.Module):
 
 
 class BidirectionalSRU(nn.Module):
-    """A stack of bidirectional SRU layers and a projection back to the input's width.
+    """Two bidirectional SRU layers, each direction as wide as the input, and a projection back to that width."""
 
-    Args:
-        width: of input, output and each direction.
-        num_layers: of the stack.
-    """
-
-    def __init__(self, width: int, num_layers: int = 2) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        widths = [width] + [2 * width] * (num_layers - 1)
-        self.layers = nn.Sequential(*(SRULayer(in_width, width) for in_width in widths))
+        self.layers = nn.Sequential(SRULayer(width, width), SRULayer(2 * width, width))
         self.output = nn.Linear(2 * width, width)
 
     def forward(self, x: Float[Tensor, "b k s d"]) -> Float[Tensor, "b k s d"]:

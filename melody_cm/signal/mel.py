@@ -79,9 +79,6 @@ class MelFrontEnd(nn.Module):
 
     Frame i is centred on sample i * hop_length, and a waveform of t samples has l = ceil(t / hop_length) frames: the
     one that would be centred on the very end is left out. Levels are kept as they are: nothing is normalized.
-
-    Args:
-        settings: what defines the mel.
     """
 
     filterbank: Tensor
