@@ -68,11 +68,7 @@ class EncodecCodec(Codec):
 
     @torch.no_grad()
     def decode_codes(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b 1 t"]:
-        """The waveform, t = l * hop samples; the first codebooks alone (q < num_codebooks) give a coarser one.
-
-        Raises:
-            ValueError: as `check_codes`.
-        """
+        """As `WaveformCodec.decode_codes`."""
         check_codes(codes, self)
         return self.model.decode(codes[None], [None]).audio_values
 
@@ -117,7 +113,7 @@ class EncodecPackageCodec(Codec):
 
     @torch.no_grad()
     def decode_codes(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b 1 t"]:
-        """As `EncodecCodec.decode_codes`."""
+        """As `WaveformCodec.decode_codes`."""
         check_codes(codes, self)
         return self.model.decode([(codes, None)])
 

@@ -142,7 +142,6 @@ class ISTFTVocoder(ConvNeXtVocoder):
         super().__init__(mel_settings, n_fft + 2, width, hidden_width, num_blocks, kernel, mel_mean, mel_std)
 
     def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
-        """The waveform, t = l * hop_length samples."""
         spectrum = self.frames(mel)
         with in_fp32(mel.device):
             log_magnitude, phase = spectrum.chunk(2, dim=-1)
@@ -197,7 +196,6 @@ class PostNetVocoder(ConvNeXtVocoder):
         return known * (MAX_CORRECTION * (correction / MAX_CORRECTION).tanh()).exp()
 
     def forward(self, mel: Float[Tensor, "b l f"]) -> Float[Tensor, "b 1 t"]:
-        """The waveform, t = l * hop_length samples."""
         # A mel leaves out the frame at the very end; the last one stands in for it.
         magnitude = self.magnitude(torch.cat([mel, mel[:, -1:]], dim=1))
         with in_fp32(mel.device):

@@ -117,7 +117,6 @@ class DualPathDenoiser(Denoiser, FeatureNetwork):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        """Velocity (b, c, l); angle (b,) or (b, l)."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.width)
         # Clips with tokens first: then each layer splits the batch by slicing, without waiting for the device.
         order, kept = tokens_first(conditioning)

@@ -70,7 +70,6 @@ class LatentImageUNet(Denoiser):
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        """Velocity (b, c, l); angle (b,) or (b, l)."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.condition_width)
         height, length = noisy_latent.shape[1:]
         dropped, mask = conditioning.dropped, conditioning.mask

@@ -162,7 +162,6 @@ class UNet1D(Denoiser):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        """Velocity (b, c, l); angle (b,) or (b, l)."""
         check_input(noisy_latent, angle, conditioning, self.latent_channels, self.condition_width)
         order, kept = tokens_first(conditioning)
         length = noisy_latent.shape[-1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from melody_cm.diffusion.denoising import mean_unknown
 from melody_cm.diffusion.guidance import Guided
-from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse
+from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse, over_latent
 from melody_cm.interfaces import Angle, AngleSchedule, Conditioning, Denoiser, Losses, Objective
 from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import Draws
@@ -85,10 +85,10 @@ class ConsistencyObjective(Objective):
         angle, lower_angle = (self.grid[i].float().to(latent.device) for i in (index, index + 1))
         noise = draws.normal("diffusion_noise", latent.shape[1:], latent.device)
         noisiest = (index == 0).to(latent.device)
-        noisy = torch.where(_wide(noisiest, latent), noise, diffuse(latent, noise, angle))
+        noisy = torch.where(over_latent(noisiest, latent), noise, diffuse(latent, noise, angle))
         if self.prefix_probability:
             known = self._known_prefix(networks["student"], latent, draws)
-            noisy = torch.where(_wide(known, latent), latent, noisy)
+            noisy = torch.where(over_latent(known, latent), latent, noisy)
             angle, lower_angle = (each[:, None].masked_fill(known, 0) for each in (angle, lower_angle))
 
         prediction = ConsistencyFunction(networks["student"])(noisy, angle, conditioning)
@@ -117,9 +117,3 @@ class ConsistencyObjective(Objective):
         if self.distance == "l2":
             return squared
         return (squared + self.huber_c**2).sqrt() - self.huber_c
-
-
-def _wide(rows: Bool[Tensor, "b *l"], latent: Float[Tensor, "b c *axes"]) -> Tensor:
-    """(b,) or (b, l) shaped to select from a latent (b, c, l, ...)."""
-    rows = rows[:, None] if rows.ndim == 2 else rows
-    return rows.reshape(*rows.shape, *[1] * (latent.ndim - rows.ndim))

@@ -25,7 +25,6 @@ class Guided(Denoiser):
         self.per_frame_angles = denoiser.per_frame_angles
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        """The guided velocity."""
         if self.guidance_scale == 1:
             return self.denoiser(noisy_latent, angle, conditioning)
         twice = conditioning.concat(conditioning.drop_all())

@@ -4,7 +4,7 @@ MeLoDy (arXiv 2305.15719), appendix A.1-A.3; every DDPM is the same process with
 Angles are (b,), or (b, l) with one for each frame of a latent (b, c, l) or (b, c, l, f).
 """
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from melody_cm.interfaces import Angle
@@ -13,12 +13,15 @@ from melody_cm.placement import at_least_fp32
 Latent = Float[Tensor, "b c *axes"]
 
 
+def over_latent(values: Shaped[Tensor, "b *l"], latent: Latent) -> Tensor:
+    """One value a clip (b,) or a frame (b, l), shaped to go with a latent (b, c, l, ...)."""
+    values = values[:, None] if values.ndim == 2 else values
+    return values.reshape(*values.shape, *[1] * (latent.ndim - values.ndim))
+
+
 def _cos_sin(angle: Angle, latent: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle, shaped and typed to multiply the latent."""
-    angle = at_least_fp32(angle)
-    if angle.ndim == 2:
-        angle = angle.unsqueeze(1)
-    angle = angle.reshape(*angle.shape, *[1] * (latent.ndim - angle.ndim))
+    angle = over_latent(at_least_fp32(angle), latent)
     return angle.cos().to(latent.dtype), angle.sin().to(latent.dtype)
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse
+from melody_cm.diffusion.process import clean_from_velocity, ddim_step, diffuse, over_latent
 from melody_cm.interfaces import Angle, Conditioning, Denoiser, Known, Sampler
 from melody_cm.placement import at_least_fp32
 from melody_cm.randomness import normal_rows
@@ -27,8 +27,7 @@ def _impose(latent: Tensor, known: Known | None) -> Tensor:
     """The latent with its known frames set, bit for bit."""
     if known is None:
         return latent
-    frames = known.frames.reshape(len(latent), 1, -1, *[1] * (latent.ndim - 3))
-    return torch.where(frames, known.latent, latent)
+    return torch.where(over_latent(known.frames, latent), known.latent, latent)
 
 
 def _frame_angles(angle: Float[Tensor, " b"], known: Known | None) -> Angle:

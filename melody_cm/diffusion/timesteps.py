@@ -53,7 +53,6 @@ class TimestepDenoiser(Denoiser, FeatureNetwork):
         return torch.bucketize(angle.double(), self._midpoints).float()
 
     def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        """The velocity (b, c, *axes)."""
         self.check_angle(angle)
         predicted = self.network(noisy_latent, self.nearest_timestep(angle), conditioning)
         if self.prediction == "velocity":
@@ -61,7 +60,6 @@ class TimestepDenoiser(Denoiser, FeatureNetwork):
         return velocity_from_noise(noisy_latent, predicted, angle)
 
     def features(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> list[Float[Tensor, "b c l"]]:
-        """The network's own features."""
         self.check_angle(angle)
         return self.network.features(noisy_latent, self.nearest_timestep(angle), conditioning)
 

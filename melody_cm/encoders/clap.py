@@ -92,11 +92,7 @@ class ClapTextEmbedding(JointEmbedding):
         self.sample_rate, self.window_seconds = 48000, 10.0
 
     def embed_audio(self, waveform: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b d"]:
-        """Refused.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refused with a ValueError: there is no audio tower."""
         raise ValueError(
             "this joint embedding is the text side of a public MusicLDM folder and cannot embed audio; "
             "condition on captions (source: text), or take a whole CLAP"

@@ -149,11 +149,7 @@ class CodecTokenizer(Tokenizer):
         return rearrange(waveform, "b 1 (l d) -> b l d", d=self.frame_samples)
 
     def fit(self, features: Float[Tensor, "n d"], seed: int) -> None:
-        """A codec learns in its own stage.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refused with a ValueError: a codec learns in its own stage."""
         raise ValueError("a codec's codebooks are trained with it, not fitted; train its own recipe")
 
     @torch.no_grad()
@@ -161,9 +157,5 @@ class CodecTokenizer(Tokenizer):
         return self.codec.encode_codes(rearrange(features, "b l d -> b 1 (l d)"))[:, self.levels]
 
     def dequantize(self, codes: Int[Tensor, "b q l"]) -> Float[Tensor, "b l d"]:
-        """Some levels are no sound.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refused with a ValueError: some levels are no sound."""
         raise ValueError("levels of a codec alone make no waveform; put all levels together and use the codec")

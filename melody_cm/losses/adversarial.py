@@ -34,12 +34,13 @@ class LeastSquaresLoss(AdversarialLoss):
         self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
     ) -> dict[str, Tensor]:
         return {
-            "real": _sum([(output.logits - 1).square().mean() for output in real]),
-            "fake": _sum([output.logits.square().mean() for output in fake]),
+            "real": torch.stack([(output.logits - 1).square().mean() for output in real]).sum(),
+            "fake": torch.stack([output.logits.square().mean() for output in fake]).sum(),
         }
 
     def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
-        terms = {"adversarial": self.weight * _sum([(output.logits - 1).square().mean() for output in fake])}
+        distances = torch.stack([(output.logits - 1).square().mean() for output in fake])
+        terms = {"adversarial": self.weight * distances.sum()}
         if self.feature_matching_weight:
             terms["feature_matching"] = self.feature_matching_weight * feature_distance(real, fake)
         return terms
@@ -60,21 +61,21 @@ class HingeLoss(AdversarialLoss):
     def __init__(self, weight: float = 0.1, r1_weight: float = 1e-5, heads: Literal["mean", "sum"] = "mean") -> None:
         self.weight = weight
         self.r1_weight = r1_weight
-        self.over_heads = {"mean": _mean, "sum": _sum}[heads]
+        self.over_heads = {"mean": torch.mean, "sum": torch.sum}[heads]
 
     def discriminator(
         self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
     ) -> dict[str, Tensor]:
         terms = {
-            "real": _mean([F.relu(1 - output.logits).mean() for output in real]),
-            "fake": _mean([F.relu(1 + output.logits).mean() for output in fake]),
+            "real": torch.stack([F.relu(1 - output.logits).mean() for output in real]).mean(),
+            "fake": torch.stack([F.relu(1 + output.logits).mean() for output in fake]).mean(),
         }
         if self.r1_weight:
-            terms["r1"] = self.r1_weight * _mean([gradient_penalty(output) for output in real])
+            terms["r1"] = self.r1_weight * torch.stack([gradient_penalty(output) for output in real]).mean()
         return terms
 
     def generator(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> dict[str, Tensor]:
-        return {"adversarial": -self.weight * self.over_heads([output.logits.mean() for output in fake])}
+        return {"adversarial": -self.weight * self.over_heads(torch.stack([output.logits.mean() for output in fake]))}
 
 
 def gradient_penalty(output: DiscriminatorOutput) -> Float[Tensor, ""]:
@@ -92,12 +93,4 @@ def feature_distance(real: DiscriminatorOutputs, fake: DiscriminatorOutputs) -> 
     for ours, theirs in zip(fake, real, strict=True):
         layers = [F.l1_loss(a, b.detach()) for a, b in zip(ours.feature_maps, theirs.feature_maps, strict=True)]
         distances.append(torch.stack(layers).mean())
-    return _sum(distances)
-
-
-def _sum(terms: Sequence[Tensor]) -> Float[Tensor, ""]:
-    return torch.stack(list(terms)).sum()
-
-
-def _mean(terms: Sequence[Tensor]) -> Float[Tensor, ""]:
-    return torch.stack(list(terms)).mean()
+    return torch.stack(distances).sum()

@@ -4,7 +4,6 @@ Multi-resolution STFT: MeLoDy, arXiv 2305.15719, appendix B.1. Log-mel: ours, fo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -74,10 +73,11 @@ class MultiResolutionSTFTLoss(ReconstructionLoss):
             (stft_magnitude(prediction[:, 0], *resolution), stft_magnitude(target[:, 0], *resolution))
             for resolution in self.resolutions
         ]
-        terms = {"stft": self.weight * _total(F.l1_loss(made, real) for made, real in magnitudes)}
+        distances = [F.l1_loss(made, real) for made, real in magnitudes]
+        terms = {"stft": self.weight * torch.stack(distances).sum()}
         if self.log_weight:
-            distances = (F.l1_loss(_log(made), _log(real)) for made, real in magnitudes)
-            terms["log_stft"] = self.log_weight * _total(distances)
+            distances = [F.l1_loss(_log(made), _log(real)) for made, real in magnitudes]
+            terms["log_stft"] = self.log_weight * torch.stack(distances).sum()
         if self.waveform_l1_weight:
             terms["waveform_l1"] = self.waveform_l1_weight * F.l1_loss(prediction, target)
         return terms
@@ -85,10 +85,6 @@ class MultiResolutionSTFTLoss(ReconstructionLoss):
 
 def _log(magnitude: Tensor) -> Tensor:
     return (magnitude + MAGNITUDE_FLOOR).log()
-
-
-def _total(distances: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(distances)).sum()
 
 
 class LogMelLoss(ReconstructionLoss):

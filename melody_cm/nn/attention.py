@@ -64,7 +64,6 @@ class SwiGLU(nn.Module):
         self.outer = nn.Linear(hidden_width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """Frame by frame."""
         gate, value = self.inner(x).chunk(2, dim=-1)
         return self.outer(F.silu(gate) * value)
 
