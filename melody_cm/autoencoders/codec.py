@@ -47,15 +47,11 @@ class WaveformCodec(Codec):
     `frame_rate` is sample_rate / hop with hop the product of `downsampling`. Every kernel of a rate r is 2 r + 1 long.
 
     Args:
-        sample_rate: Hz.
-        downsampling: rates of the encoder, first to last; the decoder's are the same, last to first.
-        encoder_channels: one entry a downsampling.
-        decoder_channels: one entry an upsampling, in the decoder's order.
-        decoder_first_channels: width before the first upsampling.
+        sample_rate, downsampling, encoder_channels, decoder_channels, decoder_first_channels, residual_kernels,
+            residual_dilations: as in `WaveformAutoencoder`.
         width: d of the vectors that are quantized.
         num_codebooks: q, coarse to fine.
         codebook_size: codes of each.
-        residual_kernels, residual_dilations: of the residual stacks after each rate, which average over kernels.
         codebook_decay: of the codes' running means, a step.
 
     Raises:

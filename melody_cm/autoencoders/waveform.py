@@ -98,7 +98,7 @@ class WaveformAutoencoder(Autoencoder):
         return DiagonalGaussian.from_parameters(self.encoder(pad_to_multiple(waveform, self.hop_length)))
 
     def posterior(self, waveform: Float[Tensor, "b 1 t"]) -> tuple[Float[Tensor, "b c l"], Float[Tensor, "b c l"]]:
-        """Mean and standard deviation of the Gaussian, scaled, / 3; `limit` clips what is drawn from them."""
+        """Mean and standard deviation of the Gaussian, scaled, / 3; `clamp` clips what is drawn from them."""
         gaussian = self.gaussian(waveform)
         scale = self.latent_scale / 3
         return gaussian.mean * scale, gaussian.std * scale
