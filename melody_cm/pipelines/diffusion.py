@@ -1,8 +1,8 @@
 """What the pipelines share that denoise a latent and decode it."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,16 +10,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from melody_cm.diffusion import Guided
-from melody_cm.interfaces import (
-    Angle,
-    AngleSchedule,
-    Autoencoder,
-    Conditioner,
-    Conditioning,
-    Denoiser,
-    Known,
-    Sampler,
-)
+from melody_cm.interfaces import AngleSchedule, Autoencoder, Conditioner, Conditioning, Denoiser, Known, Sampler
 from melody_cm.pipelines.pretrained import PretrainedPipeline
 from melody_cm.pipelines.request import Batch, Request
 
@@ -28,25 +19,18 @@ MAX_STEPS = 1000
 LONGEST_SECONDS = 43200.0
 
 
-class Counted(Denoiser):
-    """A denoiser that calls `tell` with (step, num_steps) after each of its calls, step from 1 on."""
-
-    def __init__(self, denoiser: Denoiser, num_steps: int, tell: Callable[[int, int], Any]) -> None:
-        super().__init__()
-        self.denoiser, self.per_frame_angles = denoiser, denoiser.per_frame_angles
-        self.num_steps, self.tell, self.step = num_steps, tell, 0
-
-    def forward(self, noisy_latent: Tensor, angle: Angle, conditioning: Conditioning) -> Tensor:
-        velocity = self.denoiser(noisy_latent, angle, conditioning)
-        self.step = self.step % self.num_steps + 1
-        self.tell(self.step, self.num_steps)
-        return velocity
-
-
 def told(denoiser: Denoiser, batch: Batch) -> Denoiser:
-    """The denoiser, counted if the request wants to know."""
+    """A denoiser that was made for this sampling alone; after each of its calls it tells a request that wants to know
+    (step, num_steps), step from 1 on."""
     tell = step_bar() if batch.progress is True else batch.progress
-    return Counted(denoiser, batch.num_steps, tell) if tell else denoiser
+    if tell:
+        steps = itertools.cycle(range(1, batch.num_steps + 1))
+
+        def after_call(*_: object) -> None:
+            tell(next(steps), batch.num_steps)
+
+        denoiser.register_forward_hook(after_call)
+    return denoiser
 
 
 def step_bar() -> Callable[[int, int], None]:
