@@ -11,63 +11,36 @@ __version__ = "0.2.0"
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# name -> the module that has it, and its name there where that is another one.
-_API = {
-    "EXPERIMENTS": "comparison",
-    "Results": "evaluation.results",
-    "check_corpus": "data",
-    "encode": "runs.encode",
-    "find_duplicates": "data",
-    "finish": "runs",
-    "import_corpus": "data",
-    "render_manifest": "data",
-    "split_manifest": "data",
-    "stream_wav": "pipelines",
-    "write_corpus": "data",
-    "MeLoDy": "pipelines",
-    "MusicCM": "pipelines",
-    "MusicLM": "pipelines",
-    "load": "pipelines",
-    "Placement": "placement",
-    "Run": "runs",
-    "Setting": "runs",
-    "Plan": "runs",
-    "Request": "pipelines",
-    "ablate": "comparison",
-    "card_results": "comparison",
-    "caption_folder": "evaluation.captions",
-    "cautions": "comparison.report.findings",
-    "change_sheet": "evaluation.tables",
-    "compare": "comparison:compare_recipe",
-    "copy_recipe": "runs",
-    "doctor": "comparison",
-    "generate_files": "pipelines",
-    "read_prompts": "data",
-    "list_recipes": "runs",
-    "open_page": "comparison.demo",
-    "plan": "runs",
-    "plan_ablation": "comparison",
-    "plan_systems": "comparison",
-    "stages_in_order": "comparison",
-    "read_compare_recipe": "comparison",
-    "read_votes": "comparison.votes",
-    "refuse_unlike_placements": "placement",
-    "reproduce": "comparison",
-    "rich_table": "comparison",
-    "train": "runs",
-    "vote_sheets": "comparison.votes",
-    "evaluate": "evaluation.folders",
-    "evaluation_sheets": "evaluation.folders",
-    "load_embedding": "evaluation.judge",
-    "selftest": "evaluation.selftest",
-    "selftest_sheets": "evaluation.selftest",
+# What each module gives; `compare` is the one that has another name where it is defined.
+_OFFERED = {
+    "comparison": ("card_results", "doctor", "rich_table"),
+    "comparison.ablation": ("ablate", "plan_ablation", "stages_in_order"),
+    "comparison.compare_recipe": ("compare", "plan_systems", "read_compare_recipe"),
+    "comparison.demo": ("open_page",),
+    "comparison.report.findings": ("cautions",),
+    "comparison.reproduce": ("EXPERIMENTS", "reproduce"),
+    "comparison.votes": ("read_votes", "vote_sheets"),
+    "data": ("check_corpus", "find_duplicates", "import_corpus", "read_prompts", "render_manifest"),
+    "data.splitting": ("split_manifest",),
+    "data.synthetic": ("write_corpus",),
+    "evaluation.captions": ("caption_folder",),
+    "evaluation.folders": ("evaluate", "evaluation_sheets"),
+    "evaluation.judge": ("load_embedding",),
+    "evaluation.results": ("Results",),
+    "evaluation.selftest": ("selftest", "selftest_sheets"),
+    "evaluation.tables": ("change_sheet",),
+    "pipelines": ("MeLoDy", "MusicCM", "MusicLM", "Request", "generate_files", "load", "stream_wav"),
+    "placement": ("Placement", "refuse_unlike_placements"),
+    "runs": ("Plan", "Run", "Setting", "copy_recipe", "finish", "list_recipes", "plan", "train"),
+    "runs.encode": ("encode",),
 }
+_MODULES = {name: module for module, names in _OFFERED.items() for name in names}
 
-__all__ = ["__version__", *sorted(_API)]
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _API:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _API[name].partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute or name)
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    return getattr(module, "compare_recipe" if name == "compare" else name)
