@@ -171,19 +171,8 @@ def _on_meta(config: Any, kind: Any = None, *also: type) -> Any:
 def _untrained(stage: str, kind: Any, beside: Recipe, setting: Setting) -> Network:
     """The network that a stage will export for a place, as it is built."""
     recipe = replace(setting, overrides=()).compose(find_recipe(stage, beside.path))
-    place = find_class(recipe.config["model"]["class_path"], LightningModule)
-    wanted = classes_in(kind) or (Network,)
-    for name, slot in recipe.config["model"]["init_args"].items():
-        if isinstance(slot, str) and slot.startswith(STAGE) and name == "teacher":
-            network = _untrained(slot.removeprefix(STAGE), annotations(place)[name], recipe, setting)
-        elif isinstance(slot, Mapping) and "class_path" in slot:
-            made = made_by(find_class(slot["class_path"]))
-            if made is None or not issubclass(made, wanted):
-                continue
-            network = build(slot, annotations(place).get(name))
-        else:
-            continue
-        if isinstance(network, wanted):
+    for network in stage_on_meta(recipe, setting).exports.values():
+        if isinstance(network, classes_in(kind) or Network):
             return network.freeze(stage, f"{STAGE}{stage}")
     raise ValueError(f"stage {stage} will export nothing that {beside.name} could read")
 
