@@ -71,13 +71,17 @@ class Plan:
         table = Table(title=f"{self.run}, size {self.setting.size}, machine {self.setting.machine}")
         for heading in ("stage", "state", "parameters", "memory", "steps", "time on one core", "disk"):
             table.add_column(heading, justify="left" if heading in ("stage", "state") else "right")
-        counts = []
+        to_do, learning = self._to_do(), 0
         for recipe in self.recipes:
             parameters, memory = self._measured(recipe)
-            table.add_row(*self._cells(recipe, parameters, memory))
-            counts.append(parameters)
+            learning += parameters
+            state = "to do" if recipe in to_do else "finished"
+            millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
+            steps, time = str(recipe.planned_steps), _time([recipe])
+            table.add_row(recipe.name, state, millions, memory, steps, time, _disk(parameters))
         table.add_section()
-        table.add_row(*self._total(counts))
+        steps, millions = str(sum(recipe.planned_steps for recipe in self.recipes)), f"{learning / 1e6:.2f} M"
+        table.add_row("together", f"{len(to_do)} to do", millions, "", steps, _time(to_do), _disk(learning))
         yield table
 
     def show(self) -> None:
@@ -88,28 +92,12 @@ class Plan:
     @property
     def sentence(self) -> str:
         """What is to be trained, in a line; the time is that of one core, as far as it was measured."""
-        to_do, time = self._to_do()
-        return f"{to_do} of {len(self.recipes)} stages are to be trained, time on one core: {time}"
+        to_do = self._to_do()
+        return f"{len(to_do)} of {len(self.recipes)} stages are to be trained, time on one core: {_time(to_do)}"
 
-    def _cells(self, recipe: Recipe, parameters: int, memory: str) -> list[str]:
-        time = "not measured" if (expected := recipe.minutes) is None else in_words(expected)
-        state = "finished" if read_finished(self.run / recipe.name) else "to do"
-        millions = f"{parameters / 1e6:.2f} M" if parameters else "-"
-        return [recipe.name, state, millions, memory, str(recipe.planned_steps), time, _disk(parameters)]
-
-    def _total(self, counts: list[int]) -> list[str]:
-        """The last row."""
-        to_do, time = self._to_do()
-        steps, millions = sum(recipe.planned_steps for recipe in self.recipes), f"{sum(counts) / 1e6:.2f} M"
-        return ["together", f"{to_do} to do", millions, "", str(steps), time, _disk(sum(counts))]
-
-    def _to_do(self) -> tuple[int, str]:
-        """How many stages are not finished, and their time, as far as it was measured."""
-        to_do = [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
-        known = [recipe.minutes for recipe in to_do if recipe.minutes is not None]
-        if to_do and not known:
-            return len(to_do), "not measured"
-        return len(to_do), f"{'over ' if len(known) < len(to_do) else ''}{in_words(sum(known, 0.0))}"
+    def _to_do(self) -> list[Recipe]:
+        """The stages that are not finished."""
+        return [recipe for recipe in self.recipes if not read_finished(self.run / recipe.name)]
 
     def _measured(self, recipe: Recipe) -> tuple[int, str]:
         """Parameters that learn, and what a step needs of each process where there are several."""
@@ -121,6 +109,14 @@ class Plan:
         each = f"{processes} x " if processes > 1 else ""
         shown = "-" if memory is None else f"{each}{_bytes(memory.total)}"
         return learning_parameters(stage), shown
+
+
+def _time(recipes: list[Recipe]) -> str:
+    """What stages take together, as far as it was measured."""
+    known = [recipe.minutes for recipe in recipes if recipe.minutes is not None]
+    if recipes and not known:
+        return "not measured"
+    return f"{'over ' if len(known) < len(recipes) else ''}{in_words(sum(known, 0.0))}"
 
 
 def _disk(parameters: int) -> str:
