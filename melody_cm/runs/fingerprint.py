@@ -13,7 +13,7 @@ RUNTIME_KEYS = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision", "plugins", "profiler", "max_time", "callbacks"),
     *("log_every_n_steps", "logger", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"),
 )
-MAPPINGS = ("config", "inputs")  # In every state file.
+MAPPINGS = ("config", "inputs", "outcome")  # Of a state file; one that was begun has no outcome yet.
 STEPS = (("config", "trainer", "max_steps"), ("config", "trainer", "limit_train_batches"))
 
 
@@ -75,12 +75,12 @@ def check_inputs(stage: str) -> None:
         check_inputs(needed)
 
 
-def read_state(path: Path, *more: str) -> dict[str, Any] | None:
+def read_state(path: Path) -> dict[str, Any] | None:
     """What finished.json or begun.json says; None where it is not there. A ValueError if it is damaged, or if one of
-    `MAPPINGS` or `more` in it is not keys and values."""
+    `MAPPINGS` in it is not keys and values."""
     try:
-        state = {**{name: {} for name in (*MAPPINGS, *more)}, **read_keys(path)}
-        if strange := [name for name in (*MAPPINGS, *more) if not isinstance(state[name], dict)]:
+        state = {**{name: {} for name in MAPPINGS}, **read_keys(path)}
+        if strange := [name for name in MAPPINGS if not isinstance(state[name], dict)]:
             raise ValueError(f"{strange[0]} holds no keys and values")
         return state
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def read_state(path: Path, *more: str) -> dict[str, Any] | None:
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
     """What finished.json says, or None if the stage is not finished; a ValueError if it is damaged."""
-    return read_state(folder / "finished.json", "outcome")
+    return read_state(folder / "finished.json")
 
 
 def write_finished(folder: Path, made_from: Fingerprint, outcome: dict[str, Any]) -> None:
