@@ -19,6 +19,7 @@ from melody_cm.storage.description import (
     parameters,
     required,
 )
+from melody_cm.storage.files import located
 
 Named = Callable[[Keys], str]
 
@@ -41,10 +42,8 @@ def check_slot(value: Any, kind: Any, at: Keys, named: Named, also: tuple[type, 
         for index, item in enumerate(value):
             check_slot(item, kind, (*at, str(index)), named, also)
     elif kind is not None:
-        try:
+        with located(named(at)):
             checked(value, kind)
-        except ValueError as error:
-            raise ValueError(f"{named(at)}: {error}") from error
 
 
 def check_arguments(
@@ -90,10 +89,8 @@ def open_slot(source: Any, kind: type) -> Any:
 def _check_object(value: Mapping[str, Any], kind: Any, at: Keys, named: Named, also: tuple[type, ...]) -> None:
     for key in value:
         refuse_unknown(named((*at, key)), key, ("class_path", "init_args"))
-    try:
+    with located(named((*at, "class_path"))):
         target = find_class(value["class_path"], *also)
-    except ValueError as error:
-        raise ValueError(f"{named((*at, 'class_path'))}: {error}") from error
     made, kinds = made_by(target), classes_in(kind)
     if kinds and made is not None and not issubclass(made, kinds):
         wanted = " or ".join(each.__name__ for each in kinds)

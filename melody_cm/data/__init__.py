@@ -25,11 +25,9 @@ from melody_cm.data.splitting import SplitReport, split_manifest
 from melody_cm.data.synthetic import SyntheticCorpus, write_corpus
 from melody_cm.data.texts import read_prompts
 
-_LATE = {"MusicDataModule": "datamodule"}
-
 
 def __getattr__(name: str) -> Any:
     """What trains, imported when it is asked for, because Lightning takes its time."""
-    if name not in _LATE:
+    if name != "MusicDataModule":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    return importlib.import_module(f"{__name__}.datamodule").MusicDataModule

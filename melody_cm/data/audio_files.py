@@ -149,14 +149,13 @@ def write_audio(path: str | Path, waveform: Float[Tensor, "*one t"], sample_rate
     """Write a mono waveform in [-1, 1] with 16 bits, as WAV or FLAC by the file's suffix; a ValueError for another
     suffix, or for more than one channel."""
     path = Path(path)
-    formats = {".wav": "WAV", ".flac": "FLAC"}
-    if path.suffix.lower() not in formats:
+    suffix = path.suffix.lower()
+    if suffix not in (".wav", ".flac"):
         raise ValueError(f"{path}: cannot write '{path.suffix}' files; end the name in .wav or .flac")
     if waveform.numel() != waveform.shape[-1]:
         raise ValueError(f"{path}: a mono waveform is needed, not one of shape {tuple(waveform.shape)}")
     samples = waveform.detach().float().clamp(-1.0, 1.0).cpu().reshape(-1).numpy()
-    form = formats[path.suffix.lower()]
-    write_atomically(path, lambda aside: soundfile.write(aside, samples, sample_rate, subtype="PCM_16", format=form))
+    write_atomically(path, lambda aside: soundfile.write(aside, samples, sample_rate, "PCM_16", format=suffix[1:]))
 
 
 @dataclass

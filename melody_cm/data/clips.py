@@ -7,7 +7,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from melody_cm.data.texts import decode
+from melody_cm.storage import located
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -143,16 +143,6 @@ def read_split(name: str) -> Split:
         raise ValueError(f"split is {name!r}; use one of {', '.join(SPLITS)} (or of {', '.join(OTHER_NAMES)})")
     log.warning("split %r is read as %r", name, OTHER_NAMES[name])
     return OTHER_NAMES[name]
-
-
-@contextmanager
-def located(where: object) -> Iterator[None]:
-    """Let the message of a ValueError, of whatever kind, begin with the place that it is about."""
-    try:
-        yield
-    except ValueError as error:
-        error.args = (f"{where}: {error}",)
-        raise
 
 
 def load_row(line: bytes) -> dict[str, Any]:

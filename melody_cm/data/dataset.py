@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 
 from melody_cm.batch import MusicBatch
 from melody_cm.data.audio_files import AudioProblem, UnusableFile, audio_info, read_audio, scan_audio
-from melody_cm.data.clips import Clip, located
+from melody_cm.data.clips import Clip
 from melody_cm.data.order import EVALUATION_EPOCH
 from melody_cm.randomness import keyed_generator
 from melody_cm.signal import fit_length
+from melody_cm.storage import located
 
 MAX_REPLACEMENTS = 20
 log = logging.getLogger(__name__)

@@ -64,8 +64,3 @@ def _why_not(name: str) -> str | None:
     if suffix in AUDIO_SUFFIXES:
         return "hidden file" if hidden else "unfinished .partial.wav" if name.endswith(".partial.wav") else ""
     return suffix if suffix in UNREAD_SUFFIXES and not hidden else None
-
-
-def folder_files(path: Path) -> list[Path]:
-    """The sound files below a folder, sorted; see `FolderScan`."""
-    return scan_folder(path).files

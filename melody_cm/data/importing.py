@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from melody_cm.data.clips import Clip, RowReader, check_row, located, refuse_conflicts
+from melody_cm.data.clips import Clip, RowReader, check_row, refuse_conflicts
 from melody_cm.data.formats import FORMATS
 from melody_cm.data.formats.tables import Fields
 from melody_cm.data.manifest import write_manifest
+from melody_cm.storage import located
 
 
 @dataclass

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.configuration import open_slot
-from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, located, refuse_conflicts
+from melody_cm.data.clips import SPLITS, Clip, RowReader, Split, load_row, refuse_conflicts
 from melody_cm.data.file_hashes import hash_contents
 from melody_cm.data.folders import scan_folder
 from melody_cm.data.jobs import cache_folder
 from melody_cm.data.manifest_clips import ManifestClips, open_clips, stamp_of
 from melody_cm.data.texts import lines_of, printable, read_lines
 from melody_cm.interfaces import Configurable
-from melody_cm.storage import hash_data, hash_file, read_whole, write_atomically
+from melody_cm.storage import hash_data, hash_file, located, read_whole, write_atomically
 
 log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.jsonl"
@@ -35,11 +35,7 @@ class Corpus(Configurable, ABC):
         """The rows one by one, always in the same order; a bad one does not hide the others."""
 
     def clips(self) -> Sequence[Clip]:
-        """All clips.
-
-        Raises:
-            ValueError: rows that cannot be understood, an id of two clips, or a piece in two splits.
-        """
+        """All clips; a ValueError for rows that cannot be understood, an id of two clips, or a piece in two splits."""
         clips = []
         for entry in self.entries():
             if isinstance(entry, ValueError):

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 
 from melody_cm.data.audio_files import AUDIO_SUFFIXES, write_audio
-from melody_cm.data.clips import RowReader, load_row, located
+from melody_cm.data.clips import RowReader, load_row
 from melody_cm.data.fluidsynth import SAMPLE_RATE, SOUND_FONT, FluidSynth, MidiProblem, cut_out
 from melody_cm.data.jobs import cores, progress
 from melody_cm.data.manifest import MANIFEST_NAME, ManifestCorpus, manifest_lines, write_manifest
-from melody_cm.storage import hash_data, hash_file, locked, write_atomically, write_json
+from melody_cm.storage import hash_data, hash_file, located, locked, write_atomically, write_json
 
 RECORD_NAME, LOCK_NAME = "rendering.json", ".lock"
 # What says whose music it is goes wherever the music goes.

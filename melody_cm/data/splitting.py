@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
-from melody_cm.data.clips import SPLITS, Split, load_row, located
+from melody_cm.data.clips import SPLITS, Split, load_row
 from melody_cm.data.manifest import ManifestCorpus, manifest_lines, write_manifest
+from melody_cm.storage import located
 
 RATIOS = (80.0, 10.0, 10.0)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr
 
-from melody_cm.storage import read_whole
+from melody_cm.storage import located, read_whole
 
 # Lyrics and lists of tags fill cells that are longer than what Python takes unasked.
 MOST_IN_A_LINE = 1 << 24
@@ -30,18 +30,12 @@ def decode(data: bytes) -> str:
 def read_text(path: Path) -> str:
     """The text of a file; a ValueError that names it if it is not UTF-8, or too large."""
     data = read_whole(path)
-    try:
+    with located(path):
         return decode(data)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def lines_of(file: IO[AnyStr]) -> Iterator[AnyStr]:
-    """The lines of an open file.
-
-    Raises:
-        ValueError: one is longer than any row is; the message names the file.
-    """
+    """The lines of an open file; a ValueError that names it if one is longer than any row is."""
     number = 0
     while line := file.readline(MOST_IN_A_LINE):
         number += 1
@@ -103,10 +97,8 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
     header = [name.strip() for name in header]
     named = []
     for number, cells in enumerate(rows, start=1):
-        try:
+        with located(f"row {number}"):
             named.append(named_cells(header, cells))
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from error
     return named
 
 

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from melody_cm.data import SPLITS, AudioProblem, Clip, audio_info, open_corpus, read_audio, read_split
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.clips import load_row, located
-from melody_cm.data.folders import folder_files
+from melody_cm.data.clips import load_row
+from melody_cm.data.folders import scan_folder
 from melody_cm.data.manifest import MANIFEST_NAME
 from melody_cm.data.texts import TABLES, by_numbers, printable, read_lines, read_prompts, read_text
 from melody_cm.interfaces import AudioEmbedding
 from melody_cm.placement import Placement, at_least_fp32
 from melody_cm.signal import resample
-from melody_cm.storage import read_whole
+from melody_cm.storage import located, read_whole
 
 MAX_WORKERS = 16
 AHEAD = 4
@@ -42,7 +42,7 @@ def find_clips(path: str | Path, split: str | None = None) -> list[Clip]:
     if place.is_dir() and not (place / MANIFEST_NAME).is_file():
         if split is not None:
             raise ValueError(f"{path} has no {MANIFEST_NAME}, so no split {split!r}; leave the split out")
-        names = ((file, printable(file.relative_to(place).as_posix())) for file in folder_files(place))
+        names = ((file, printable(file.relative_to(place).as_posix())) for file in scan_folder(place).files)
         clips = [Clip(name, file, 0.0, None, "test", [], name, printable(str(file))) for file, name in names]
     else:
         clips = list(open_corpus(str(path)).clips())

@@ -25,7 +25,16 @@ from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.processes import require_first
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.runs.weights import StartingWeights
-from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
+from melody_cm.storage import (
+    build,
+    current_run,
+    load_network,
+    load_weights,
+    located,
+    save_network,
+    write_json,
+    write_text,
+)
 from melody_cm.training.compiled import Compiled
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
 from melody_cm.training.monitors import BestCheckpoint, MonitorCheck
@@ -130,10 +139,8 @@ class Training:
         """Let the loaders read what `melody-cm data encode` left in the run, if anything."""
         data, name = self.data, self.recipe.name
         folder = encoded_folder(current_run(), self.recipe.config["data"])
-        try:
+        with located(name):
             data.encoded = find_encoded(folder, self.module, data.sample_rate, data.fingerprint)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
         if data.encoded is not None:
             beside = ", and waveforms" if data.encoded.reads_waveform else ""
             names = ", ".join(each.name for each in data.encoded.outputs)
@@ -227,11 +234,8 @@ def music_facts(data: MusicDataModule) -> dict[str, Any]:
 
 
 def max_seconds(trainer: Mapping[str, Any]) -> float:
-    """How long a training may take, in the forms of Lightning's `max_time`; infinite where nothing is said.
-
-    Raises:
-        ValueError: it is none of these forms, or below 0.
-    """
+    """How long a training may take, in the forms of Lightning's `max_time`; infinite where nothing is said. A
+    ValueError if it is none of these forms, or below 0."""
     limit = trainer.get("max_time")
     if limit is None:
         return math.inf

@@ -13,6 +13,7 @@ from melody_cm.storage.description import describe, find_class, refuse_foreign, 
 from melody_cm.storage.export import save_network, weight_hash
 from melody_cm.storage.files import (
     folder_atomically,
+    located,
     naming_full_disks,
     read_json,
     read_keys,

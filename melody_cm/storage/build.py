@@ -27,7 +27,7 @@ from melody_cm.storage.description import (
     refuse_foreign,
     required,
 )
-from melody_cm.storage.files import read_keys
+from melody_cm.storage.files import located, read_keys
 from melody_cm.storage.hashing import hash_tensors
 from melody_cm.storage.pretrained import offline
 from melody_cm.storage.stages import stage_folder
@@ -280,12 +280,11 @@ def _call(target: Any, arguments: Mapping[str, Any], also: tuple[type, ...]) -> 
         raise ValueError(f"the init_args of {name} are {arguments!r}; give keys and values")
     # In the order of the signature, so that random first weights do not depend on the order of a file.
     ordered = sorted(arguments, key=lambda key: known.index(key) if key in known else len(known))
-    built = {key: build(arguments[key], hints.get(key), *also) for key in ordered}
-    for key, value in built.items():
-        try:
-            built[key] = checked(value, hints[key]) if key in hints else value
-        except ValueError as error:
-            raise ValueError(f"{name}: {key}: {error}") from error
+    built = {}
+    for key in ordered:
+        built[key] = build(arguments[key], hints.get(key), *also)
+        with located(f"{name}: {key}"):
+            built[key] = checked(built[key], hints.get(key, Any))
     if missing := [key for key in required(target) if key not in built]:
         raise ValueError(f"{name} cannot be built from its configuration: it lacks {', '.join(missing)}")
     try:

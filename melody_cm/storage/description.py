@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from melody_cm.interfaces import Configurable, Network
+from melody_cm.storage.files import located
 
 STAGE = "stage:"  # "stage:melody/5_audio_vae_gan" stands for what that finished stage exports.
 OURS = "melody_cm"
@@ -98,10 +99,8 @@ def _refuse_foreign_class(path: Any, file: Any) -> None:
             f"{file} names {path}, whose module is neither melody_cm's nor imported: it could run any code. If you "
             f"trust it, import {module} first, or say --trust-module {module}"
         )
-    try:
+    with located(file):
         found = find_class(path)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
     if not isinstance(found, type):
         raise ValueError(f"{file} names {path}, which is no class; only a recipe may call functions")
 

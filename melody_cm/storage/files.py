@@ -20,12 +20,9 @@ LEFT = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.part")
 SWEPT: set[Path] = set()  # Folders that this process has written into.
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path`, then put it in place; an error leaves the old file untouched.
-
-    Raises:
-        OSError: the disk is full; the message says how much was wanted.
-    """
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then put it in place; an error, such as the OSError of a full disk, leaves
+    the old file untouched."""
     path = Path(path)
     aside = _aside(path)
     try:
@@ -40,12 +37,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
-    """Turn any error of a writer into one line about `path`, if no more can be written to where `written` lies: the
-    libraries say something else each.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Turn any error of a writer into an OSError of one line about `path`, if no more can be written to where `written`
+    lies: the libraries say something else each."""
     try:
         yield
     except Exception as error:
@@ -57,6 +50,16 @@ def naming_full_disks(path: Path, written: Path) -> Iterator[None]:
         raise OSError(
             f"no space left for {path}: {done:.1f} MiB of it could be written; free some space, or use another disk"
         ) from error
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Let the message of a ValueError, of whatever kind, begin with the place that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (f"{where}: {error}",)
+        raise
 
 
 def sweep(folder: Path) -> None:
@@ -78,7 +81,7 @@ def _delete_left(path: Path, anywhere: bool) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda aside: _write_plain(aside, text))
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -87,11 +90,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a file that is no larger than `most`.
-
-    Raises:
-        ValueError: it is, or it is no file; the message names it.
-    """
+    """The bytes of a file; a ValueError that names it if it is larger than `most`, or no file."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_char_device():
         raise ValueError(f"{path} is no file")
@@ -103,11 +102,7 @@ def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: the file is not JSON; the message names it.
-    """
+    """What a JSON file holds; a ValueError that names it if it is not JSON."""
     data = read_whole(path)
     try:
         return json.loads(data.decode())
@@ -116,11 +111,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_keys(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds keys and values.
-
-    Raises:
-        ValueError: it does not; the message names it.
-    """
+    """The keys and values of a JSON file; a ValueError that names it if it holds none."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no keys and values; make it again or remove it")
@@ -152,10 +143,6 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write_plain(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

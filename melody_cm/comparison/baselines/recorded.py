@@ -11,7 +11,7 @@ from torch import Tensor
 from melody_cm.audio import GeneratedAudio
 from melody_cm.data import AudioProblem, audio_info, read_audio
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
-from melody_cm.data.folders import folder_files
+from melody_cm.data.folders import scan_folder
 from melody_cm.evaluation.clips import in_order, told_prompt
 from melody_cm.interfaces import Pipeline
 from melody_cm.storage import hash_file
@@ -88,7 +88,7 @@ class RecordedMusic(Pipeline):
 def _assign(folder: Path, prompts: Sequence[str] | None) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the clips")
-    sounds = folder_files(folder)
+    sounds = scan_folder(folder).files
     if not sounds:
         raise ValueError(f"{folder} holds no sound files; it needs one of {', '.join(AUDIO_SUFFIXES)} for each prompt")
     told = {file: prompt for file in sounds if (prompt := told_prompt(file)) is not None}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Split
-from melody_cm.data.folders import folder_files
+from melody_cm.data.folders import scan_folder
 from melody_cm.data.formats.tables import Fields, Rows, numeric_cell, read_rows, single_file, text_list, without
 from melody_cm.data.manifest import hashed_split
 
@@ -53,7 +53,7 @@ def musiccaps(sources: Sequence[str], audio: Path) -> Rows:
     Rows of AudioSet's evaluation part are split test; of the others, a tenth by their id is valid.
     """
     files: dict[str, dict[int | None, Path]] = defaultdict(dict)
-    for path in folder_files(audio):
+    for path in scan_folder(audio).files:
         if name := NAME.fullmatch(path.stem):
             files[name["id"]].setdefault(None if name["start"] is None else int(name["start"]), path)
     return read_rows(single_file(sources), MUSICCAPS, partial(_musiccaps_fields, files=files, folder=audio))

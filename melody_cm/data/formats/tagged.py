@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from melody_cm.data.clips import Split, load_row, located
+from melody_cm.data.clips import Split, load_row
 from melody_cm.data.formats.tables import (
     Fields,
     Rows,
@@ -21,7 +21,7 @@ from melody_cm.data.formats.tables import (
     translate_cells,
     without,
 )
-from melody_cm.storage import read_whole
+from melody_cm.storage import located, read_whole
 
 AUDIOCRAFT_NAMES = ("data.jsonl", "data.jsonl.gz")
 # A row is shorter than this, and so is a file that unpacks to more than so many times its size.
