@@ -76,13 +76,9 @@ def sampling_settings(trained: dict[str, Any], known: dict[str, Any]) -> dict[st
 
 def _folders(slots: Any) -> dict[str, str]:
     """The public folder that each class of a configuration reads, by class path."""
-    if not isinstance(slots, dict):
-        return {}
-    arguments = slots.get("init_args") or {}
-    found = {slots["class_path"]: arguments["folder"]} if "class_path" in slots and "folder" in arguments else {}
-    for slot in slots.values():
-        found |= _folders(slot)
-    return found
+    values = dict(leaves(slots))
+    at_folders = [at for at in values if at[-2:] == ("init_args", "folder")]
+    return {values[(*at[:-2], "class_path")]: values[at] for at in at_folders}
 
 
 def _take_folders(slots: dict[str, Any], trained: dict[str, str]) -> None:
