@@ -59,9 +59,7 @@ def encode(
             if not outputs:
                 say(f"{recipe.name}: has no frozen encoder, nothing to encode")
                 continue
-            encoding = _opened(recipe, run, outputs, placement or Placement.choose(), made if again else None)
-            _encode(recipe.name, encoding, processes)
-            made |= {encoding.folder / output.name for output in outputs}
+            _encode(recipe.name, _opened(recipe, run, outputs, placement or Placement.choose(), again, made), processes)
 
 
 def encoders(recipe: Recipe) -> nn.ModuleList:
@@ -75,14 +73,15 @@ def encoders(recipe: Recipe) -> nn.ModuleList:
 
 
 def _opened(
-    recipe: Recipe, run: Run, outputs: list[FrozenOutput], placement: Placement, keep: set[Path] | None
+    recipe: Recipe, run: Run, outputs: list[FrozenOutput], placement: Placement, again: bool, made: set[Path]
 ) -> Encoding:
-    """The encoding of a recipe's music, its folders ready: emptied but for those to `keep` (None: all are kept)."""
+    """The encoding of a recipe's music, its folders ready: with `again` emptied, but for those that were `made` now."""
     data = build_data(recipe.config["data"])
     folder, fingerprint = encoded_folder(run.path, recipe.config["data"]), data.fingerprint()
     for output in outputs:
         own = folder / output.name
-        prepare(own, output, fingerprint, placement.precision, again=keep is not None and own not in keep)
+        prepare(own, output, fingerprint, placement.precision, again=again and own not in made)
+        made.add(own)
     return Encoding(folder, outputs, data.corpus.splits(), data.sample_rate, data.seconds, placement)
 
 
