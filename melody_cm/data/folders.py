@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from melody_cm.data.audio_files import AUDIO_SUFFIXES
 
@@ -14,23 +14,17 @@ UNREAD_SUFFIXES = (
 )
 
 
-@dataclass
-class FolderScan:
-    """What is found below a folder.
+class FolderScan(NamedTuple):
+    """What is found below a folder."""
 
-    Links to folders are followed, each folder is entered once, whatever leads to it, and hidden ones are left out.
-    """
-
-    files: list[Path] = field(default_factory=list)  # Sorted.
+    files: list[Path]  # Sorted.
     # By kind: unread formats by suffix, hidden or unreadable folders, hidden or unfinished sounds.
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in sorted(self.left_out.items()))
+    left_out: Counter[str]
 
 
 def scan_folder(path: Path) -> FolderScan:
-    """What is found below a folder; a FileNotFoundError if there is none."""
+    """What is found below a folder; a FileNotFoundError if there is none. Links to folders are followed, each folder is
+    entered once, whatever leads to it, and hidden ones are left out."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
     files, left_out, entered = [], [], set()

@@ -130,7 +130,8 @@ class FolderCorpus(Corpus):
         return (_entry(self.clip, audio) for audio in scan_folder(self.path).files)
 
     def left_out(self) -> str:
-        return str(scan_folder(self.path))
+        left_out = scan_folder(self.path).left_out
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
 
     def clip(self, audio: Path) -> Clip:
         """The clip of one sound file and of the .json or .txt beside it."""
