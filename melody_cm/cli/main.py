@@ -46,11 +46,11 @@ class Parser(argparse.ArgumentParser):
             message = f"{what} {given!r} is none of {', '.join(known)}{nearest(given, known)}"
         elif "arguments are required: " in message:
             missing = message.partition("required: ")[2].split(", ")
-            named = {
-                action: "/".join(action.option_strings) or action.metavar or action.dest for action in self._actions
+            helps = {
+                str("/".join(action.option_strings) or action.metavar or action.dest): action.help
+                for action in self._actions
             }
-            names = {str(name): action.help for action, name in named.items()}
-            message = "; ".join(f"{name} is missing: {names.get(name) or 'see --help'}" for name in missing)
+            message = "; ".join(f"{name} is missing: {helps.get(name) or 'see --help'}" for name in missing)
         self.exit(USER_ERROR, f"{self.prog}: {message}\n")
 
 
