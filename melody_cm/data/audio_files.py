@@ -177,7 +177,6 @@ class _Sound:
         return AudioInfo(self.rate, self.file.channels, self.frames / self.rate)
 
     def available(self, start_seconds: float) -> float:
-        """Seconds of sound after start."""
         available = self.info.seconds - start_seconds
         if not available >= MIN_SECONDS:
             message = f"{self.path}: too short, {max(available, 0.0):.3f} s of sound after {start_seconds:g} s"

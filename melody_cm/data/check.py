@@ -38,7 +38,6 @@ class CorpusReport:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, problem: str) -> None:
-        """Add a problem."""
         self.problems.append(problem)
         self.reasons[reason] += 1
 

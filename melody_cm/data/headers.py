@@ -69,16 +69,13 @@ class Spliced(io.RawIOBase):
         self._size = len(head) + path.stat().st_size - start
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of a file."""
         self._place = max(0, offset + (0, self._place, self._size)[whence])
         return self._place
 
     def tell(self) -> int:
-        """As of a file."""
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        """Read as a file does."""
         view, head = memoryview(buffer).cast("B"), self._head[self._place : self._place + len(buffer)]
         view[: len(head)] = head
         self._file.seek(self._start + max(0, self._place + len(head) - len(self._head)))
@@ -87,7 +84,6 @@ class Spliced(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
         super().close()
 

@@ -46,7 +46,6 @@ class ManifestClips(Sequence[Clip]):
         return clip
 
     def of_split(self, split: Split) -> "ManifestClips":
-        """Those of one split."""
         return self._part(self.table[self.table["split"] == CODES[split]])
 
     def audio_files(self) -> list[str]:

@@ -245,7 +245,6 @@ class ListedRecipe:
 
     @property
     def cost(self) -> str:
-        """Its time in words."""
         return "cost not measured" if self.minutes is None else f"{in_words(self.minutes)} on one core"
 
 
