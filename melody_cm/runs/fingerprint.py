@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from melody_cm.configuration import leaves
-from melody_cm.runs.recipe import Recipe
+from melody_cm.runs.recipe import Recipe, build_data
 from melody_cm.storage import check_export, hash_file, read_keys, stage_folder, weight_hash, write_json
 
 # Where and how fast a stage runs, and how it is watched, does not change what it is.
@@ -47,8 +47,9 @@ class Fingerprint:
         return bool(changes) and changes.keys() <= set(STEPS) and numbers and all(a < b for a, b in changes.values())
 
 
-def fingerprint(recipe: Recipe, data: str) -> Fingerprint:
-    """The fingerprint of a composed recipe on data whose own fingerprint is given."""
+def fingerprint(recipe: Recipe) -> Fingerprint:
+    """The fingerprint of a composed recipe."""
+    data = build_data(recipe.config["data"]).fingerprint()
     return Fingerprint(lasting(recipe.config), data, {stage: stage_weights(stage) for stage in recipe.needs})
 
 

@@ -12,14 +12,7 @@ from typing import Any
 from melody_cm.configuration import read_yaml, shipped
 from melody_cm.interfaces import Pipeline
 from melody_cm.pipelines import PretrainedPipeline
-from melody_cm.runs.fingerprint import (
-    Fingerprint,
-    check_finished,
-    check_inputs,
-    fingerprint,
-    read_finished,
-    read_state,
-)
+from melody_cm.runs.fingerprint import Fingerprint, check_finished, check_inputs, fingerprint, read_finished, read_state
 from melody_cm.runs.plan import plan
 from melody_cm.runs.processes import is_first_process, one_training, say, wait_until
 from melody_cm.runs.recipe import Recipe, Setting, build_data
@@ -164,7 +157,7 @@ class Run:
             recipe = Recipe(
                 stage, folder / "config.yaml", str(begun.get("size")), {}, read_yaml(folder / "config.yaml")
             )
-            made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+            made_from = fingerprint(recipe)
             made_from.start = begun.get("start") or {}
             if changed := made_from.differences(begun):
                 raise ValueError(f"{folder} was made from something else: {shortened(changed)}; it cannot be finished")
@@ -216,7 +209,7 @@ def train_one(recipe: Recipe, folder: Path, retrain: bool, start: StartingWeight
     `Interrupted` if a signal or the time asked to stop, during the stage or just after it; a ValueError if it was made
     from something else, or is damaged, and `retrain` was not asked for.
     """
-    made_from = fingerprint(recipe, build_data(recipe.config["data"]).fingerprint())
+    made_from = fingerprint(recipe)
     if start is not None:
         made_from.start = start.hashes(recipe.name)
     old = None
