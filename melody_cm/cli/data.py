@@ -188,8 +188,7 @@ def caption(arguments: Namespace) -> int:
 
 def encode(arguments: Namespace) -> int:
     """Encode for one stage, or for the stages of a folder whose frozen parts are finished. Options: those of train."""
-    size = arguments.size
-    setting = melody_cm.Setting(size, arguments.machine, arguments.corpus, arguments.overrides)
+    setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides)
     recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
     placement = chosen_placement(arguments)
     options = {"processes": arguments.processes, "placement": placement, "again": arguments.again}

@@ -157,6 +157,7 @@ class MusicDataModule(LightningDataModule):
             share = self.batch_size / self._processes()[1] * getattr(self.trainer, "num_devices", 1)
             ahead = PREFETCHED * self.num_workers * share * self.seconds * self.sample_rate * BYTES_PER_SAMPLE
             require_shared_memory(ahead, "set data.num_workers lower")
+        device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
         # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.
         return DataLoader(
             dataset,
@@ -166,13 +167,9 @@ class MusicDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             prefetch_factor=PREFETCHED if self.num_workers else None,
             timeout=PATIENCE_SECONDS if self.num_workers else 0,
-            pin_memory=self._trains_on_gpu(),
+            pin_memory=device is not None and device.type == "cuda",
             generator=Generator().manual_seed(self.seed),
         )
-
-    def _trains_on_gpu(self) -> bool:
-        device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
-        return device is not None and device.type == "cuda"
 
     def _batches_seen(self) -> int:
         module = self.trainer.lightning_module if self.trainer else None

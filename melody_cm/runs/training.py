@@ -25,16 +25,8 @@ from melody_cm.runs.fingerprint import Fingerprint, lasting, write_finished
 from melody_cm.runs.processes import require_first
 from melody_cm.runs.recipe import LIGHTNING, Recipe, build_data
 from melody_cm.runs.weights import StartingWeights
-from melody_cm.storage import (
-    build,
-    current_run,
-    load_network,
-    load_weights,
-    located,
-    save_network,
-    write_json,
-    write_text,
-)
+from melody_cm.storage import build, current_run, load_network, load_weights, save_network, write_json, write_text
+from melody_cm.storage.files import located
 from melody_cm.training.compiled import Compiled
 from melody_cm.training.lifecycle import AtomicCheckpointIO, LastCheckpoint, LossTrace, StageProgress, remedy
 from melody_cm.training.monitors import BestCheckpoint, MonitorCheck

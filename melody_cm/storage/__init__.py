@@ -1,14 +1,6 @@
 """Networks, configurations and finished stages on disk."""
 
-from melody_cm.storage.build import (
-    assemble,
-    build,
-    check_export,
-    load_network,
-    load_stage,
-    load_weights,
-    stages_from,
-)
+from melody_cm.storage.build import assemble, build, check_export, load_network, load_stage, load_weights, stages_from
 from melody_cm.storage.description import describe, find_class, refuse_foreign, trust_module
 from melody_cm.storage.export import save_network, weight_hash
 from melody_cm.storage.files import (

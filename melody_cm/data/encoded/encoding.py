@@ -130,11 +130,8 @@ class Encoding(Dataset[str | Exception | None]):
                     self.bad[clip_name(*key)] = result
                 yield
             for output in self.wanted:
-                self._finish(output)
-
-    def _finish(self, output: FrozenOutput) -> None:
-        folder, index = self.folder / output.name, self.indices[output.name]
-        write_json(folder / INDEX, {**index, "bad": index.get("bad", {}) | self.bad})
+                index = self.indices[output.name]
+                write_json(self.folder / output.name / INDEX, {**index, "bad": index.get("bad", {}) | self.bad})
 
     def _lacking(self, output: FrozenOutput) -> set[tuple[Split, int]]:
         folder, bad = self.folder / output.name, self.indices[output.name].get("bad", {})
