@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import melody_cm
-from melody_cm.cli.options import add_placement, add_setting, chosen_placement
+from melody_cm.cli.options import add_placement, add_setting, chosen_placement, chosen_run
 
 OK, FOUND = 0, 2
 CORPUS = "a .jsonl manifest, a folder, or a .yaml of a corpus"
@@ -189,7 +189,7 @@ def caption(arguments: Namespace) -> int:
 def encode(arguments: Namespace) -> int:
     """Encode for one stage, or for the stages of a folder whose frozen parts are finished. Options: those of train."""
     setting = melody_cm.Setting(arguments.size, arguments.machine, arguments.corpus, arguments.overrides)
-    recipes, folder = melody_cm.plan(arguments.recipe, setting), melody_cm.Run(arguments.runs / arguments.run)
+    recipes, folder = melody_cm.plan(arguments.recipe, setting), chosen_run(arguments, arguments.run)
     placement = chosen_placement(arguments)
     options = {"processes": arguments.processes, "placement": placement, "again": arguments.again}
     melody_cm.encode(recipes, folder, skip_unfinished=len(recipes) > 1, **options)

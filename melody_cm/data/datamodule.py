@@ -13,7 +13,7 @@ from melody_cm.data.audio_files import AudioProblem, audio_info
 from melody_cm.data.clips import Clip, Split
 from melody_cm.data.dataset import MusicDataset, collate
 from melody_cm.data.encoded.cache import EncodedClips, EncodedDataset
-from melody_cm.data.jobs import PATIENCE_SECONDS, require_shared_memory
+from melody_cm.data.jobs import PATIENCE_SECONDS, notice_killed_workers, require_shared_memory
 from melody_cm.data.manifest import Corpus
 from melody_cm.data.order import Key, TrainingOrder, evaluation_batches, share_of
 from melody_cm.storage import hash_data
@@ -157,6 +157,7 @@ class MusicDataModule(LightningDataModule):
             share = self.batch_size / self._processes()[1] * getattr(self.trainer, "num_devices", 1)
             ahead = PREFETCHED * self.num_workers * share * self.seconds * self.sample_rate * BYTES_PER_SAMPLE
             require_shared_memory(ahead, "set data.num_workers lower")
+            notice_killed_workers()
         device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
         # A generator of its own: a loader draws a seed for its workers, by default from torch's global stream.
         return DataLoader(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import track
+from torch.utils.data._utils import signal_handling
 
 PATIENCE_SECONDS = 1800  # With a loader whose processes read music.
 SHARED_MEMORY = Path("/dev/shm")  # Where the processes of a loader leave what they have read.
@@ -51,6 +53,15 @@ def require_shared_memory(wanted: float, fix: str) -> None:
             f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, but the processes that read music may hold "
             f"{wanted / 2**20:.0f} MiB there; give a container more by --shm-size, or {fix}"
         )
+
+
+def notice_killed_workers() -> None:
+    """Let a process of the next loader that is killed be noticed at once, not after `PATIENCE_SECONDS`.
+
+    torch sets its handler for that once, and Lightning takes it away at the end of a training.
+    """
+    if hasattr(signal, "SIGCHLD") and not callable(signal.getsignal(signal.SIGCHLD)):
+        signal_handling._SIGCHLD_handler_set = False
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def _in_the_repository(monkeypatch):
         ("generate {tmp}/none --prompt a --seconds 1 --out {tmp}/o", ["none"]),
         ("data check {tmp}/none", ["none"]),
         ("train recipes/musiccm/1_mel_vae.yaml --run ../x --size tiny", ["'../x'", "cannot name a run"]),
+        ("data encode recipes/melody --run ../x --size tiny", ["'../x'", "cannot name a run"]),
         ("train recipes/musiccm/1_mel_vae.yaml --run x --size tiny --machine cup", ["'cup'", "cpu, ddp, gpu"]),
         (
             "train recipes/musiccm/1_mel_vae.yaml --runs {tmp} --run x --size tiny --trainer.max_steps 0",

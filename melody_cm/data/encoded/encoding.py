@@ -24,7 +24,7 @@ from melody_cm.data.encoded.cache import (
     staleness,
 )
 from melody_cm.data.encoded.outputs import FrozenOutput
-from melody_cm.data.jobs import PATIENCE_SECONDS, cores, naming_lost_workers
+from melody_cm.data.jobs import PATIENCE_SECONDS, cores, naming_lost_workers, notice_killed_workers
 from melody_cm.placement import Placement
 from melody_cm.storage import write_atomically, write_json
 
@@ -117,6 +117,7 @@ class Encoding(Dataset[str | Exception | None]):
         count = count if "fork" in multiprocessing.get_all_start_methods() else 0
         settings = {"worker_init_fn": self._take_device, "multiprocessing_context": "fork"} if count else {}
         settings |= {"timeout": PATIENCE_SECONDS} if count else {}
+        notice_killed_workers()
         return self._collect(iter(DataLoader(self, batch_size=None, sampler=self.todo, num_workers=count, **settings)))
 
     def _collect(self, results: Iterator[str | Exception | None]) -> Iterator[None]:

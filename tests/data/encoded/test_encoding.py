@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,10 @@ class Killer(SmoothAutoencoder):
         os.kill(os.getpid(), 9)
 
 
-def test_a_killed_process_is_noticed(tmp_path):
+@pytest.mark.timeout(60)
+def test_a_killed_process_is_noticed_after_a_training_too(tmp_path, made):
+    encode(tmp_path / "before", made[1], processes=2)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # As Lightning leaves it.
     model = Model(autoencoder=Killer().freeze("toy/1_autoencoder", "stage:toy/1_autoencoder"))
     with pytest.raises(OSError, match=r"process that encodes was killed.*fewer --processes.*same command goes on"):
         encode(tmp_path / "run", make_music(tmp_path / "music", [0.4]), model)
