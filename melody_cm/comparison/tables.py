@@ -11,6 +11,7 @@ from melody_cm.comparison.ceilings import MUSIC, PAIRED
 from melody_cm.comparison.coherence import SEGMENT_SECONDS
 from melody_cm.evaluation.forward_passes import musiclm_passes
 from melody_cm.evaluation.results import Difference, Results, Row, arrow, larger_is_better
+from melody_cm.evaluation.score import Score
 from melody_cm.evaluation.tables import Sheet, embedding_notes
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
@@ -104,7 +105,7 @@ def _line(row: Row, columns: list[str]) -> list[str]:
     return [
         row.label,
         _steps(row),
-        *[_excess(row, column) if column.startswith(EXCESS) else row.cell(column) for column in columns],
+        *["-" if (score := shown(row, column)) is None else score.cell() for column in columns],
         ", ".join(sorted(counts)),
         _speed(row.facts.get("speed")),
         "-" if sensitivity is None else f"{sensitivity:.3f}",
@@ -116,13 +117,13 @@ def _steps(row: Row) -> str:
     return "-" if row.num_steps is None else str(row.num_steps)
 
 
-def _excess(row: Row, column: str) -> str:
+def shown(row: Row, column: str) -> Score | None:
+    """What a column shows of a row: a metric, or the excess of a text correlation; None where it was not measured."""
     score = row.metrics.get(column.replace(EXCESS, TEXT, 1))
-    if score is None or "excess" not in score.details:
-        return "-"
-    told = score.details
-    interval = f" [{told['excess_low']:.4g}, {told['excess_high']:.4g}]" if "excess_low" in told else ""
-    return f"{told['excess']:.4g}{interval}"
+    if score is None or not column.startswith(EXCESS):
+        return score
+    value, low, high = (score.details.get(name) for name in ("excess", "excess_low", "excess_high"))
+    return None if value is None else replace(score, value=value, corrected=None, low=low, high=high, too_few=False)
 
 
 def _speed(speed: Mapping[str, Any] | None) -> str:
@@ -172,24 +173,26 @@ def _footnotes(results: Results, columns: list[str]) -> list[str]:
     ]
 
 
+def rivals(results: Results) -> list[Row]:
+    """The rows of systems, without those that repeat another one with other seeds."""
+    return [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
+
+
 def disagreement(results: Results) -> list[str]:
     """Where the two first embeddings, by their kernel distances, order systems differently."""
     keys = [f"kad_{name}" for name in results.embeddings()][:2]
-    rows = [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
-    rows = [row for row in rows if all(key in row.metrics and row.metrics[key].best is not None for key in keys)]
-    if len(keys) < 2 or len(rows) < 2:
-        return []
+    rows = [row for row in rivals(results) if all(key in row.metrics for key in keys)]
+    rows = [row for row in rows if all(row.metrics[key].best is not None for key in keys)]
     pairs = list(combinations(rows, 2))
-    orders = [[one.metrics[key].best < other.metrics[key].best for key in keys] for one, other in pairs]
     unlike = [
-        f"{one.title} / {other.title}" for (one, other), order in zip(pairs, orders, strict=True) if len(set(order)) > 1
+        f"{one.title} / {other.title}"
+        for one, other in pairs
+        if len({one.metrics[key].best < other.metrics[key].best for key in keys}) > 1
     ]
+    if not unlike:
+        return []
     told = f"{'; '.join(unlike[:PAIRS_SHOWN])}{'; ...' if len(unlike) > PAIRS_SHOWN else ''}"
-    return (
-        [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently: {told}."]
-        if unlike
-        else []
-    )
+    return [f"{' and '.join(keys)} order {len(unlike)} of {len(pairs)} pairs of rows differently: {told}."]
 
 
 def _music(results: Results, keys: list[str]) -> Sheet:

@@ -4,11 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from melody_cm.comparison.tables import AREA, EXCESS, TEXT, disagreement, main_judge, per_cent, prompt_measure
+from melody_cm.comparison.tables import (
+    AREA,
+    EXCESS,
+    TEXT,
+    disagreement,
+    main_judge,
+    per_cent,
+    prompt_measure,
+    rivals,
+    shown,
+)
 from melody_cm.evaluation.results import Results, Row
 from melody_cm.evaluation.uncertainty import MIN_GROUPS
 
 NOT_TOLD = "not distinguishable"
+DEAF = {EXCESS: 0.0, AREA: 0.5}  # What a system scores that does not hear its prompts.
 NAMED = 3  # Rows that a sentence names; of more it says how many.
 WORTH = {
     "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
@@ -98,7 +109,7 @@ def findings(results: Results) -> list[Finding]:
         baseline = results.metadata["baseline"]
         labels = dict.fromkeys(row.label for row in results.rows if row.label != baseline)
         return [_of_variant(results, label, baseline) for label in labels]
-    rows = [row for row in results.rows if row.num_steps is not None and not row.facts.get("null_of")]
+    rows = rivals(results)
     found = [_of_judge(results, rows), _of_prompts(results, rows), _of_speed(rows), _of_passes(rows)]
     unlike = [Finding(sentence, "a caution") for sentence in disagreement(results)]
     return [one for one in [*found, *_of_nulls(results), *unlike] if one is not None]
@@ -119,25 +130,16 @@ def _of_prompts(results: Results, rows: Sequence[Row]) -> Finding | None:
     column = prompt_measure(results)
     if column is None:
         return None
-    key = column.replace(EXCESS, TEXT, 1)
-
-    def value(row: Row) -> float | None:
-        score = row.metrics[key]
-        return score.details.get("excess") if column.startswith(EXCESS) else score.best
-
-    told = [row for row in rows if key in row.metrics and value(row) is not None]
+    told = [(row, score) for row in rows if (score := shown(row, column)) is not None and score.best is not None]
     if not told:
         return None
-    best = max(told, key=value)
-    lead = f"Follows its prompts best by {column}: {best.title} with {value(best):.3g}."
-    score, deaf = best.metrics[key], None
-    if column.startswith(EXCESS) and score.details.get("excess_low", 1) <= 0:
-        deaf = "0"
-    if column.startswith(AREA) and score.low is not None and score.low <= 0.5:
-        deaf = "0.5"
-    if deaf:
-        lead += f" Its interval holds {deaf}, so even this one may be deaf to the text."
-    return _against_others(results, best, key.replace(TEXT, "text_similarity_", 1), lead)
+    best, score = max(told, key=lambda one: one[1].best)
+    lead = f"Follows its prompts best by {column}: {best.title} with {score.best:.3g}."
+    deaf = next((value for start, value in DEAF.items() if column.startswith(start)), None)
+    if deaf is not None and score.low is not None and score.low <= deaf:
+        lead += f" Its interval holds {deaf:g}, so even this one may be deaf to the text."
+    tested = column.replace(EXCESS, TEXT, 1).replace(TEXT, "text_similarity_", 1)
+    return _against_others(results, best, tested, lead)
 
 
 def _against_others(results: Results, best: Row, metric: str, lead: str) -> Finding:
