@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ def frechet_score(
     if too_few and (sure := jackknife(raw, left_out)):
         half = (sure.high - sure.low) / 2
         left_out, details = [], details | {"plain_low": max(raw - half, 0.0), "plain_high": raw + half}
-    return distance_score(
+    score = distance_score(
         raw,
         left_out,
         (generated, reference),
@@ -138,10 +138,10 @@ def frechet_score(
         n_generated=generated.num_clips,
         n_reference=told[1].num_clips if len(told) > 1 else None,
         too_few=too_few,
-        clamped=True,
         details=details,
         warnings=[warning for warning, applies in warnings.items() if applies],
     )
+    return replace(score, value=max(raw, 0.0))
 
 
 def fewest_groups(width: int) -> int:
@@ -200,7 +200,7 @@ def distance_score(
     skew = half**2 / (4 * max(sure.corrected, half)) if sure and half else 0.0
     named = zip(told.items(), sure.deviations if sure else (), strict=False)
     return Score(
-        max(value, 0.0) if more.pop("clamped", False) else value,
+        value,
         None if sure is None or more["too_few"] else sure.corrected,
         sure and sure.low,
         sure and sure.high + skew,
