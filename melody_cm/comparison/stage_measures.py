@@ -1,4 +1,7 @@
-"""What an ablation asks of a trained denoiser: how well it denoises, and what its samples are worth."""
+"""What an ablation asks of a trained denoiser: how well it denoises, and what its samples are worth.
+
+Errors have no intervals of their own: those come from several seeds.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -55,7 +58,7 @@ def denoising_measures(stage: Stage, clips: Sequence[MusicBatch]) -> dict[str, S
         first += len(batch)
     result, method = scores.compute(), "over clips and 16 noise levels"
     found = {name: result[name] for name in ("velocity_mse", "si_snri", "si_snri_median")}
-    return {name: _plain(value, method, first) for name, value in found.items() if value is not None}
+    return {name: Score.bare(value, method, first) for name, value in found.items() if value is not None}
 
 
 def sample_scores(
@@ -120,9 +123,4 @@ def relative_distance(first: Float[Tensor, "b c *axes"], second: Float[Tensor, "
 
 def _mean(values: Sequence[Tensor], method: str) -> Score:
     joined = torch.cat(values)
-    return _plain(joined.mean().item(), method, len(joined))
-
-
-def _plain(value: float, method: str, clips: int) -> Score:
-    """A number without an interval of its own: that comes from several seeds."""
-    return Score(value, None, None, None, method, clips, None, False)
+    return Score.bare(joined.mean().item(), method, len(joined))

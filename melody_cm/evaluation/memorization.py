@@ -66,7 +66,7 @@ def _share(nearest: Float64[Tensor, " n"], groups: Sequence[Hashable], threshold
     method = f"share of clips with a training clip at a cosine above 0.{threshold}; Clopper-Pearson interval"
     near, n = (nearest > threshold / 100).double().tolist(), len(nearest)
     if not n or not common["n_reference"]:
-        return Score(None, None, None, None, method, n, too_few=True, **common)
+        return Score.bare(None, method, n, too_few=True, **common)
     share, num_groups = sum(near) / n, len(set(groups))
     low, high = clopper_pearson(share, effective_count(near, groups), n, num_groups) if num_groups > 1 else (None, None)
     common |= {"details": {"mean_similarity": nearest.mean().item()}, "groups": {"generated": num_groups}}

@@ -47,6 +47,12 @@ class Score:
     deviations: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
+    def bare(cls, value: float | None, method: str, n_generated: int, **more: Any) -> "Score":
+        """A number of which no interval and no reference is known, but for the attributes that `more` sets."""
+        unknown = dict.fromkeys(("corrected", "low", "high", "n_reference"))
+        return cls(value, method=method, n_generated=n_generated, **(unknown | {"too_few": False} | more))
+
+    @classmethod
     def mean(
         cls,
         values: Sequence[float],

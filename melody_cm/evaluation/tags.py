@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,13 +79,14 @@ def prompt_judge(
     areas = {tag: [_area(logits[:, tags.index(tag)], mask, part) for part in keep] for tag, mask in usable.items()}
     sizes = torch.stack([(~part).sum() for part in keep[1:]])
     areas["mean"] = np.mean(list(areas.values()), axis=0).tolist()  # Undefined where one of them is.
-    counts = {tag: int(mask.sum()) for tag, mask in usable.items()} | {"mean": len(captions)}
+    details = {tag: {"named": float(mask.sum())} for tag, mask in usable.items()}
+    details["mean"] = {"instruments": float(len(usable))}
     scores = {}
     for tag, (value, *without) in areas.items():
         key = f"prompt_auc_{identity.name}" if tag == "mean" else f"prompt_auc_{tag}_{identity.name}"
-        scores[key] = _area_score(value, LeftOut(torch.tensor(without, dtype=torch.float64), sizes), identity)
-        scores[key].n_generated = len(captions)
-        scores[key].details = {"named": float(counts[tag])} if tag != "mean" else {"instruments": float(len(usable))}
+        left_out = LeftOut(torch.tensor(without, dtype=torch.float64), sizes)
+        told = {"embedding": asdict(identity), "details": details[tag]}
+        scores[key] = _area_score(value, left_out, n_generated=len(captions), **told)
     return scores
 
 
@@ -168,8 +170,8 @@ def _area(logits: Float[Tensor, " n"], named: Bool[Tensor, " n"], keep: Bool[Ten
     return float((ranks[named].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def _area_score(value: float, without: LeftOut, identity: EmbeddingIdentity) -> Score:
-    """The area with its interval, made of its log-odds, where it is nearly symmetrical.
+def _area_score(value: float, without: LeftOut, **more: Any) -> Score:
+    """The area with its interval, made of its log-odds, where it is nearly symmetrical; `more` are further attributes.
 
     There is none where a single group holds all clips of a side, or where the sides are parted completely.
     """
@@ -179,4 +181,4 @@ def _area_score(value: float, without: LeftOut, identity: EmbeddingIdentity) -> 
     found = jackknife(odds[0].item(), [LeftOut(odds[1:], without.sizes)]) if told else None
     low, high = (torch.tensor([found.low, found.high]).sigmoid().tolist()) if found else (None, None)
     method = "area under the ROC curve; jackknife of its log-odds over groups"
-    return Score(value, value, low, high, method, 0, None, found is None, embedding=asdict(identity))
+    return Score(value, value, low, high, method, n_reference=None, too_few=found is None, **more)

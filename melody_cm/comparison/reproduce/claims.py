@@ -106,4 +106,4 @@ def find(results: Results, title: str, quantity: str) -> tuple[str, Score] | tup
 
 def counted(value: float | int) -> Score:
     """A number that is exact."""
-    return Score(float(value), None, None, None, COUNTED, 1, None, False)
+    return Score.bare(float(value), COUNTED, 1)

@@ -75,11 +75,10 @@ def with_speeds(results: Results) -> Results:
     """
     for row in results.rows:
         if speed := row.facts.get("speed"):  # Real music and noise have none.
-            (low, high), count = speed["times_real_time_range"], speed["repetitions"]
-            method = "median and range of the repetitions"
-            times, wall = speed["times_real_time"], speed["wall_seconds"]
-            row.metrics["times_real_time"] = Score(times, None, low, high, method, count, None, False)
-            row.metrics["wall_seconds"] = Score(wall, None, None, None, method, count, None, False)
+            low, high = speed["times_real_time_range"]
+            told = "median and range of the repetitions", speed["repetitions"]
+            row.metrics["times_real_time"] = Score.bare(speed["times_real_time"], *told, low=low, high=high)
+            row.metrics["wall_seconds"] = Score.bare(speed["wall_seconds"], *told)
     return results
 
 
