@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from melody_cm.evaluation.frechet import few_words
 from melody_cm.evaluation.results import Difference, Results, Row, apart, arrow
-from melody_cm.evaluation.score import Score, unlike_n
+from melody_cm.evaluation.score import unlike_n
 from melody_cm.placement import refuse_unlike_placements
 
 NAMED_BY = 2  # Columns that say what a line is about.
@@ -93,20 +93,15 @@ def change_sheet(older: Results, newer: Results) -> Sheet:
     """
     refuse_unlike_placements(older.metadata, newer.metadata)
     lines, notes = [], []
-    for row, key, before in _shared(older, newer):
-        after = row.metrics[key]
+    known = {(row.title, key): score for row in older.rows for key, score in row.metrics.items()}
+    shared = [(row, key) for row in newer.rows for key in row.metrics if (row.title, key) in known]
+    for row, key in shared:
+        before, after = known[row.title, key], row.metrics[key]
         found = apart(key, (row.title, after), (row.title, before)).verdict
         sides = [text for score in (before, after) for text in (number(score.value), score.interval())]
         lines.append([row.title, key + arrow(key), *sides, found])
         notes += [f"{row.title}, {key}: {note}" for note in [unlike_n(before, after)] if note]
     return Sheet(["row", "metric", "older", "interval", "this", "interval", "verdict"], lines, notes, "What changed")
-
-
-def _shared(older: Results, newer: Results) -> Iterator[tuple[Row, str, Score]]:
-    before = {row.title: row for row in older.rows}
-    for row in newer.rows:
-        known = before[row.title].metrics if row.title in before else {}
-        yield from ((row, key, known[key]) for key in row.metrics if key in known)
 
 
 def number(value: float | None) -> str:
