@@ -110,8 +110,8 @@ def evaluate(
         _refuse_incomparable(Results.read(Path(against), "evaluate"), judges, made)
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         row = evaluate_clips(sides, judges, progress)
-    asked = {"generated": str(generated), "reference": str(reference), "split": split}
-    results = Results("evaluate", provenance(**asked, **made), [row])
+    facts = provenance(generated=str(generated), reference=str(reference), split=split, **made)
+    results = Results("evaluate", facts, [row])
     if out is not None:
         results.write(Path(out))
     return results

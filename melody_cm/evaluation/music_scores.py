@@ -14,11 +14,12 @@ from melody_cm.evaluation.score import Score
 
 SAMPLE_RATE = 24000  # Of all clips when they are measured.
 Measured = dict[str, dict[str, float]]  # By clip id, by measure.
+Scored = tuple[dict[str, Score], dict[str, dict[str, float]]]  # Means and the numbers of single clips, by measure.
 
 
 def music_scores(
     generated: Sequence[Clip], reference: Sequence[Clip], groups: Mapping[str, str], progress: Progress
-) -> tuple[dict[str, Score], dict[str, dict[str, float]]]:
+) -> Scored:
     """The mean of every measure over generated clips, beside the middle half of the reference; and those of each clip.
 
     `details` has the quartiles of real music (`real_low`, `real_high`) and the share of generated clips between them
@@ -47,9 +48,7 @@ def music_scores(
     return scores, samples
 
 
-def pair_scores(
-    pairs: Sequence[tuple[Clip, Clip]], groups: Mapping[str, str], progress: Progress
-) -> tuple[dict[str, Score], dict[str, dict[str, float]]]:
+def pair_scores(pairs: Sequence[tuple[Clip, Clip]], groups: Mapping[str, str], progress: Progress) -> Scored:
     """The means of `pair_measures` over generated clips and those that they should sound like; and those of each."""
     task = progress.add_task("pairs", total=len(pairs))
     sides = (read_ahead([pair[side] for pair in pairs], SAMPLE_RATE) for side in (0, 1))
@@ -61,9 +60,7 @@ def pair_scores(
     return _means(found, groups, len(found))
 
 
-def _means(
-    measured: Measured, groups: Mapping[str, str], reference: int
-) -> tuple[dict[str, Score], dict[str, dict[str, float]]]:
+def _means(measured: Measured, groups: Mapping[str, str], reference: int) -> Scored:
     """A clip where a measure is not finite is left out of that measure."""
     scores, samples = {}, {}
     for name in dict.fromkeys(name for one in measured.values() for name in one):

@@ -108,14 +108,9 @@ def selftest(
         clips = find_clips(reference, split)
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         rows, counts = selftest_rows(clips, judges, progress)
-    asked = {
-        "reference": str(reference or "procedural"),
-        "split": split,
-        "clips": counts,
-        "placement": placement.facts(),
-    }
+    facts = provenance(reference=str(reference or "procedural"), split=split, clips=counts, placement=placement.facts())
     found = [plain_difference(row, rows[0], key) for row in rows[1:] for key in row.metrics]
-    results = Results("selftest", provenance(**asked), rows, [one for one in found if one is not None])
+    results = Results("selftest", facts, rows, [one for one in found if one is not None])
     if out is not None:
         results.write(Path(out))
     return results
