@@ -91,7 +91,10 @@ def compare(
         for row, speed in zip(judged, speeds, strict=True):
             row.facts |= speed
         facts = {
-            **{"prompts": list(prompts), "seeds": list(seeds), "seconds": seconds, "placement": placed},
+            "prompts": list(prompts),
+            "seeds": list(seeds),
+            "seconds": seconds,
+            "placement": placed,
             "embeddings": [asdict(embedding.identity) for embedding in embeddings],
             "sample_rates": {name: pipeline.sample_rate for name, pipeline in pipelines.items()},
             "systems": {name: describe_pipeline(pipeline) for name, pipeline in pipelines.items()},

@@ -62,10 +62,8 @@ def musicldm_parts(sizes: Sizes) -> dict[str, Any]:
 @_seeded()
 def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' AudioLDM2Pipeline holds: GPT-2 goes on from CLAP's and T5's texts."""
-    clap, t5 = (
-        transformers.ClapModel(transformers.ClapConfig(**sizes["clap"])),
-        transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"])),
-    )
+    clap = transformers.ClapModel(transformers.ClapConfig(**sizes["clap"]))
+    t5 = transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"]))
     gpt2 = transformers.GPT2Config(**sizes["gpt2"])
     gpt2.max_new_tokens = 8  # As many vectors as the U-Net is told.
     widths = (gpt2.n_embd, t5.config.d_model)
@@ -88,10 +86,8 @@ def audioldm2_parts(sizes: Sizes) -> dict[str, Any]:
 @_seeded()
 def stable_audio_parts(sizes: Sizes) -> dict[str, Any]:
     """All that diffusers' StableAudioPipeline holds, with the scheduler that the library names for it."""
-    t5, transformer = (
-        transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"])),
-        diffusers.StableAudioDiTModel(**sizes["transformer"]),
-    )
+    t5 = transformers.T5EncoderModel(transformers.T5Config(**sizes["t5"]))
+    transformer = diffusers.StableAudioDiTModel(**sizes["transformer"])
     with torch.device("cpu"):  # Where its noise levels stay, wherever networks are built.
         scheduler = diffusers.EDMDPMSolverMultistepScheduler(
             sigma_min=0.3, sigma_max=500, sigma_data=1.0, prediction_type="v_prediction", sigma_schedule="exponential"

@@ -121,7 +121,7 @@ def _maker(gradio: Any, name: str, system: PretrainedPipeline) -> Callable[..., 
 def _tried(system: PretrainedPipeline, *request: Any, **settings: Any) -> tuple[Any, str]:
     """What a system makes and how long it took, or why it cannot."""
     try:
-        audio = system.generate(request[0], *request[1:4], **settings)
+        audio = system.generate(*request, **settings)
     except ValueError as error:
         return None, f"*{error}*"
     return _sound(audio), f"{audio.seconds:.1f} s of music in {sum(audio.timings.values()):.1f} s"

@@ -212,7 +212,7 @@ def _of_variant(results: Results, label: str, baseline: str) -> Finding:
         at = "" if steps is None else f" at {count(steps, 'step')}"
         said = f"{one.metric}{at}" + ("" if one.verdict == NOT_TOLD else f" ({one.text()})")
         by_verdict.setdefault(one.verdict, []).append(said)
-    order = [verdict for verdict in by_verdict if verdict != NOT_TOLD] + [NOT_TOLD] * (NOT_TOLD in by_verdict)
+    order = sorted(by_verdict, key=lambda verdict: verdict == NOT_TOLD)  # What was decided first.
     parts = [
         f"{verdict}{' from it' if verdict == NOT_TOLD else ''} by {', '.join(by_verdict[verdict])}" for verdict in order
     ]
