@@ -59,9 +59,9 @@ def main_judge(results: Results) -> str:
     """The distance by which a report ranks: Frechet's in the first embedding, the kernel's where clips are too few."""
     name = results.metadata["embeddings"][0]["name"]
     keys = [f"fad_{name}", f"kad_{name}"]
-    told = [[row.metrics[key] for row in results.rows if key in row.metrics] for key in keys]
-    few, better = (any(score.too_few for score in scores) for scores in told)
-    return keys[1] if few and told[1] and not better else keys[0]
+    frechet, kernel = map(results.scores, keys)
+    too_few = any(score.too_few for score in frechet)
+    return keys[1] if too_few and kernel and not any(score.too_few for score in kernel) else keys[0]
 
 
 def prompt_measure(results: Results) -> str | None:
@@ -93,8 +93,7 @@ def _columns(results: Results) -> list[str]:
         if larger_is_better(key) is None or key in PAIRED:
             continue
         columns.append(key)
-        told = [row.metrics[key].details for row in results.rows if key in row.metrics]
-        if key.startswith(TEXT) and any("excess" in details for details in told):
+        if key.startswith(TEXT) and any("excess" in score.details for score in results.scores(key)):
             columns.append(key.replace(TEXT, EXCESS, 1))
     return columns
 
@@ -286,8 +285,7 @@ def _ablation_notes(results: Results, metrics: list[str]) -> list[str]:
     ]
     for name in results.embeddings():
         # Not as many as were asked for: there may be fewer, and they come in whole batches.
-        scores = [row.metrics[f"fad_{name}"] for row in results.rows if f"fad_{name}" in row.metrics]
-        clips = min(score.n_generated for score in scores)
+        clips = min(score.n_generated for score in results.scores(f"fad_{name}"))
         lines.append(
             f"fad_{name}, kad_{name}: plain Frechet and 100 x kernel distance of {clips} samples to the {clips} test "
             "clips they were made from."

@@ -168,6 +168,10 @@ class Results:
         scores = [score for row in self.rows for score in row.metrics.values() if score.embedding]
         return {score.embedding["name"]: EmbeddingIdentity(**score.embedding) for score in scores}
 
+    def scores(self, key: str) -> list[Score]:
+        """One metric of all rows that have it."""
+        return [row.metrics[key] for row in self.rows if key in row.metrics]
+
     def tests(self) -> list[Difference]:
         """The family of tests: the differences that Holm's correction holds together."""
         return [one for one in self.differences if one.p_holm is not None]

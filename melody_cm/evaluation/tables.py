@@ -116,8 +116,7 @@ def embedding_notes(results: Results) -> list[str]:
         notes.append(f"{name}: {identity}.")
         if not identity.trained:
             notes.append(f"fad_{name} uses hand-made features: it is not plain FAD; no published number compares.")
-        scores = [row.metrics[f"fad_{name}"] for row in results.rows if f"fad_{name}" in row.metrics]
-        if any(score.too_few for score in scores):
+        if any(score.too_few for score in results.scores(f"fad_{name}")):
             notes.append(f"† too few, {few_words(identity.width)}: fad_{name} is mostly bias; compare equal n only.")
     return notes
 
