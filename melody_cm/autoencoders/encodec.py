@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from melody_cm.autoencoders.codec import check_codes
 from melody_cm.interfaces import Codec
 from melody_cm.placement import keep_fp32
-from melody_cm.storage.pretrained import load_model
+from melody_cm.storage.pretrained import load_model, reason_of
 
 EXAMPLE = "facebook/encodec_24khz"
 INSTALL = "pip install 'melody_cm[encodec]'"
@@ -144,16 +144,14 @@ def _load_package_weights(model: nn.Module, weights: str) -> None:
     try:
         model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # Pickle, zip and torch raise many kinds; each means that it is another file.
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{weights} holds no weights of EnCodec ({reason}); get them: {DOWNLOAD}") from error
+        raise ValueError(f"{weights} holds no weights of EnCodec ({reason_of(error)}); get them: {DOWNLOAD}") from error
 
 
 def _import_package() -> Any:
     try:
         return importlib.import_module("encodec")
     except (ImportError, OSError, RuntimeError) as error:  # A torchaudio that does not fit is not an ImportError.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"the package encodec cannot be imported here ({reason}); get it with {INSTALL} beside a torchaudio that "
-            "works, or use EncodecCodec, which needs neither"
+            f"the package encodec cannot be imported here ({reason_of(error)}); get it with {INSTALL} beside a "
+            "torchaudio that works, or use EncodecCodec, which needs neither"
         ) from error

@@ -25,7 +25,7 @@ from melody_cm.pipelines.request import AudioPrompt, Batch, Prompt, Request, Sto
 from melody_cm.pipelines.streaming import each_within, joined, one_ahead
 from melody_cm.placement import Placement
 from melody_cm.signal import resample
-from melody_cm.storage.pretrained import is_hub_id
+from melody_cm.storage.pretrained import is_hub_id, reason_of
 
 FORMAT_VERSION = 1
 DEMO = "demo:"  # Before the name of a system that ships.
@@ -358,9 +358,8 @@ def _local_folder(source: Path | str) -> Path:
     try:
         return Path(snapshot_download(str(source)))
     except Exception as error:  # The hub client raises many kinds; each means that the model cannot be had.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileNotFoundError(
-            f"there is no folder {source}, and no model of that name can be had from the model hub ({reason})"
+            f"there is no folder {source}, and no model of that name can be had from the model hub ({reason_of(error)})"
         ) from error
 
 

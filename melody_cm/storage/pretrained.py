@@ -37,6 +37,11 @@ def offline(file: Path) -> Iterator[None]:
         _offline_for.reset(token)
 
 
+def reason_of(error: Exception, length: int = 200) -> str:
+    """What an error of a library says, in one line of at most so many characters; its kind if it says nothing."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def load_pretrained(kind: Any, source: str | None, preset: str, example: str, give: str = "", **options: Any) -> Any:
     """Something of transformers by `from_pretrained`, for a preset that says how its weights are had.
 
@@ -81,9 +86,8 @@ def from_pretrained(kind: Any, source: str, wanted: str, place: str, fix: str, *
     try:
         return kind.from_pretrained(str(path), local_files_only=local, **options)
     except Exception as error:  # The libraries and the hub client raise many kinds; each means that it cannot be had.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         problem = ValueError if local else FileNotFoundError
-        raise problem(f"{source} gives no {kind.__name__} {place} ({reason}); {fix}") from error
+        raise problem(f"{source} gives no {kind.__name__} {place} ({reason_of(error)}); {fix}") from error
 
 
 def load_model(kind: Any, source: str | None, preset: str, example: str, give: str = "", **options: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from melody_cm.comparison.baselines.baseline import Baseline
 from melody_cm.comparison.baselines.recorded import RecordedMusic
 from melody_cm.interfaces import Pipeline
-from melody_cm.storage.pretrained import is_hub_id
+from melody_cm.storage.pretrained import is_hub_id, reason_of
 
 # By name, the class in `published`, which is imported only where it is needed: its libraries take seconds.
 KINDS = {"musicgen": "MusicGen", "audioldm2": "AudioLDM2", "stable_audio": "StableAudio", "musicldm": "MusicLDM"}
@@ -36,7 +36,6 @@ def open_baseline(text: str, prompts: Sequence[str] | None = None) -> Pipeline:
         baseline: type[Baseline] = getattr(import_module("melody_cm.comparison.baselines.published"), KINDS[kind])
         return baseline.random() if source == "random" else baseline.load(source)
     except (ImportError, OSError, RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
-            f"{text} cannot be loaded ({reason}); give another hub id or folder, or {kind}:random"
+            f"{text} cannot be loaded ({reason_of(error, 300)}); give another hub id or folder, or {kind}:random"
         ) from error

@@ -43,7 +43,8 @@ class MusicGen(Baseline):
     def load(cls, source: str) -> "MusicGen":
         local = Path(source).is_dir()
         model = MusicgenForConditionalGeneration.from_pretrained(source, local_files_only=local)
-        return cls(source, model, AutoProcessor.from_pretrained(source, local_files_only=local).tokenizer)
+        processor = AutoProcessor.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+        return cls(source, model, processor.tokenizer)
 
     @classmethod
     def random(cls, sizes: Sizes | None = None) -> "MusicGen":

@@ -20,6 +20,7 @@ from torch import Tensor
 from melody_cm.evaluation.embeddings.pretrained import PretrainedEmbedding
 from melody_cm.signal.windows import whole_windows
 from melody_cm.storage import hash_weights
+from melody_cm.storage.pretrained import reason_of
 
 PACKAGE = "frechet-audio-distance"
 INSTALL = "pip install 'melody_cm[fad]'"
@@ -134,7 +135,7 @@ def _open_package(model_name: str, folder: Path) -> tuple[Any, str]:
         version = importlib.metadata.version(PACKAGE)
     except (ImportError, OSError, RuntimeError) as error:  # A C++ extension that does not fit is not an ImportError.
         raise OptionalDependencyError(
-            f"official needs the package {PACKAGE}, which cannot be imported here ({_short(error)}); get it with "
+            f"official needs the package {PACKAGE}, which cannot be imported here ({reason_of(error)}); get it with "
             f"{INSTALL} in an environment of its own, because it needs numpy < 2 and a torchaudio that works"
         ) from error
     _check_files(model_name, folder)
@@ -145,8 +146,8 @@ def _open_package(model_name: str, folder: Path) -> tuple[Any, str]:
         )
     except (ImportError, OSError, RuntimeError) as error:
         raise OptionalDependencyError(
-            f"{PACKAGE} cannot load its {model_name} from {folder} ({_short(error)}); reinstall it with {INSTALL}, or "
-            "download the weights again"
+            f"{PACKAGE} cannot load its {model_name} from {folder} ({reason_of(error)}); reinstall it with {INSTALL}, "
+            "or download the weights again"
         ) from error
     finally:
         torch.hub.set_dir(hub_folder)  # The package has changed it for the whole process.
@@ -162,7 +163,3 @@ def _check_files(model_name: str, folder: Path) -> None:
             raise FileNotFoundError(f"official {model_name} needs {file}; get it: {command}")
     if model_name == "clap" and not isinstance(try_to_load_from_cache("roberta-base", "config.json"), str):
         raise FileNotFoundError("official clap needs roberta-base in the hub cache; get it: hf download roberta-base")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
