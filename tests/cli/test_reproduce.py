@@ -1,10 +1,13 @@
 """`melody-cm reproduce`: what is run for each table, what is written, what is refused; in full only where slow."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 from two_steps import shortened
 
 from melody_cm.cli.main import main
-from melody_cm.comparison import ablation, read_compare_recipe
+from melody_cm.comparison import ablation, read_compare_recipe, stage_measures
 from melody_cm.comparison.reproduce import EXPERIMENTS, measure
 from melody_cm.evaluation import Score
 from melody_cm.evaluation.results import Results, Row
@@ -103,8 +106,13 @@ def test_every_table_runs_at_tiny_size(name, tmp_path_factory, monkeypatch):
     train = Run.train
     monkeypatch.setattr(Run, "train", lambda self, recipes, **more: train(self, shortened(list(recipes)), **more))
     monkeypatch.setattr(Run, "check", lambda self, stages: None)  # Two steps are not what the recipes say.
+    monkeypatch.setattr(stage_measures, "FINE_STEPS", 40)
+    recipe = read_compare_recipe("recipes/compare/tiny.yaml")
+    few = replace(recipe, prompts=recipe.prompts[:2], seeds=recipe.seeds[:1])
+    monkeypatch.setattr(sys.modules["melody_cm.comparison.reproduce"], "read_compare_recipe", lambda file: few)
     folder = tmp_path_factory.getbasetemp() / "reproduced"
-    assert main(["reproduce", name, "--size", "tiny", "--runs", str(folder), "--out", str(folder), "--clips", "8"]) == 0
+    words = ["reproduce", name, "--size", "tiny", "--runs", str(folder), "--out", str(folder)]
+    assert main([*words, "--seeds", "0,1", "--clips", "8"]) == 0
     results = Results.read(folder / f"{name}.json", "reproduce")
     assert len(results.metadata["claims"]) == len(EXPERIMENTS[name].claims)
     assert any(row.metrics for row in results.rows)
