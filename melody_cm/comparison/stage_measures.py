@@ -19,7 +19,7 @@ from melody_cm.interfaces import AudioEmbedding
 from melody_cm.placement import Placement
 from melody_cm.training import ConsistencyDistillation, LatentDiffusion
 
-Stage = LatentDiffusion | ConsistencyDistillation
+DenoisingStage = LatentDiffusion | ConsistencyDistillation
 EVALUATION_SEED = 0  # The noise of the denoising measures is the same for all stages.
 FINE_STEPS = 100  # Of the solution that a sampler's few steps are compared with.
 TEACHER_STEPS = 50
@@ -45,7 +45,7 @@ def _few(clips: Sequence[MusicBatch]) -> Sequence[MusicBatch]:
     return clips[: -(-COMPARED_CLIPS // len(clips[0]))]
 
 
-def denoising_measures(stage: Stage, clips: Sequence[MusicBatch]) -> dict[str, Score]:
+def denoising_measures(stage: DenoisingStage, clips: Sequence[MusicBatch]) -> dict[str, Score]:
     """`velocity_mse`, `si_snri` and `si_snri_median` (dB) of one call without guidance, over 16 noise levels."""
     scores = DenoisingScores(sum(map(len, clips))).to(stage.device)
     first = 0
@@ -62,7 +62,7 @@ def denoising_measures(stage: Stage, clips: Sequence[MusicBatch]) -> dict[str, S
 
 
 def sample_scores(
-    stage: Stage,
+    stage: DenoisingStage,
     clips: Sequence[MusicBatch],
     num_steps: int,
     embedding: AudioEmbedding,

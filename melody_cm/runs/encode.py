@@ -46,7 +46,7 @@ def encode(
     quieten()
     made: set[Path] = set()
     left_out: list[FileNotFoundError] = []
-    with run.enter().locked():
+    with run.enter().training_alone():
         for recipe in recipes:
             try:
                 outputs = frozen_outputs(encoders(recipe), recipe.config["data"]["sample_rate"])

@@ -130,7 +130,7 @@ class Run:
         self.enter()
         quieten()
         start = None if start_from is None else StartingWeights(start_from)
-        with self.locked():
+        with self.training_alone():
             if start is not None:
                 trained = {recipe.name for recipe in recipes}
                 needs = [need for recipe in recipes for need in recipe.needs if need not in trained]
@@ -152,7 +152,7 @@ class Run:
                 raise FileNotFoundError(f"{folder} has no {name}: there is nothing to finish; train it first")
         self.enter()
         quieten()
-        with self.locked():
+        with self.training_alone():
             begun = read_state(folder / "begun.json") or {}
             recipe = Recipe(
                 stage, folder / "config.yaml", str(begun.get("size")), {}, read_yaml(folder / "config.yaml")
@@ -184,7 +184,7 @@ class Run:
             check_inputs(recipe.name)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def training_alone(self) -> Iterator[None]:
         """Keep a second command from training the same run, by a ValueError; the processes of one training share its
         lock."""
         with one_training(self.path):

@@ -61,10 +61,13 @@ def test_a_run_is_named_by_a_plain_word(tmp_path, name):
 
 def test_two_commands_do_not_train_one_run_at_once(tmp_path):
     run = Run(tmp_path / "run")
-    with run.locked():
-        with pytest.raises(ValueError, match="is being trained by another command"), Run(tmp_path / "run").locked():
+    with run.training_alone():
+        with (
+            pytest.raises(ValueError, match="is being trained by another command"),
+            Run(tmp_path / "run").training_alone(),
+        ):
             pass
-        with Run(tmp_path / "other").locked():
+        with Run(tmp_path / "other").training_alone():
             pass
-    with run.locked():
+    with run.training_alone():
         pass
