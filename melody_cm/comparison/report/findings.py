@@ -23,7 +23,7 @@ DEAF = {EXCESS: 0.0, AREA: 0.5}  # What a system scores that does not hear its p
 NAMED = 3  # Rows that a sentence names; of more it says how many.
 WORTH = {
     "tiny": "Tiny models only prove that the path works: expect noise-like music and distances that mean little.",
-    "cpu": "Models of 2-3 M parameters: real learning, far from the papers' quality.",
+    "cpu": "Models of a few million parameters: real learning, far from the papers' quality.",
 }
 
 
