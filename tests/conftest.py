@@ -16,8 +16,8 @@ SHARED = REPOSITORY.parent / "shared"
 def modules_with_shapes() -> list[str]:
     """The modules of melody_cm that name the shape of any tensor; checking the others too takes long to import."""
     files = (REPOSITORY / "melody_cm").rglob("*.py")
-    named = (file.relative_to(REPOSITORY).with_suffix("") for file in files if "from jaxtyping" in file.read_text())
-    return [".".join(file.parts) for file in named]
+    named = [file for file in files if "from jaxtyping" in file.read_text(encoding="utf-8")]
+    return [".".join(file.relative_to(REPOSITORY).with_suffix("").parts) for file in named]
 
 
 # Every jaxtyping signature in melody_cm is checked at run time while tests run.
